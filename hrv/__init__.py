@@ -1,0 +1,1 @@
+"""The domain: layouts, vectors, vocabularies, tokens, controls and files (no ComfyUI)."""

@@ -1,0 +1,1 @@
+"""Tensor mathematics of head relevance: plain references and fast versions."""
