@@ -1,0 +1,3 @@
+"""From a fresh clone to a running host: environment, host, server and API client (no ComfyUI and no torch in
+here).
+"""

@@ -1,0 +1,60 @@
+"""Run every check of the project: ruff, mypy, then pytest, all against a real host.
+
+    python scripts/test.py [--host-version X.Y.Z] [pytest arguments]
+
+Makes the environment and finds the host first, as the demo does; everything made lies in ``.hrv/``. The last
+line is pytest's own; the status is 0 only when all three are content.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from launcher.errors import errors_for_people
+from launcher.paths import PACK_ROOT
+from launcher.prepare import enter_environment, interrupt_on_termination
+
+
+def check_style() -> int:
+    """Run ruff; its exit status."""
+    print("== ruff", flush=True)
+    return subprocess.run([sys.executable, "-m", "ruff", "check", "."], cwd=PACK_ROOT).returncode
+
+
+def run_pytest(host: Path, arguments: list[str]) -> int:
+    """Run pytest in this process with ``host`` as its ComfyUI; its exit status."""
+    import pytest
+
+    print("== pytest", flush=True)
+    os.environ["COMFYUI_PATH"] = str(host)
+    os.chdir(PACK_ROOT)
+    return int(pytest.main(arguments))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--host-version", metavar="X.Y.Z", help="test with this ComfyUI from PyPI")
+    options, pytest_arguments = parser.parse_known_args()
+    interrupt_on_termination()
+    with errors_for_people():
+        host = enter_environment(Path(__file__).resolve(), options.host_version, with_tests=True)
+
+        from check_types import check_types
+
+        style = check_style()
+        types = check_types()
+        tests = run_pytest(host.folder, pytest_arguments)
+    for name, status in (("ruff", style), ("mypy", types)):
+        if status != 0:
+            print(f"{name} found problems; they are listed above.", file=sys.stderr)
+    return max(style, types, tests)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,46 @@
+"""Put a real ComfyUI on the import path of this process, on the CPU and with folders of its own.
+
+Test modules in this folder import ``comfy``, ``nodes`` and the rest like code inside the host does.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+HOST = os.environ.get("COMFYUI_PATH")
+
+
+def become_host(folder: Path) -> None:
+    """Set what the host's command line would have set; it must precede the host's other imports, which read it."""
+    sys.path.insert(0, str(folder))
+    from comfy.cli_args import args
+
+    base = tempfile.mkdtemp(prefix="hrv-host-")
+    atexit.register(shutil.rmtree, base)
+    args.cpu = True
+    args.base_directory = base
+
+
+if HOST:
+    become_host(Path(HOST))
+
+
+class HostMissing(pytest.Collector):
+    """Stands for a test module that cannot be imported without a host."""
+
+    def collect(self) -> list[pytest.Item | pytest.Collector]:
+        raise self.CollectError("COMFYUI_PATH is not set. Run `python scripts/test.py`, which finds a host.")
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    """Say in a sentence that the host is missing, instead of failing at the first import of ``comfy``."""
+    if HOST:
+        return None
+    return HostMissing.from_parent(parent, name=module_path.name)

@@ -1,0 +1,40 @@
+"""One real server with the pack in it for the whole session, and a client of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from launcher.api_client import ApiClient
+from launcher.comfy_server import PACK_NAME, ComfyServer
+from launcher.paths import PACK_ROOT
+
+PROBE_PACK = Path(__file__).parent / "probe_pack"
+
+
+@pytest.fixture(scope="session")
+def comfy_host() -> Path:
+    """The ComfyUI to test against."""
+    folder = os.environ.get("COMFYUI_PATH")
+    if not folder:
+        pytest.fail(
+            "COMFYUI_PATH is not set. Run `python scripts/test.py`, which finds a host.", pytrace=False
+        )
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def comfy_server(comfy_host: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
+    """The server, with this pack and the probe nodes that some tests need to make a run fail or last."""
+    base = tmp_path_factory.mktemp("comfy")
+    packs = {PACK_NAME: PACK_ROOT, "probe_pack": PROBE_PACK}
+    with ComfyServer(comfy_host, packs=packs, base_directory=base) as server:
+        yield server
+
+
+@pytest.fixture
+def api(comfy_server: ComfyServer) -> ApiClient:
+    """A client of the session's server."""
+    return ApiClient(comfy_server.address)
