@@ -1,4 +1,4 @@
-"""HRV files: safetensors with a checked header, written atomically. docs/hrv-format.md is the specification."""
+"""HRV files (docs/hrv-format.md): safetensors with a checked header, written atomically."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import struct
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +31,7 @@ _VERSION, _CONCEPTS, _LAYOUT, _PROVENANCE, _CHECKSUM = _KEYS = (
     "hrv.sha256",
 )
 # Name of a tensor: its safetensors dtype, the same in numpy, and its axes.
-_TENSORS = {
+_TENSORS: dict[str, tuple[str, np.dtype[Any], str]] = {
     "hrv": ("F32", np.dtype("<f4"), "[concepts, heads]"),
     "counts": ("I64", np.dtype("<i8"), "[concepts, heads]"),
     "step_counts": ("I64", np.dtype("<i8"), "[steps, concepts, heads]"),
@@ -53,8 +53,9 @@ Tensors = dict[str, npt.NDArray[Any]]
 def save_hrv(hrv: HRV, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
     """Write ``hrv`` to ``path`` and return the path. Equal HRVs give byte-equal files.
 
-    The file appears under its name complete or not at all, and a failure leaves nothing behind. Raises HRVError when
-    the file exists (unless ``overwrite``), the folder is missing or read-only, or the disk is full.
+    The file appears under its name complete or not at all, and a failure leaves nothing behind. Raises
+    HRVError when the file exists (unless ``overwrite``), the folder is missing or read-only, or the disk is
+    full.
     """
     target = Path(path)
     content = _encode(hrv)
@@ -64,11 +65,11 @@ def save_hrv(hrv: HRV, path: str | os.PathLike[str], *, overwrite: bool = False)
         if target.exists() and not overwrite:
             raise HRVError(f"{target} exists already. Choose another name, or allow overwriting.")
         try:
-            with open(temporary, "xb") as file:
+            with temporary.open("xb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, target)
+            temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
@@ -80,11 +81,11 @@ def save_hrv(hrv: HRV, path: str | os.PathLike[str], *, overwrite: bool = False)
 def load_hrv(path: str | os.PathLike[str]) -> HRV:
     """Read an HRV file; the header is checked before anything else is read.
 
-    Raises HRVError, naming the file, when it is missing, damaged, cut off, of an unknown version, no HRV at all, or
-    holds what an HRV cannot hold.
+    Raises HRVError, naming the file, when it is missing, damaged, cut off, of an unknown version, no HRV at
+    all, or holds what an HRV cannot hold.
     """
     try:
-        with open(path, "rb") as file:
+        with Path(path).open("rb") as file:
             metadata, tensors = _read(file, os.fstat(file.fileno()).st_size)
         return _decode(metadata, tensors)
     except OSError as error:
@@ -123,8 +124,8 @@ def _encode(hrv: HRV) -> bytes:
     text += b" " * (-len(text) % 8)
     if len(text) > HEADER_LIMIT:
         raise HRVError(
-            f"The names and the provenance of this HRV take {len(text)} bytes; a file holds at most {HEADER_LIMIT}. "
-            "Shorten the provenance."
+            f"The names and the provenance of this HRV take {len(text)} bytes; a file holds at most "
+            f"{HEADER_LIMIT}. Shorten the provenance."
         )
     return b"".join((struct.pack("<Q", len(text)), text, *parts))
 
@@ -147,18 +148,18 @@ def _read(file: BinaryIO, size: int) -> tuple[Mapping[str, str], Tensors]:
         raise HRVError(_describe_foreign(header))
     if metadata[_VERSION] != str(FORMAT_VERSION):
         raise HRVError(
-            f"it has format version {metadata[_VERSION][:20]!r}; this version of the pack knows {FORMAT_VERSION}. "
-            "A newer version of the pack may read it."
+            f"it has format version {metadata[_VERSION][:20]!r}; this version of the pack knows "
+            f"{FORMAT_VERSION}. A newer version of the pack may read it."
         )
     spans = _checked_spans(header, size - 8 - length)
     tensors: Tensors = {}
     for name, (begin, end) in spans.items():
         if name in _TENSORS:
             dtype_name, dtype, axes = _TENSORS[name]
-            shape = header[name].get("shape")
-            if header[name].get("dtype") != dtype_name:
-                raise HRVError(f"its tensor {name!r} has to be {dtype_name}, not {header[name].get('dtype')!r}.")
-            if not _is_shape(shape, dimensions=axes.count(",") + 1):
+            found, shape = header[name].get("dtype"), header[name].get("shape")
+            if found != dtype_name:
+                raise HRVError(f"its tensor {name!r} has to be {dtype_name}, not {found!r}.")
+            if not _are_sizes(shape, axes.count(",") + 1):
                 raise HRVError(f"its tensor {name!r} has to have the shape {axes}, not {shape!r}.")
             if math.prod(shape) * dtype.itemsize != end - begin:
                 raise HRVError(f"its tensor {name!r} has a shape that does not fit its {end - begin} bytes.")
@@ -177,8 +178,8 @@ def _checked_spans(header: Mapping[str, Any], data_size: int) -> dict[str, tuple
                 f"{_EXTENSION_PREFIX!r}."
             )
         offsets = entry.get("data_offsets") if isinstance(entry, dict) else None
-        if not _is_shape(offsets, dimensions=2):
-            raise HRVError(f"the header's entry for {name!r} does not say where its data lies.")
+        if not _are_sizes(offsets, 2):
+            raise HRVError(f"the header's entry for {name[:40]!r} does not say where its data lies.")
         spans[name] = offsets[0], offsets[1]
     reached = 0
     for begin, end in sorted(spans.values()):
@@ -186,7 +187,7 @@ def _checked_spans(header: Mapping[str, Any], data_size: int) -> dict[str, tuple
             raise HRVError("its tensors overlap or leave gaps.")
         reached = end
     if reached != data_size:
-        raise HRVError(f"its header tells of {reached} bytes of data, but there are {data_size}: it is damaged.")
+        raise HRVError(f"its header tells of {reached} bytes of data, but there are {data_size}.")
     return spans
 
 
@@ -209,7 +210,7 @@ def _decode(metadata: Mapping[str, str], tensors: Tensors) -> HRV:
     _check_step_counts(tensors)
     texts = {key: metadata[key] for key in _KEYS if key != _CHECKSUM}
     if metadata[_CHECKSUM] != content_digest(texts, tensors):
-        raise HRVError("its content does not match its checksum: it is damaged, or was changed without a new one.")
+        raise HRVError("its content does not match its checksum; it is damaged, or was changed by hand.")
     return hrv
 
 
@@ -218,7 +219,7 @@ def _check_step_counts(tensors: Tensors) -> None:
         return
     steps = tensors["step_counts"]
     if "counts" not in tensors or steps.shape[1:] != tensors["counts"].shape:
-        raise HRVError("its tensor 'step_counts' does not go with a tensor 'counts' of the same concepts and heads.")
+        raise HRVError("its tensor 'step_counts' needs a tensor 'counts' of the same concepts and heads.")
     if (steps < 0).any() or (steps.sum(axis=0) != tensors["counts"]).any():
         raise HRVError("its tensor 'step_counts' does not add up to its counts.")
 
@@ -243,10 +244,11 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not a JSON number")
 
 
-def _is_shape(value: Any, dimensions: int) -> bool:
+def _are_sizes(value: Any, number: int) -> TypeGuard[list[int]]:
+    """Whether a JSON value is a list of this many whole numbers of at least 0."""
     return (
         isinstance(value, list)
-        and len(value) == dimensions
+        and len(value) == number
         and all(type(size) is int and size >= 0 for size in value)
     )
 
@@ -256,7 +258,7 @@ def _describe_foreign(header: Mapping[str, Any]) -> str:
     names = list(header)
     kind = next((kind for part, kind in _FOREIGN.items() if any(part in name for name in names)), None)
     listed = ", ".join(name[:40] for name in names[:3]) + (", ..." if len(names) > 3 else "")
-    looks = f"It looks like {kind}" if kind else f"It has {len(names)} tensors ({listed})"
+    looks = f"It looks like {kind}" if kind else f"It holds {listed or 'nothing'}"
     return f"it is a safetensors file, but not one of HRVs (docs/hrv-format.md). {looks}."
 
 

@@ -6,11 +6,11 @@ import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate, groupby, zip_longest
+from itertools import accumulate, groupby, pairwise, zip_longest
 
 from .errors import HRVError
 
-# ComfyUI's block names in the canonical order of head positions (method: down, mid, up) and the paper's names for them.
+# ComfyUI's block names in the canonical order of head positions, and the paper's names for them.
 SECTIONS = {"input": "down", "middle": "mid", "output": "up"}
 _BLOCK_ORDER = {block: position for position, block in enumerate(SECTIONS)}
 
@@ -22,7 +22,7 @@ class AttentionLayer:
     """One cross-attention layer (``attn2``), addressed as the host addresses it.
 
     ``block`` is "input", "middle" or "output"; ``id`` the block's number there (always 0 in the middle);
-    ``transformer_index`` counts transformer blocks inside the block; ``heads`` is the layer's number of heads.
+    ``transformer_index`` counts transformer blocks inside the block; ``heads`` is its number of heads.
     """
 
     block: str
@@ -52,7 +52,7 @@ class AttentionLayer:
 
     @property
     def name(self) -> str:
-        """Readable name: section, id and transformer index ("down4.0"); the one middle block has no id ("mid.0")."""
+        """Section, id and transformer index ("down4.0"); the one middle block has no id ("mid.0")."""
         number = "" if self.block == "middle" else str(self.id)
         return f"{self.section}{number}.{self.transformer_index}"
 
@@ -61,8 +61,8 @@ class AttentionLayer:
 class HeadLayout:
     """All cross-attention layers of a denoiser in canonical order: down, mid and up blocks in forward order.
 
-    Head positions are numbered 0 .. H-1 through the layers and, inside a layer, by head (arXiv 2412.02237, section 3).
-    Raises HRVError when there is no layer, or the layers are repeated or out of order.
+    Head positions are numbered 0 .. H-1 through the layers and, inside a layer, by head (arXiv 2412.02237,
+    section 3). Raises HRVError when there is no layer, or the layers are repeated or out of order.
     """
 
     layers: tuple[AttentionLayer, ...]
@@ -71,10 +71,11 @@ class HeadLayout:
         object.__setattr__(self, "layers", tuple(self.layers))
         if not self.layers:
             raise HRVError("A head layout needs at least one cross-attention layer, and there is none.")
-        for before, after in zip(self.layers, self.layers[1:]):
+        for before, after in pairwise(self.layers):
             if _rank(before) >= _rank(after):
                 raise HRVError(
-                    f"The layers of a head layout stand in forward order, each once; {after.name} follows {before.name}."
+                    f"The layers of a head layout stand in forward order, each once; {after.name} follows "
+                    f"{before.name}."
                 )
 
     @cached_property
@@ -95,15 +96,16 @@ class HeadLayout:
     @cached_property
     def _slices(self) -> dict[LayerKey, slice]:
         return {
-            layer.key: slice(first, first + layer.heads) for layer, first in zip(self.layers, self.offsets)
+            layer.key: slice(first, first + layer.heads)
+            for layer, first in zip(self.layers, self.offsets, strict=True)
         }
 
     def head_slice(self, key: LayerKey) -> slice:
-        """The head positions of the layer with this ``(block, id, transformer_index)``; HRVError if there is none."""
+        """The head positions of the layer with this key; HRVError if there is none."""
         try:
             return self._slices[key]
         except KeyError:
-            raise HRVError(f"This head layout ({self.describe()}) has no cross-attention layer {key}.") from None
+            raise HRVError(f"There is no cross-attention layer {key} among {self.describe()}.") from None
 
     def head_names(self) -> list[str]:
         """H names in the wording of the authors' head_index files: "down, layer: 0, head: 0" and so on.
@@ -118,7 +120,7 @@ class HeadLayout:
         ]
 
     def sections(self) -> dict[str, tuple[AttentionLayer, ...]]:
-        """The layers of each section ("down", "mid", "up") in canonical order; a section without layers is left out."""
+        """The layers of each section ("down", "mid", "up") that has any, in canonical order."""
         return {
             section: tuple(layers)
             for section, layers in groupby(self.layers, key=lambda layer: layer.section)
@@ -127,9 +129,8 @@ class HeadLayout:
     def describe(self) -> str:
         """One line such as "128 heads in 16 cross-attention layers (6 down, 1 mid, 9 up)"."""
         sections = ", ".join(f"{len(layers)} {section}" for section, layers in self.sections().items())
-        layers = "1 cross-attention layer" if len(self.layers) == 1 else f"{len(self.layers)} cross-attention layers"
-        heads = "1 head" if self.head_count == 1 else f"{self.head_count} heads"
-        return f"{heads} in {layers} ({sections})"
+        layers = _count(len(self.layers), "cross-attention layer")
+        return f"{_count(self.head_count, 'head')} in {layers} ({sections})"
 
     def to_json(self) -> str:
         """Canonical JSON: a list of ``[block, id, transformer_index, heads]``, one for each layer."""
@@ -160,8 +161,8 @@ def require_same_layout(hrv_layout: HeadLayout, model_layout: HeadLayout) -> Non
     )
     raise HRVError(
         f"This HRV belongs to another kind of model. HRV: {hrv_layout.describe()}; "
-        f"model: {model_layout.describe()}. They first differ where the HRV has {_spell(theirs)} and the model "
-        f"{_spell(ours)}. Load an HRV for this model, or build one with it."
+        f"model: {model_layout.describe()}. They first differ where the HRV has {_spell(theirs)} and "
+        f"the model {_spell(ours)}. Load an HRV for this model, or build one with it."
     )
 
 
@@ -172,4 +173,8 @@ def _rank(layer: AttentionLayer) -> tuple[int, int, int]:
 def _spell(layer: AttentionLayer | None) -> str:
     if layer is None:
         return "no further layer"
-    return f"{layer.name} with {layer.heads} head{'' if layer.heads == 1 else 's'}"
+    return f"{layer.name} with {_count(layer.heads, 'head')}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

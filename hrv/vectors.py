@@ -20,21 +20,22 @@ from .vocabulary import find_concept, fold, is_printable, tidy
 Values = npt.NDArray[np.float32]
 Counts = npt.NDArray[np.int64]
 
-# Deep enough for any record of a build, and far from the interpreter's own limit, which a file could otherwise reach.
+# Deep enough for any record of a build, and far from the interpreter's own limit, which a file could reach.
 _DEEPEST_PROVENANCE = 32
 
 
 @dataclass(frozen=True, eq=False)
 class HRV:
-    """Head Relevance Vectors of N concepts over the H head positions of a layout (arXiv 2412.02237, section 3).
+    """Relevances of H head positions for N concepts (arXiv 2412.02237, section 3).
 
-    ``values``      float32 [N, H], finite and not negative; 1.0 is an average head. Rows of a built HRV have the L1
-                    norm H; processed ones (clamped, averaged) need not.
+    ``values``      float32 [N, H], finite and not negative; 1.0 is an average head. Rows of a built HRV have
+                    the L1 norm H; processed ones (clamped, averaged) need not.
     ``concepts``    N names, different from each other whatever their case.
     ``layout``      the head positions, in canonical order.
-    ``counts``      int64 [N, H], how often a head attended most to each concept, or None if that is not known. Every
-                    head was recorded at least once.
-    ``provenance``  what the HRV was made from, any JSON object of at most 32 levels; kept as read-only mappings and tuples.
+    ``counts``      int64 [N, H], how often a head attended most to each concept, or None if that is not
+                    known. Every head was recorded at least once.
+    ``provenance``  what the HRV was made from, any JSON object of at most 32 levels; kept as read-only
+                    mappings and tuples.
 
     Arrays are copied and can never be made writable. Raises HRVError for anything else.
     """
@@ -62,10 +63,10 @@ class HRV:
         layout: HeadLayout,
         provenance: Mapping[str, Any] | None = None,
     ) -> HRV:
-        """Normalise counts [N, H] to an HRV: each head's counts to sum 1, then each concept's row to L1 norm H.
+        """Normalise counts [N, H]: each head's counts to sum 1, then each concept's row to L1 norm H.
 
-        A concept that no head ever attended to most keeps a row of zeros: it has no direction to scale, and a short
-        build may well have one. Raises HRVError when a head was never recorded.
+        A concept that no head ever attended to most keeps a row of zeros: it has no direction to scale, and a
+        short build may well have one. Raises HRVError when a head was never recorded.
         """
         names = _checked_concepts(concepts)
         checked = _checked_counts(counts, (len(names), layout.head_count), layout)
@@ -74,16 +75,20 @@ class HRV:
         values = np.divide(shares * layout.head_count, norms, out=np.zeros_like(shares), where=norms > 0)
         return cls(values.astype(np.float32), names, layout, checked, provenance or {})
 
+    def index(self, concept: str) -> int:
+        """Number of a concept's row; HRVError if unknown. Case and spacing do not matter."""
+        return find_concept(concept, self.concepts, "HRV")
+
     def row(self, concept: str) -> Values:
-        """The vector [H] of one concept, read-only; case and space in the name do not matter. HRVError if unknown."""
-        return self.values[find_concept(concept, self.concepts, "HRV")]
+        """The vector [H] of one concept, read-only; found as by :meth:`index`."""
+        return self.values[self.index(concept)]
 
     def ranking(self, concept: str) -> npt.NDArray[np.int64]:
         """All H head positions, the most relevant for ``concept`` first (MoRHF); equals keep their order.
 
         Ranked by the counts normalised per head, or by the values if there are no counts.
         """
-        index = find_concept(concept, self.concepts, "HRV")
+        index = self.index(concept)
         scores = self.values[index] if self.counts is None else _head_shares(self.counts)[index]
         return np.argsort(-scores, kind="stable").astype(np.int64)
 
@@ -117,8 +122,8 @@ def content_digest(texts: Mapping[str, str], arrays: Mapping[str, npt.NDArray[An
     """SHA-256 in hex over named texts and arrays, whatever their order (docs/hrv-format.md, "Checksum").
 
     For every text, sorted by name: ``name=text`` and a line feed. Then for every array, sorted by name:
-    ``name:shape`` (sizes separated by commas), a line feed, and its elements in row-major order, little-endian.
-    Names and texts are UTF-8.
+    ``name:shape`` (sizes separated by commas), a line feed, and its elements in row-major order,
+    little-endian. Names and texts are UTF-8.
     """
     digest = hashlib.sha256()
     for name, text in sorted(texts.items()):
@@ -139,9 +144,13 @@ def _checked_concepts(concepts: Sequence[str]) -> tuple[str, ...]:
     seen: set[str] = set()
     for name in names:
         if not is_printable(name):
-            raise HRVError(f"{name!r} cannot be the name of a concept: it is empty or has unprintable characters.")
+            raise HRVError(
+                f"{name!r} cannot be the name of a concept: it is empty or has unprintable characters."
+            )
         if fold(name) in seen:
-            raise HRVError(f"The concept {name} is there twice; every concept of an HRV has a name of its own.")
+            raise HRVError(
+                f"The concept {name} is there twice; every concept of an HRV has a name of its own."
+            )
         seen.add(fold(name))
     return names
 
@@ -172,8 +181,8 @@ def _checked_counts(counts: Any, shape: tuple[int, int], layout: HeadLayout) -> 
     if missing.size:
         first = layout.head_names()[missing[0]]
         raise HRVError(
-            f"{missing.size} of {shape[1]} heads were never recorded (first: {first}), so nothing is known about "
-            "them. Build again without anything that skips layers of the model."
+            f"{missing.size} of {shape[1]} heads were never recorded (first: {first}), so nothing is known "
+            "about them. Build again without anything that skips layers of the model."
         )
     return _read_only(array)
 
@@ -215,7 +224,7 @@ def _frozen(value: Any) -> Any:
 
 
 def _thawed(value: Any, depth: int = 0) -> Any:
-    """A JSON value with its mappings as dicts and its tuples as lists; TypeError or ValueError for what JSON lacks."""
+    """A JSON value with mappings as dicts and tuples as lists; TypeError or ValueError if it is none."""
     if depth > _DEEPEST_PROVENANCE:
         raise ValueError(f"it is nested more than {_DEEPEST_PROVENANCE} levels deep")
     if isinstance(value, Mapping):

@@ -15,6 +15,7 @@ from .errors import HRVError
 
 # Control characters, lone surrogates, line and paragraph separators: nothing that can be shown on one line.
 _UNPRINTABLE = {"Cc", "Cs", "Zl", "Zp"}
+_EXAMPLE = "Write one concept a line: Color: red, blue, green."
 _NUMBERED_LINE = re.compile(r"\d+\s*\.\s*(.*)")
 
 
@@ -22,9 +23,9 @@ _NUMBERED_LINE = re.compile(r"\d+\s*\.\s*(.*)")
 class Vocabulary:
     """An ordered set of concepts, each with its words: ``((concept, (word, ...)), ...)``.
 
-    Case and surrounding space do not tell names or words apart. A word may stand for several concepts ("orange" is
-    a color and a fruit), but only once for each. Raises HRVError for an empty vocabulary, a concept without a name or
-    without words, a repeated concept, and a word repeated within a concept.
+    Case and spacing do not tell names or words apart. A word may stand for several concepts ("orange" is a
+    color and a fruit), but only once for each. Raises HRVError for an empty vocabulary, a concept without a
+    name or without words, a repeated concept, and a word repeated within a concept.
     """
 
     concepts: tuple[tuple[str, tuple[str, ...]], ...]
@@ -60,8 +61,8 @@ class Vocabulary:
 def parse_vocabulary(text: str) -> Vocabulary:
     """Read one concept a line: ``Color: red, blue, dark green``.
 
-    Blank lines and everything after a ``#`` are skipped. Raises HRVError with the line's number for a line without a
-    colon and for everything that :class:`Vocabulary` refuses.
+    Blank lines and everything after a ``#`` are skipped. Raises HRVError with the line's number for a line
+    without a colon and for everything that :class:`Vocabulary` refuses.
     """
     entries = []
     for where, line in _lines(text):
@@ -70,18 +71,16 @@ def parse_vocabulary(text: str) -> Vocabulary:
             continue
         name, colon, words = content.partition(":")
         if not colon:
-            raise HRVError(
-                f"{where}there is no colon in {_short(content)}. Write one concept a line: Color: red, blue, green."
-            )
+            raise HRVError(f"{where}there is no colon in {_short(content)}. {_EXAMPLE}")
         entries.append((where, name, [word for word in words.split(",") if word.strip()]))
     return Vocabulary(_checked(entries))
 
 
 def parse_paper_csv(text: str) -> Vocabulary:
-    """Read the layout of the authors' word list: a line with the concept's name, then lines "1. word", "2. word".
+    """Read the layout of the authors' word list: a line with the concept's name, then "1. word" and so on.
 
-    Blank lines are skipped. Raises HRVError with the line's number for a numbered line before the first name and for
-    everything that :class:`Vocabulary` refuses.
+    Blank lines are skipped. Raises HRVError with the line's number for a numbered line before the first name
+    and for everything that :class:`Vocabulary` refuses.
     """
     entries: list[tuple[str, str, list[str]]] = []
     for where, line in _lines(text):
@@ -100,9 +99,9 @@ def require_contrast(vocabulary: Vocabulary) -> None:
     """Raise HRVError unless there are at least two concepts to tell apart."""
     if len(vocabulary) < 2:
         raise HRVError(
-            f"Building HRVs needs at least two concepts; this vocabulary has only {vocabulary.names[0]}. Each head is "
-            "counted for the concept it attends to most, so with one concept every head would look equally relevant. "
-            "Add a line with another concept."
+            f"Building HRVs needs at least two concepts, but there is only {vocabulary.names[0]}. Each head "
+            "is counted for the concept it attends to most, so with one concept all heads would look equally "
+            "relevant. Add a line with another concept."
         )
 
 
@@ -143,12 +142,12 @@ def _lines(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _checked(entries: Iterable[tuple[str, str, Iterable[str]]]) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """Tidy ``(where, name, words)`` entries, or raise HRVError for the first that a vocabulary cannot have."""
+    """Tidy ``(where, name, words)`` entries; HRVError for the first that a vocabulary cannot have."""
     concepts: dict[str, tuple[str, tuple[str, ...]]] = {}
     for where, raw_name, raw_words in entries:
         name = tidy(raw_name)
         if not name:
-            raise HRVError(f"{where}a concept has no name. Write one concept a line: Color: red, blue, green.")
+            raise HRVError(f"{where}a concept has no name. {_EXAMPLE}")
         _check_characters(where, "concept", name)
         if fold(name) in concepts:
             raise HRVError(f"{where}the concept {name} is there twice; put all its words on one line.")
@@ -163,17 +162,18 @@ def _checked(entries: Iterable[tuple[str, str, Iterable[str]]]) -> tuple[tuple[s
             raise HRVError(f"{where}the concept {name} has no words; add some, separated by commas.")
         concepts[fold(name)] = name, tuple(words.values())
     if not concepts:
-        raise HRVError("The vocabulary is empty. Write one concept a line: Color: red, blue, green.")
+        raise HRVError(f"The vocabulary is empty. {_EXAMPLE}")
     return tuple(concepts.values())
 
 
 def _check_characters(where: str, kind: str, text: str) -> None:
-    """Refuse what the text form could not give back, or what stands for a slip such as two concepts on one line."""
+    """Refuse what the text form could not give back, or what is a slip such as two concepts on one line."""
     taken = ":#" if kind == "concept" else ":#,"
     if not is_printable(text) or any(character in text for character in taken):
         raise HRVError(
-            f"{where}the {kind} {_short(text)} is empty or has a character that is not allowed there. Words are separated by "
-            "commas, a colon ends the concept's name, # begins a comment, and every concept has a line of its own."
+            f"{where}the {kind} {_short(text)} is empty or has a character that cannot stand there. "
+            "Commas separate words, a colon ends a concept's name, # begins a comment, and every concept has "
+            "a line of its own."
         )
 
 
