@@ -1,0 +1,242 @@
+"""Training HRV-mini: v-prediction on pictures that :mod:`.world` draws, resumable at any step.
+
+Warm-up, a constant rate, then a linear decay over the last steps, so that a run may be lengthened or ended by asking
+for another number of steps. Every draw depends only on (seed, step).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import comfy.model_sampling
+import numpy as np
+import torch
+import torch.nn.functional as F
+from comfy.sd1_clip import SDTokenizer
+from safetensors.torch import save_file
+
+from ..host.mini_model import CONTEXT_WIDTH, LATENT_SCALE, TEXT_CONFIG, MiniModelConfig, new_text_model, new_unet
+from .captions import draw_samples
+from .latents import to_latents
+from .world import CONCEPTS, draw
+
+PROMPT_TOKENS = 77
+START, END = 49406, 49407
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """What a run is made of; ``steps`` may change between parts of one run."""
+
+    steps: int
+    batch: int = 64
+    rate: float = 1e-3
+    warm_up: int = 200
+    decay: int = 1000
+    ema: float = 0.999
+    empty: float = 0.1
+    unknown: float = 0.1
+    finest_self_attention_from: int = 0
+    seed: int = 0
+
+    def rate_at(self, step: int) -> float:
+        """Learning rate of ``step``: linear warm-up, constant, linear decay to zero."""
+        return self.rate * min(1.0, (step + 1) / self.warm_up, max(0.0, (self.steps - step) / self.decay))
+
+
+class Vocabulary:
+    """The tokens that captions use, as rows of a small embedding; row 0 stands for every other token."""
+
+    def __init__(self) -> None:
+        self.tokenizer = SDTokenizer()
+        words = {word for names in CONCEPTS.values() for word in names}
+        words |= set("a and in the on center shape colored ,".split())
+        used = sorted({token for word in words for token in self._tokens(word)} | {START, END})
+        self.token_ids = torch.tensor([-1, *used])
+        self._row = {token: row for row, token in enumerate(used, start=1)}
+
+    @lru_cache(maxsize=65536)  # noqa: B019 - one vocabulary lives as long as its training
+    def _tokens(self, text: str) -> tuple[int, ...]:
+        (chunk,) = self.tokenizer.tokenize_with_weights(text)
+        ids = [int(token) for token, _ in chunk]
+        return tuple(ids[1 : ids.index(END)])
+
+    def rows(self, captions: list[str], insert_unknown: np.ndarray | None = None) -> torch.Tensor:
+        """Embedding rows [B, 77] of captions; where ``insert_unknown`` [B] is >= 0 an unknown token goes in there."""
+        rows = torch.full((len(captions), PROMPT_TOKENS), self._row[END])
+        for index, caption in enumerate(captions):
+            line = [self._row[START], *(self._row[token] for token in self._tokens(caption))]
+            if insert_unknown is not None and insert_unknown[index] >= 0:
+                line.insert(1 + int(insert_unknown[index]) % len(line), 0)
+            rows[index, : len(line)] = torch.tensor(line)
+        return rows
+
+
+def initialise(module: torch.nn.Module) -> None:
+    """Give every layer torch's default weights; the host's layers skip their own initialisation (comfy/ops.py)."""
+    kinds = (torch.nn.Linear, torch.nn.Conv2d, torch.nn.GroupNorm, torch.nn.LayerNorm)
+    for layer in module.modules():
+        for kind in kinds:
+            if isinstance(layer, kind):
+                kind.reset_parameters(layer)
+        if isinstance(layer, torch.nn.Embedding):
+            torch.nn.init.normal_(layer.weight, std=0.3)
+
+
+class MiniNetwork(torch.nn.Module):
+    """UNet and text model in training: explicit attention, small embedding, no in-place residuals."""
+
+    def __init__(self, tokens: int):
+        super().__init__()
+        self.unet = new_unet()
+        self.text = new_text_model()
+        self.text.set_input_embeddings(torch.nn.Embedding(tokens, CONTEXT_WIDTH))
+        initialise(self)
+        torch.nn.init.normal_(self.text.text_model.embeddings.position_embedding.weight, std=0.05)
+        for name, weight in self.unet.named_parameters():
+            # Residual branches start as identity; the finest self-attention may stay off at first and must start at 0.
+            if any(part in name for part in ("out_layers.3.", "proj_out.", "attn1.to_out.0.")) or name.startswith("out.2."):
+                torch.nn.init.zeros_(weight)
+        causal = torch.full((PROMPT_TOKENS, PROMPT_TOKENS), -torch.inf).triu_(1)
+        self.register_buffer("causal", causal, persistent=False)
+
+    def encode(self, rows: torch.Tensor) -> torch.Tensor:
+        """Rows [B, 77] to context [B, 77, C]; the host's forward adds in place, which autograd cannot undo."""
+        model = self.text.text_model
+        x = model.embeddings.token_embedding(rows) + model.embeddings.position_embedding.weight
+
+        def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int, mask: torch.Tensor) -> torch.Tensor:
+            return explicit_attention(q, k, v, heads, mask)
+
+        for layer in model.encoder.layers:
+            x = x + layer.self_attn(layer.layer_norm1(x), self.causal, attend)
+            x = x + layer.mlp(layer.layer_norm2(x))
+        return model.final_layer_norm(x)
+
+    def forward(
+        self, x: torch.Tensor, timestep: torch.Tensor, rows: torch.Tensor, finest_self_attention: bool = True
+    ) -> torch.Tensor:
+        """Predicted v [B, 12, h, w] of scaled latents x at timesteps [B] in 0..999."""
+
+        def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, extra: dict[str, Any]) -> torch.Tensor:
+            return explicit_attention(q, k, v, extra["n_heads"])
+
+        def self_attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, extra: dict[str, Any]) -> torch.Tensor:
+            finest = q.shape[1] == x.shape[2] * x.shape[3]
+            return torch.zeros_like(q) if finest and not finest_self_attention else attend(q, k, v, extra)
+
+        blocks = [("input", i) for i in range(12)] + [("middle", 0)] + [("output", i) for i in range(12)]
+        patches = {"attn1": {key: self_attend for key in blocks}, "attn2": {key: attend for key in blocks}}
+        return self.unet(x, timestep, self.encode(rows), transformer_options={"patches_replace": patches})
+
+
+def explicit_attention(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int, mask: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Plain attention over [B, N, heads * d]; with heads this small it trains faster on a CPU than the fused kernels."""
+    q, k, v = (part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in (q, k, v))
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+    if mask is not None:
+        scores = scores + mask
+    return (scores.softmax(-1).to(v.dtype) @ v).transpose(1, 2).flatten(2)
+
+
+def noise_schedule() -> torch.Tensor:
+    """The host's sigmas [1000] for HRV-mini, so that training and sampling agree."""
+    return comfy.model_sampling.ModelSamplingDiscrete(MiniModelConfig(MiniModelConfig.unet_config)).sigmas
+
+
+def v_loss(
+    network: MiniNetwork, latents: torch.Tensor, rows: torch.Tensor, sigmas: torch.Tensor, generator: torch.Generator,
+    finest_self_attention: bool,
+) -> torch.Tensor:
+    """Mean squared error of v at timesteps spread evenly over the batch."""
+    count = len(latents)
+    even = (torch.arange(count) + torch.rand(count, generator=generator)) / count
+    timestep = (even * 1000).long().clamp(max=999)[torch.randperm(count, generator=generator)]
+    signal = (1 / (1 + sigmas[timestep] ** 2)).sqrt()[:, None, None, None].to(latents.device)
+    share = (1 - signal**2).sqrt()
+    noise = torch.randn(latents.shape, generator=generator).to(latents.device)
+    x = signal * latents + share * noise
+    with torch.autocast(latents.device.type, torch.bfloat16):
+        v = network(x, timestep.float().to(latents.device), rows, finest_self_attention)
+    return F.mse_loss(v.float(), signal * noise - share * latents)
+
+
+def draw_batch(
+    vocabulary: Vocabulary, settings: TrainingSettings, step: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Generator]:
+    """Latents [B, 12, 16, 16], rows [B, 77] and the generator for everything else of ``step``."""
+    rng = np.random.default_rng((settings.seed, step))
+    samples, pictures = draw_samples(settings.batch, rng)
+    captions = ["" if rng.random() < settings.empty else sample.caption for sample in samples]
+    places = np.where(rng.random(settings.batch) < settings.unknown, rng.integers(0, 64, settings.batch), -1)
+    generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+    return to_latents(draw(pictures)) * LATENT_SCALE, vocabulary.rows(captions, places), generator
+
+
+def train(
+    settings: TrainingSettings, checkpoint: Path, report: Callable[[int, float, float], None], device: str = "cpu",
+    save_every: int = 200,
+) -> MiniNetwork:
+    """Train until ``settings.steps``, going on from ``checkpoint`` if it exists; returns the averaged network."""
+    vocabulary = Vocabulary()
+    torch.manual_seed(settings.seed)
+    network = MiniNetwork(len(vocabulary.token_ids)).to(device)
+    averaged = MiniNetwork(len(vocabulary.token_ids)).to(device)
+    averaged.load_state_dict(network.state_dict())
+    optimiser = torch.optim.AdamW(network.parameters(), settings.rate, betas=(0.9, 0.99), weight_decay=0.01)
+    first = 0
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True, map_location=device)
+        network.load_state_dict(state["network"])
+        averaged.load_state_dict(state["averaged"])
+        optimiser.load_state_dict(state["optimiser"])
+        first = state["step"]
+
+    def save(step: int) -> None:
+        state = {
+            "network": network.state_dict(),
+            "averaged": averaged.state_dict(),
+            "optimiser": optimiser.state_dict(),
+            "step": step,
+            "settings": asdict(settings),
+        }
+        partial = checkpoint.with_suffix(".partial")
+        torch.save(state, partial)
+        partial.replace(checkpoint)
+
+    sigmas = noise_schedule()
+    for step in range(first, settings.steps):
+        latents, rows, generator = draw_batch(vocabulary, settings, step)
+        rate = settings.rate_at(step)
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        loss = v_loss(
+            network, latents.to(device), rows.to(device), sigmas, generator, step >= settings.finest_self_attention_from
+        )
+        if not math.isfinite(value := loss.item()):
+            raise RuntimeError(f"The loss is {value} at step {step}; resume from {checkpoint} with a lower rate.")
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimiser.step()
+        keep = min(settings.ema, (step + 1) / (step + 10))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(averaged.parameters()), list(network.parameters()), 1 - keep)
+        report(step, value, rate)
+        if (step + 1) % save_every == 0 or step + 1 == settings.steps:
+            save(step + 1)
+    return averaged
+
+
+def export(network: MiniNetwork, path: Path) -> None:
+    """Write the network in half precision as ``unet.*`` and ``text.*``, the embedding as rows of ``token_ids``."""
+    tensors = {name: weight.detach().half().contiguous().cpu() for name, weight in network.state_dict().items()}
+    tensors["token_ids"] = Vocabulary().token_ids
+    save_file(tensors, path, metadata={"format": "hrv-mini 1", "text_layers": str(TEXT_CONFIG["num_hidden_layers"])})
