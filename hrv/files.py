@@ -11,7 +11,7 @@ import struct
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, TypeGuard
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -156,11 +156,11 @@ def _read(file: BinaryIO, size: int) -> tuple[Mapping[str, str], Tensors]:
     for name, (begin, end) in spans.items():
         if name in _TENSORS:
             dtype_name, dtype, axes = _TENSORS[name]
-            found, shape = header[name].get("dtype"), header[name].get("shape")
+            found, shape = header[name]["dtype"], header[name]["shape"]
             if found != dtype_name:
-                raise HRVError(f"its tensor {name!r} has to be {dtype_name}, not {found!r}.")
-            if not _are_sizes(shape, axes.count(",") + 1):
-                raise HRVError(f"its tensor {name!r} has to have the shape {axes}, not {shape!r}.")
+                raise HRVError(f"its tensor {name!r} has to be {dtype_name}, not {found[:20]!r}.")
+            if len(shape) != axes.count(",") + 1:
+                raise HRVError(f"its tensor {name!r} has to have the axes {axes}.")
             if math.prod(shape) * dtype.itemsize != end - begin:
                 raise HRVError(f"its tensor {name!r} has a shape that does not fit its {end - begin} bytes.")
             file.seek(8 + length + begin)
@@ -177,10 +177,18 @@ def _checked_spans(header: Mapping[str, Any], data_size: int) -> dict[str, tuple
                 f"its tensor {name[:40]!r} is none that an HRV has. Names of additions begin with "
                 f"{_EXTENSION_PREFIX!r}."
             )
-        offsets = entry.get("data_offsets") if isinstance(entry, dict) else None
-        if not _are_sizes(offsets, 2):
-            raise HRVError(f"the header's entry for {name[:40]!r} does not say where its data lies.")
-        spans[name] = offsets[0], offsets[1]
+        if not (
+            isinstance(entry, dict)
+            and isinstance(entry.get("dtype"), str)
+            and _are_sizes(entry.get("shape"))
+            and _are_sizes(entry.get("data_offsets"))
+            and len(entry["data_offsets"]) == 2
+        ):
+            raise HRVError(
+                f"the header's entry for {name[:40]!r} lacks the type, shape or place of its data."
+            )
+        begin, end = entry["data_offsets"]
+        spans[name] = begin, end
     reached = 0
     for begin, end in sorted(spans.values()):
         if begin != reached or end < begin:
@@ -244,13 +252,9 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not a JSON number")
 
 
-def _are_sizes(value: Any, number: int) -> TypeGuard[list[int]]:
-    """Whether a JSON value is a list of this many whole numbers of at least 0."""
-    return (
-        isinstance(value, list)
-        and len(value) == number
-        and all(type(size) is int and size >= 0 for size in value)
-    )
+def _are_sizes(value: Any) -> bool:
+    """Whether a JSON value is a list of whole numbers of at least 0."""
+    return isinstance(value, list) and all(type(size) is int and size >= 0 for size in value)
 
 
 def _describe_foreign(header: Mapping[str, Any]) -> str:

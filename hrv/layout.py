@@ -14,6 +14,9 @@ from .errors import HRVError
 SECTIONS = {"input": "down", "middle": "mid", "output": "up"}
 _BLOCK_ORDER = {block: position for position, block in enumerate(SECTIONS)}
 
+# Far above any denoiser; a number from a file cannot grow beyond what an error message can print.
+_LARGEST = 65_535
+
 LayerKey = tuple[str, int, int]
 
 
@@ -32,11 +35,11 @@ class AttentionLayer:
 
     def __post_init__(self) -> None:
         if self.block not in SECTIONS:
-            raise HRVError(f"A layer's block is one of {', '.join(SECTIONS)}, not {self.block!r}.")
+            raise HRVError(f"A layer's block is one of {', '.join(SECTIONS)}, not {self.block[:20]!r}.")
         for field, least in (("id", 0), ("transformer_index", 0), ("heads", 1)):
             value = getattr(self, field)
-            if type(value) is not int or value < least:
-                raise HRVError(f"A layer's {field} is a whole number of at least {least}, not {value!r}.")
+            if type(value) is not int or not least <= value <= _LARGEST:
+                raise HRVError(f"A layer's {field} is a whole number from {least} to {_LARGEST}.")
         if self.block == "middle" and self.id != 0:
             raise HRVError(f"The middle block has the id 0, not {self.id}.")
 

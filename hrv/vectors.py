@@ -145,7 +145,7 @@ def _checked_concepts(concepts: Sequence[str]) -> tuple[str, ...]:
     for name in names:
         if not is_printable(name):
             raise HRVError(
-                f"{name!r} cannot be the name of a concept: it is empty or has unprintable characters."
+                f"A concept cannot be named {name[:40]!r}: that is empty or has unprintable characters."
             )
         if fold(name) in seen:
             raise HRVError(

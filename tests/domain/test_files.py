@@ -264,6 +264,17 @@ def test_huge_headers_are_not_even_read(tmp_path: Path) -> None:
     refused(path, f"header has {HEADER_LIMIT + 1} bytes; an HRV file has at most {HEADER_LIMIT}")
 
 
+def nested(depth: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+VERSION = {"__metadata__": {"hrv.format_version": "1"}}
+ENTRY = {"dtype": "F32", "shape": [1, 2], "data_offsets": [0, 8]}
+
+
 @pytest.mark.parametrize(
     ("header", "message"),
     [
@@ -274,25 +285,17 @@ def test_huge_headers_are_not_even_read(tmp_path: Path) -> None:
         (b'{"a":1,"a":2}', "a key is there twice"),
         ({"__metadata__": {"hrv.format_version": 1}}, "not a JSON object of texts"),
         ({"__metadata__": []}, "not a JSON object of texts"),
-        ({"__metadata__": {"hrv.format_version": "1"}, "hrv": 3}, "does not say where"),
+        ({**VERSION, "hrv": 3}, "lacks the type, shape or place"),
+        ({**VERSION, "hrv": {**ENTRY, "data_offsets": [0, True]}}, "lacks the type, shape or place"),
+        ({**VERSION, "hrv": {**ENTRY, "data_offsets": [0, -8]}}, "lacks the type, shape or place"),
+        ({**VERSION, "hrv": {**ENTRY, "data_offsets": [0]}}, "lacks the type, shape or place"),
+        ({**VERSION, "hrv": {**ENTRY, "shape": nested(600)}}, "lacks the type|not valid JSON"),
+        ({**VERSION, "hrv": {**ENTRY, "dtype": nested(600)}}, "lacks the type|not valid JSON"),
+        ({**VERSION, "hrv": ENTRY}, "8 bytes of data, but there are 12"),
+        ({**VERSION, "hrv": {**ENTRY, "shape": [1, 3], "data_offsets": [0, 12]}}, "lack 'hrv.concepts'"),
+        ({**VERSION, "hrv": {**ENTRY, "data_offsets": [0, 12]}}, "shape that does not fit its 12 bytes"),
         (
-            {"__metadata__": {"hrv.format_version": "1"}, "hrv": {"data_offsets": [0, True]}},
-            "does not say where",
-        ),
-        (
-            {"__metadata__": {"hrv.format_version": "1"}, "hrv": {"data_offsets": [0, -8]}},
-            "does not say where",
-        ),
-        (
-            {"__metadata__": {"hrv.format_version": "1"}, "hrv": {"data_offsets": [0, 4]}},
-            "4 bytes of data, but there",
-        ),
-        (
-            {
-                "__metadata__": {"hrv.format_version": "1"},
-                "hrv": {"dtype": "F32", "shape": [1, 2], "data_offsets": [0, 8]},
-                "x_a": {"dtype": "U8", "shape": [8], "data_offsets": [4, 12]},
-            },
+            {**VERSION, "hrv": ENTRY, "x_a": {"dtype": "U8", "shape": [8], "data_offsets": [4, 12]}},
             "overlap or leave gaps",
         ),
     ],
@@ -325,6 +328,11 @@ Change = Callable[[dict[str, str], dict[str, np.ndarray]], object]
             "3 concepts x 4 heads, but they are 3 x 5",
         ),
         (lambda m, t: m.update({"hrv.layout": '[["down",1,0,5]]'}), "block is one of"),
+        (
+            lambda m, t: m.update({"hrv.layout": f'[["input",{nested(600)},0,5]]'}),
+            "layer's id|not valid JSON",
+        ),
+        (lambda m, t: m.update({"hrv.layout": f'[["input",0,0,{"9" * 4000}]]'}), "heads is a whole number"),
         (lambda m, t: m.update({"hrv.provenance": "[]"}), "JSON object"),
         (lambda m, t: m.update({"hrv.provenance": '{"a":NaN}'}), "NaN is not a JSON number"),
         (lambda m, t: m.update({"hrv.provenance": '{"a":1e999}'}), "expressible in JSON"),
@@ -333,7 +341,10 @@ Change = Callable[[dict[str, str], dict[str, np.ndarray]], object]
         (lambda m, t: t.pop("hrv"), "no tensor 'hrv'"),
         (lambda m, t: t.update(hrv=t["hrv"].astype(np.float64)), "'hrv' has to be F32, not 'F64'"),
         (lambda m, t: t.update(counts=t["counts"].astype(np.int32)), "'counts' has to be I64, not 'I32'"),
-        (lambda m, t: t.update(hrv=t["hrv"][0]), r"has to have the shape \[concepts, heads\], not \[5\]"),
+        (
+            lambda m, t: t.update(hrv=t["hrv"][0]),
+            r"has to have the axes \[concepts, heads\]",
+        ),
         (lambda m, t: t.update(hrv=t["hrv"] * np.float32(np.nan)), "NaN or infinity"),
         (lambda m, t: t.update(hrv=-t["hrv"]), "not negative"),
         (lambda m, t: t.update(counts=t["counts"] * 0), "never recorded"),

@@ -95,10 +95,11 @@ def test_unknown_layer_names_the_layout() -> None:
     ("fields", "message"),
     [
         (("down", 1, 0, 8), "block is one of input, middle, output"),
-        (("input", -1, 0, 8), "id is a whole number"),
+        (("input", -1, 0, 8), "id is a whole number from 0"),
         (("input", 1, -1, 8), "transformer_index"),
-        (("input", 1, 0, 0), "heads is a whole number of at least 1"),
+        (("input", 1, 0, 0), "heads is a whole number from 1 to 65535"),
         (("input", 1, 0, True), "heads"),
+        (("input", 1, 0, 10**6), "heads"),
         (("input", 1.0, 0, 8), "id"),
         (("middle", 1, 0, 8), "middle block has the id 0"),
     ],
