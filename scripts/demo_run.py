@@ -18,8 +18,7 @@ SMOKE: Prompt = {
 
 def run_demo(api: ApiClient, output: Path) -> None:
     """Queue the demo's workflow, wait for it with a progress bar, and say what it left in ``output``."""
-    titles = {name: info["display_name"] for name, info in api.object_info().items()}
-    with ProgressBar(SMOKE, titles) as bar:
+    with ProgressBar(SMOKE, api.titles()) as bar:
         result = api.run(SMOKE, bar.show)
     for image in result.images("2"):
         print(f"  {output / image['subfolder'] / image['filename']}")

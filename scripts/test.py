@@ -22,7 +22,9 @@ from launcher.prepare import enter_environment, interrupt_on_termination
 def check_style() -> int:
     """Run ruff; its exit status."""
     print("== ruff", flush=True)
-    return subprocess.run([sys.executable, "-m", "ruff", "check", "."], cwd=PACK_ROOT).returncode
+    return subprocess.run(
+        [sys.executable, "-m", "ruff", "check", "--output-format", "concise", "."], cwd=PACK_ROOT
+    ).returncode
 
 
 def run_pytest(host: Path, arguments: list[str]) -> int:

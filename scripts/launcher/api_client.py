@@ -98,6 +98,10 @@ class ApiClient:
         info: dict[str, Any] = self.get("/object_info")
         return info
 
+    def titles(self) -> dict[str, str]:
+        """How every node class is called in the user interface."""
+        return {name: info["display_name"] or name for name, info in self.object_info().items()}
+
     def history(self, prompt_id: str) -> dict[str, Any]:
         """What the host remembers of a finished run; empty while it is unfinished or unknown."""
         entry: dict[str, Any] = self.get(f"/history/{prompt_id}").get(prompt_id, {})

@@ -25,6 +25,7 @@ LEASH = Path(__file__).with_name("leash.py")
 START_SECONDS = 300.0
 STOP_SECONDS = 15.0
 PORT_ATTEMPTS = 5
+LOG_LINES = 30
 
 # The host is on this machine: a proxy for the outside has no part in it.
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -40,6 +41,11 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def excerpt(log: Sequence[str]) -> str:
+    """The last lines of ``log``, indented, as they stand in an error."""
+    return "\n".join(f"    {line}" for line in log[-LOG_LINES:])
 
 
 class ComfyServer:
@@ -98,10 +104,10 @@ class ComfyServer:
         assert self._process is not None
         self._process.wait()
 
-    def log_tail(self, lines: int = 25) -> str:
-        """The last lines of the server's log, indented."""
+    def log(self) -> list[str]:
+        """The lines that the server has logged since its start, without terminal colors."""
         text = self.log_path.read_text(encoding="utf-8", errors="replace")
-        return "\n".join(f"    {line}" for line in text.splitlines()[-lines:])
+        return re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines()
 
     def _start(self) -> None:
         custom_nodes = self.base_directory / "custom_nodes"
@@ -131,7 +137,9 @@ class ComfyServer:
         command += ["--disable-auto-launch", "--disable-api-nodes", "--database-url", "sqlite:///:memory:"]
         if self._output_directory is not None:
             command += ["--output-directory", str(self._output_directory)]
-        command += ["--disable-all-custom-nodes", "--whitelist-custom-nodes", *self._packs]
+        command += ["--disable-all-custom-nodes"]
+        if self._packs:
+            command += ["--whitelist-custom-nodes", *self._packs]
         return command + self._arguments
 
     def _start_on(self, port: int) -> None:
@@ -151,16 +159,16 @@ class ComfyServer:
         deadline = time.monotonic() + START_SECONDS
         while not self._answers():
             if not self.is_alive():
-                if f"Port {port} is already in use" in self.log_tail():
+                if any(f"Port {port} is already in use" in line for line in self.log()):
                     raise PortTakenError
                 raise LauncherError(
                     f"ComfyUI ended with status {self._process.returncode} while starting. "
-                    f"The end of its log:\n{self.log_tail()}"
+                    f"The end of its log:\n{excerpt(self.log())}"
                 )
             if time.monotonic() > deadline:
                 raise LauncherError(
                     f"ComfyUI did not answer within {START_SECONDS:.0f} s. "
-                    f"The end of its log:\n{self.log_tail()}"
+                    f"The end of its log:\n{excerpt(self.log())}"
                 )
             time.sleep(0.2)
 
@@ -175,13 +183,12 @@ class ComfyServer:
 
     def _check_packs(self) -> None:
         """The host only logs that a pack failed to load; a server without it is of no use here."""
-        log = self.log_path.read_text(encoding="utf-8", errors="replace")
-        for line in log.splitlines():
-            failed = re.search(r"\(IMPORT FAILED\):\s*(.+)$", line)
-            if failed and Path(failed.group(1).strip()).name in self._packs:
+        log = self.log()
+        for number, line in enumerate(log):
+            failed = re.search(r"\(IMPORT FAILED\): (.+)$", line)
+            if failed and Path(failed.group(1)).name in self._packs:
                 raise LauncherError(
-                    f"ComfyUI could not load the pack in {failed.group(1).strip()}. "
-                    f"The end of its log:\n{self.log_tail(60)}"
+                    f"ComfyUI could not load the pack {failed.group(1)}. Its log:\n{excerpt(log[:number])}"
                 )
 
     def _stop(self) -> None:

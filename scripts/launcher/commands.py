@@ -46,8 +46,8 @@ def explain(purpose: str, lines: Sequence[str]) -> LauncherError:
         reason = "the disk is full. Free some space, then run the same command again."
     elif NO_NETWORK.search(output):
         reason = (
-            "the package index cannot be reached. Check the network (and the proxy settings), then run the "
-            "same command again; what was downloaded already is kept."
+            "the package index cannot be reached. Check the network and the proxy and index "
+            "settings of pip and uv, then run the same command again; what was downloaded already is kept."
         )
     else:
         reason = "the tool failed."

@@ -120,7 +120,7 @@ class Environment:
         if all(stamp.get(name) == value for name, value in wanted.items()):
             return
         if not stamp:
-            print(f"Installing the host's packages: {DOWNLOAD_SIZE} the first time ...", flush=True)
+            print(f"Installing the host's packages (a download of {DOWNLOAD_SIZE}) ...", flush=True)
         else:
             print("Bringing the environment up to date ...", flush=True)
         check_disk(self.folder, DISK_NEEDED if not stamp else GIB)
@@ -129,16 +129,19 @@ class Environment:
         requirements.write_text(
             "\n".join(line for lines in groups.values() for line in lines), encoding="utf-8"
         )
-        run_tool("install the packages", [*self._installer(), "install", "-r", requirements])
+        run_tool(
+            "install the packages",
+            [self._uv(), "pip", "install", "--python", self.python, "-r", requirements],
+        )
         self._write_stamp({**stamp, **wanted})
 
-    def _installer(self) -> list[str | Path]:
-        """uv where it can be had: it installs in seconds what takes pip minutes."""
+    def _uv(self) -> str:
+        """uv, from PATH or put into the environment: it installs in seconds what takes pip minutes."""
         uv = shutil.which("uv")
         if uv is None:
             run_tool("install uv", [self.python, "-m", "pip", "install", "--quiet", "uv"])
             uv = str(self.python.parent / ("uv.exe" if os.name == "nt" else "uv"))
-        return [uv, "pip", "--python", self.python]
+        return uv
 
     def _is_sound(self) -> bool:
         if self._read_stamp() is None:

@@ -116,7 +116,7 @@ def host_from_index(version: str, python: Path) -> Host:
                     f"{archive.name} carries no complete ComfyUI: {' and '.join(missing)} not found."
                 )
             unpacked.rename(folder)
-    # The templates are 200 MB of example graphs that only the host's own browser of them shows.
+    # Hundreds of megabytes of example graphs and media, which only the host's browser of them shows.
     return read_host(folder, leave_out=frozenset({"comfyui-workflow-templates"}))
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import _thread
 import os
 import runpy
+import signal
 import sys
 import threading
 import time
@@ -22,7 +23,13 @@ def follow_holder() -> None:
     """Wait for the end of standard input, then ask the main thread to stop, then insist."""
     while os.read(0, 1024):
         pass
-    _thread.interrupt_main()
+    if hasattr(signal, "pthread_kill"):
+        # A real signal, for it also ends a wait of the main thread on a lock.
+        main_thread = threading.main_thread().ident
+        assert main_thread is not None
+        signal.pthread_kill(main_thread, signal.SIGINT)
+    else:
+        _thread.interrupt_main()
     time.sleep(GRACE_SECONDS)
     os._exit(1)
 

@@ -30,7 +30,7 @@ else:
 def exclusive(path: Path) -> Iterator[None]:
     """Hold the lock file ``path``; the system frees it when the process ends, however it ends."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         _acquire(descriptor)
         yield

@@ -58,7 +58,7 @@ def to_prompt(graph: Mapping[str, Any], object_info: Mapping[str, Any]) -> dict[
         prompt[str(node["id"])] = {
             "class_type": node["type"],
             "inputs": inputs,
-            "_meta": {"title": node.get("title") or info["display_name"]},
+            "_meta": {"title": node.get("title") or info["display_name"] or node["type"]},
         }
     return prompt
 

@@ -18,7 +18,7 @@ HOST = os.environ.get("COMFYUI_PATH")
 
 
 def become_host(folder: Path) -> None:
-    """Set what the host's command line would have set; it must precede the host's other imports, which read it."""
+    """Set what the host's command line would have set, before the host's other modules read it."""
     sys.path.insert(0, str(folder))
     from comfy.cli_args import args
 
