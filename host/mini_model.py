@@ -7,7 +7,7 @@ predicts v, because SD's own schedule leaks a picture's mean.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import comfy.clip_model
 import comfy.latent_formats
@@ -54,16 +54,19 @@ class MiniLatentFormat(comfy.latent_formats.LatentFormat):
 
     latent_channels = 12
     scale_factor = LATENT_SCALE
-    latent_rgb_factors = [[0.25 if rgb == channel // 4 else 0.0 for rgb in range(3)] for channel in range(12)]
+    # Previews see scaled latents: the mean of a block's four pixels, brought back to -1..1.
+    latent_rgb_factors: ClassVar[list[list[float]]] = [
+        [0.25 / LATENT_SCALE if rgb == channel // 4 else 0.0 for rgb in range(3)] for channel in range(12)
+    ]
 
 
 class MiniModelConfig(comfy.supported_models_base.BASE):
     """The host's model description of HRV-mini (comfy/supported_models_base.py)."""
 
     unet_config = UNET_CONFIG
-    unet_extra_config: dict[str, Any] = {}
+    unet_extra_config: ClassVar[dict[str, Any]] = {}
     latent_format = MiniLatentFormat
-    sampling_settings = {"zsnr": True}
+    sampling_settings: ClassVar[dict[str, Any]] = {"zsnr": True}
     memory_usage_factor = 0.5
 
     def model_type(self, state_dict: dict[str, torch.Tensor], prefix: str = "") -> comfy.model_base.ModelType:

@@ -184,9 +184,7 @@ def _checked_spans(header: Mapping[str, Any], data_size: int) -> dict[str, tuple
             and _are_sizes(entry.get("data_offsets"))
             and len(entry["data_offsets"]) == 2
         ):
-            raise HRVError(
-                f"the header's entry for {name[:40]!r} lacks the type, shape or place of its data."
-            )
+            raise HRVError(f"the header's entry for {name[:40]!r} lacks the type, shape or place of its data.")
         begin, end = entry["data_offsets"]
         spans[name] = begin, end
     reached = 0

@@ -99,8 +99,7 @@ class HeadLayout:
     @cached_property
     def _slices(self) -> dict[LayerKey, slice]:
         return {
-            layer.key: slice(first, first + layer.heads)
-            for layer, first in zip(self.layers, self.offsets, strict=True)
+            layer.key: slice(first, first + layer.heads) for layer, first in zip(self.layers, self.offsets, strict=True)
         }
 
     def head_slice(self, key: LayerKey) -> slice:
@@ -124,10 +123,7 @@ class HeadLayout:
 
     def sections(self) -> dict[str, tuple[AttentionLayer, ...]]:
         """The layers of each section ("down", "mid", "up") that has any, in canonical order."""
-        return {
-            section: tuple(layers)
-            for section, layers in groupby(self.layers, key=lambda layer: layer.section)
-        }
+        return {section: tuple(layers) for section, layers in groupby(self.layers, key=lambda layer: layer.section)}
 
     def describe(self) -> str:
         """One line such as "128 heads in 16 cross-attention layers (6 down, 1 mid, 9 up)"."""
@@ -159,9 +155,7 @@ def require_same_layout(hrv_layout: HeadLayout, model_layout: HeadLayout) -> Non
     """Raise an HRVError that describes both layouts unless they are the same."""
     if hrv_layout == model_layout:
         return
-    theirs, ours = next(
-        pair for pair in zip_longest(hrv_layout.layers, model_layout.layers) if pair[0] != pair[1]
-    )
+    theirs, ours = next(pair for pair in zip_longest(hrv_layout.layers, model_layout.layers) if pair[0] != pair[1])
     raise HRVError(
         f"This HRV belongs to another kind of model. HRV: {hrv_layout.describe()}; "
         f"model: {model_layout.describe()}. They first differ where the HRV has {_spell(theirs)} and "

@@ -311,8 +311,7 @@ def _draw_legend(draw: ImageDraw.ImageDraw, image: Image.Image, octaves: int, to
 def _check_picture(picture: Pixels) -> None:
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or 0 in picture.shape:
         raise HRVError(
-            "A picture of a grid is a uint8 array [height, width, 3], not "
-            f"{picture.dtype} {list(picture.shape)}."
+            f"A picture of a grid is a uint8 array [height, width, 3], not {picture.dtype} {list(picture.shape)}."
         )
 
 

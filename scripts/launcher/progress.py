@@ -19,9 +19,7 @@ class ProgressBar:
     """
 
     def __init__(self, prompt: Prompt, titles: Mapping[str, str]) -> None:
-        self._names = {
-            node: titles.get(entry["class_type"], entry["class_type"]) for node, entry in prompt.items()
-        }
+        self._names = {node: titles.get(entry["class_type"], entry["class_type"]) for node, entry in prompt.items()}
         self._bar: tqdm[Any] = tqdm(
             total=len(prompt), bar_format="{l_bar}{bar}| {elapsed} {postfix}", dynamic_ncols=True, leave=True
         )

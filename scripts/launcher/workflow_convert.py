@@ -111,9 +111,7 @@ def _widgets(node: Mapping[str, Any], info: Mapping[str, Any]) -> Iterator[tuple
             if isinstance(kind, list):
                 options, kind = {**options, "options": kind}, "COMBO"
             if kind.startswith("COMFY_DYNAMICCOMBO"):
-                raise ConversionError(
-                    f"{_describe(node)}: input {name!r} is dynamic and cannot be converted."
-                )
+                raise ConversionError(f"{_describe(node)}: input {name!r} is dynamic and cannot be converted.")
             if (kind in WIDGET_TYPES and not options.get("forceInput")) or name in shown:
                 yield name, kind, options
 

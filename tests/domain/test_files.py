@@ -97,11 +97,7 @@ def test_saved_and_loaded_are_the_same(kind: str, tmp_path: Path, request: pytes
     assert path == tmp_path / "a.safetensors"
     loaded = load_hrv(path)
     assert loaded.same_as(hrv)
-    assert (
-        loaded.concepts == hrv.concepts
-        and loaded.layout == hrv.layout
-        and loaded.provenance == hrv.provenance
-    )
+    assert loaded.concepts == hrv.concepts and loaded.layout == hrv.layout and loaded.provenance == hrv.provenance
     assert loaded.values.tobytes() == hrv.values.tobytes()
     assert (loaded.counts is None) == (hrv.counts is None)
     assert names(tmp_path) == ["a.safetensors"]
@@ -149,9 +145,7 @@ def test_step_counts_are_understood_and_have_to_add_up(full: HRV, tmp_path: Path
     steps = np.stack([COUNTS // 2, COUNTS - COUNTS // 2])
     assert load_hrv(write(tmp_path / "a", metadata, {**tensors, "step_counts": steps})).same_as(full)
     refused(write(tmp_path / "b", metadata, {**tensors, "step_counts": steps[:1]}), "does not add up")
-    refused(
-        write(tmp_path / "c", metadata, {**tensors, "step_counts": steps[:, :2]}), "needs a tensor .counts."
-    )
+    refused(write(tmp_path / "c", metadata, {**tensors, "step_counts": steps[:, :2]}), "needs a tensor .counts.")
     refused(
         write(tmp_path / "d", metadata, {**tensors, "step_counts": steps[0]}),
         re.escape("[steps, concepts, heads]"),
@@ -200,9 +194,7 @@ def test_failed_writes_leave_nothing_behind(
     assert load_hrv(path).same_as(full)
 
 
-def test_an_interrupted_write_leaves_nothing_behind(
-    full: HRV, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_write_leaves_nothing_behind(full: HRV, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(_: int) -> None:
         raise KeyboardInterrupt
 
@@ -234,9 +226,7 @@ def test_missing_files_and_folders(tmp_path: Path) -> None:
     refused(tmp_path, "Cannot load")
 
 
-@pytest.mark.parametrize(
-    "data", [b"", b"1234567", b"\x93NUMPY\x01\x00v\x00{'descr'", b"PK\x03\x04" * 9, bytes(64)]
-)
+@pytest.mark.parametrize("data", [b"", b"1234567", b"\x93NUMPY\x01\x00v\x00{'descr'", b"PK\x03\x04" * 9, bytes(64)])
 def test_files_that_are_no_safetensors(data: bytes, tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(data)
@@ -352,9 +342,7 @@ Change = Callable[[dict[str, str], dict[str, np.ndarray]], object]
         (lambda m, t: t.update(weights=t["hrv"]), "'weights' is none that an HRV has"),
     ],
 )
-def test_what_is_no_hrv_is_refused_in_a_file_too(
-    change: Change, message: str, full: HRV, tmp_path: Path
-) -> None:
+def test_what_is_no_hrv_is_refused_in_a_file_too(change: Change, message: str, full: HRV, tmp_path: Path) -> None:
     metadata, tensors = content(full)
     change(metadata, tensors)
     refused(write(tmp_path / "a.safetensors", metadata, tensors), message)
@@ -394,9 +382,7 @@ def test_the_documented_writer_writes_hrv_files(tmp_path: Path) -> None:
 
 
 # Function-scoped fixtures are shared by all examples of one test, which each write the whole file anew.
-fuzzed = settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+fuzzed = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def loads_the_same_or_is_refused(path: Path, hrv: HRV) -> None:
@@ -422,9 +408,7 @@ def test_corrupted_bytes_load_the_same_or_are_refused(
 
 @fuzzed
 @given(data=st.data())
-def test_cut_or_lengthened_files_are_refused(
-    data: st.DataObject, saved: bytes, full: HRV, tmp_path: Path
-) -> None:
+def test_cut_or_lengthened_files_are_refused(data: st.DataObject, saved: bytes, full: HRV, tmp_path: Path) -> None:
     length = data.draw(st.integers(0, len(saved) - 1))
     extra = data.draw(st.binary(min_size=1, max_size=16))
     for changed in (saved[:length], saved + extra, saved[:length] + extra + saved[length:]):
@@ -435,12 +419,7 @@ def test_cut_or_lengthened_files_are_refused(
 
 
 JSON = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats()
-    | st.text(max_size=5)
-    | st.sampled_from(["1", "[]", "{}"]),
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from(["1", "[]", "{}"]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=6,
 )

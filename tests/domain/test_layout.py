@@ -20,18 +20,14 @@ def layout(down: list[tuple[int, int, int]], mid: list[int], up: list[tuple[int,
 
     def layers(block: str, entries: list[tuple[int, int, int]]) -> list[AttentionLayer]:
         return [
-            AttentionLayer(block, number, index, heads)
-            for number, depth, heads in entries
-            for index in range(depth)
+            AttentionLayer(block, number, index, heads) for number, depth, heads in entries for index in range(depth)
         ]
 
     middle = [AttentionLayer("middle", 0, index, heads) for index, heads in enumerate(mid)]
     return HeadLayout((*layers("input", down), *middle, *layers("output", up)))
 
 
-SD1 = layout(
-    [(number, 1, 8) for number in (1, 2, 4, 5, 7, 8)], [8], [(number, 1, 8) for number in range(3, 12)]
-)
+SD1 = layout([(number, 1, 8) for number in (1, 2, 4, 5, 7, 8)], [8], [(number, 1, 8) for number in range(3, 12)])
 SDXL = layout(
     [(4, 2, 10), (5, 2, 10), (7, 10, 20), (8, 10, 20)],
     [20] * 10,
@@ -51,9 +47,7 @@ SDXL = layout(
     ],
     ids=["SD 1.x", "SDXL"],
 )
-def test_head_names_are_the_published_ones(
-    built: HeadLayout, file: str, runs: list[tuple[str, int, int]]
-) -> None:
+def test_head_names_are_the_published_ones(built: HeadLayout, file: str, runs: list[tuple[str, int, int]]) -> None:
     expected = []
     seen = {"down": 0, "mid": 0, "up": 0}
     for section, layers, heads in runs:
@@ -150,9 +144,7 @@ def test_other_json_is_no_layout(text: str) -> None:
 
 
 def test_signature_tells_layouts_apart_and_is_the_same_in_every_process() -> None:
-    fewer = layout(
-        [(number, 1, 8) for number in (1, 2, 4, 5, 7, 8)], [8], [(number, 1, 8) for number in range(3, 11)]
-    )
+    fewer = layout([(number, 1, 8) for number in (1, 2, 4, 5, 7, 8)], [8], [(number, 1, 8) for number in range(3, 11)])
     others = {SD1.signature, SDXL.signature, fewer.signature, layout([(1, 1, 128)], [], []).signature}
     assert len(others) == 4
     assert SD1.signature == HeadLayout(SD1.layers).signature
@@ -169,9 +161,7 @@ def test_signature_tells_layouts_apart_and_is_the_same_in_every_process() -> Non
 
 def test_same_layout_is_required() -> None:
     require_same_layout(SD1, HeadLayout(SD1.layers))
-    with pytest.raises(
-        HRVError, match=r"HRV: 128 heads.*model: 1300 heads.*down1\.0 with 8.*down4\.0 with 10"
-    ):
+    with pytest.raises(HRVError, match=r"HRV: 128 heads.*model: 1300 heads.*down1\.0 with 8.*down4\.0 with 10"):
         require_same_layout(SD1, SDXL)
     shorter = HeadLayout(SD1.layers[:-1])
     with pytest.raises(HRVError, match=r"up11\.0 with 8 heads and the model no further layer"):

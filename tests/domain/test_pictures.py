@@ -104,9 +104,7 @@ def plain(color: int, height: int = 32, width: int = 32) -> np.ndarray:
 def test_pictures_of_a_grid_stand_in_rows_and_columns() -> None:
     shades = [[60, 70, 80], [90, 100, 110]]
     image = np.asarray(
-        picture_grid(
-            [[plain(shade) for shade in row] for row in shades], ["off", "on"], ["1", "2", "3"], "T", "C"
-        )
+        picture_grid([[plain(shade) for shade in row] for row in shades], ["off", "on"], ["1", "2", "3"], "T", "C")
     )
     centres = {}
     for shade in (shade for row in shades for shade in row):

@@ -72,9 +72,7 @@ def test_a_boundary_in_the_prompt_does_not_matter_where_the_phrase_has_none() ->
         (("embedding:Red_Style", "car"), "embedding:red_style", (1,)),
     ],
 )
-def test_words_of_every_script_are_found(
-    words: tuple[str, ...], phrase: str, positions: tuple[int, ...]
-) -> None:
+def test_words_of_every_script_are_found(words: tuple[str, ...], phrase: str, positions: tuple[int, ...]) -> None:
     assert map_of(*words).find(phrase) == positions
 
 

@@ -29,9 +29,7 @@ def hrv(**changes: Any) -> HRV:
 
 def test_from_counts_normalises_heads_then_concepts() -> None:
     built = HRV.from_counts(COUNTS, CONCEPTS, LAYOUT, {"seed": 1})
-    shares = np.array(
-        [[3 / 4, 0, 1 / 4, 1 / 2, 1 / 4], [1 / 4, 1 / 2, 1 / 4, 1 / 2, 0], [0, 1 / 2, 1 / 2, 0, 3 / 4]]
-    )
+    shares = np.array([[3 / 4, 0, 1 / 4, 1 / 2, 1 / 4], [1 / 4, 1 / 2, 1 / 4, 1 / 2, 0], [0, 1 / 2, 1 / 2, 0, 3 / 4]])
     expected = shares / shares.sum(axis=1, keepdims=True) * 5
     np.testing.assert_allclose(built.values, expected, rtol=1e-6)
     np.testing.assert_allclose(built.values.sum(axis=1), 5, rtol=1e-6)
@@ -73,9 +71,7 @@ def test_rows_are_found_whatever_the_case_and_spacing() -> None:
 
 
 def test_unknown_concept_lists_the_closest_first() -> None:
-    with pytest.raises(
-        HRVError, match=r"'style' in this HRV\. Did you mean Image Style\? It has: Image Style, Color"
-    ):
+    with pytest.raises(HRVError, match=r"'style' in this HRV\. Did you mean Image Style\? It has: Image Style, Color"):
         hrv().row("style")
     with pytest.raises(HRVError, match=r"'xyz' in this HRV\. It has: Color, Image Style, Size\."):
         hrv().ranking("xyz")

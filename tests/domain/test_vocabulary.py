@@ -29,8 +29,7 @@ def test_one_concept_a_line() -> None:
 
 def test_comments_space_tabs_and_windows_line_ends_are_tolerated() -> None:
     text = (
-        "\ufeff# colors\r\n\r\n\tColor :\tred ,  dark   green, # more later\r\n"
-        "  \r\nFruits and  Vegetables:orange,lime"
+        "\ufeff# colors\r\n\r\n\tColor :\tred ,  dark   green, # more later\r\n  \r\nFruits and  Vegetables:orange,lime"
     )
     assert parse_vocabulary(text) == Vocabulary((COLORS, FRUITS))
 
@@ -82,9 +81,7 @@ def test_a_vocabulary_built_by_hand_obeys_the_same_rules(
         Vocabulary(concepts)
 
 
-LABELS = st.text(
-    st.characters(exclude_characters=":#,", exclude_categories=["C", "Z"]), min_size=1, max_size=8
-)
+LABELS = st.text(st.characters(exclude_characters=":#,", exclude_categories=["C", "Z"]), min_size=1, max_size=8)
 CONCEPTS = st.dictionaries(
     LABELS.map(str.casefold),
     st.lists(LABELS, min_size=1, max_size=4, unique_by=str.casefold).map(tuple),
@@ -104,9 +101,7 @@ def test_text_form_gives_the_vocabulary_back(concepts: dict[str, tuple[str, ...]
 
 @pytest.mark.parametrize("parse", [parse_vocabulary, parse_paper_csv])
 @given(text=st.text(st.sampled_from("aB:#,1. \n\r\t\x00\ufeff\ud800é")) | st.text())
-def test_any_text_is_a_vocabulary_or_an_error_for_people(
-    parse: Callable[[str], Vocabulary], text: str
-) -> None:
+def test_any_text_is_a_vocabulary_or_an_error_for_people(parse: Callable[[str], Vocabulary], text: str) -> None:
     try:
         vocabulary = parse(text)
     except HRVError:
@@ -120,9 +115,7 @@ def test_digest_tells_vocabularies_apart() -> None:
 
 
 def test_unknown_concept_names_the_closest() -> None:
-    with pytest.raises(
-        HRVError, match=r"'colour' in this vocabulary\. Did you mean Color\? It has: Color, Fruits"
-    ):
+    with pytest.raises(HRVError, match=r"'colour' in this vocabulary\. Did you mean Color\? It has: Color, Fruits"):
         Vocabulary((FRUITS, COLORS)).words("colour")
 
 

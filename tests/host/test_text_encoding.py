@@ -310,9 +310,7 @@ def test_an_encoder_with_longer_chunks_serves_as_far_as_the_other_agrees(embeddi
 
 @pytest.mark.parametrize("kind", ["sd1", "sd2", "sdxl", "refiner"])
 @pytest.mark.parametrize("text", ["", "a red car", "a (red:1.4) (car:0.5)", "a (red:1.2) car " * 30])
-def test_the_conditioning_is_the_hosts_own_with_the_map_added(
-    clips: dict[str, Any], kind: str, text: str
-) -> None:
+def test_the_conditioning_is_the_hosts_own_with_the_map_added(clips: dict[str, Any], kind: str, text: str) -> None:
     (expected,) = CLIPTextEncode().encode(clips[kind], text)
     conditioning, words = encode_prompt(clips[kind], text)
     assert words == token_map(clips[kind], text)
@@ -364,9 +362,7 @@ def test_tagging_refuses_lengths_that_cannot_match(sd1: Any, text: str, tokens: 
 
 
 @pytest.mark.parametrize(("kind", "width"), [("sd1", 16), ("sd2", 16), ("sdxl", 40), ("refiner", 24)])
-@pytest.mark.parametrize(
-    ("word", "count"), [("red", 1), ("oak tree", 2), ("Skyscrapers", 3), ("rose-colored", 3)]
-)
+@pytest.mark.parametrize(("word", "count"), [("red", 1), ("oak tree", 2), ("Skyscrapers", 3), ("rose-colored", 3)])
 def test_a_word_alone_gives_its_own_tokens_and_the_start(
     clips: dict[str, Any], kind: str, width: int, word: str, count: int
 ) -> None:
@@ -391,9 +387,7 @@ def test_a_concept_word_without_tokens_is_refused_by_name(sd1: Any, word: str) -
 
 def test_a_concept_word_of_more_than_a_chunk_is_refused(sd1: Any) -> None:
     assert len(word_tokens(sd1, "a " * 75).tokens) == 75
-    with pytest.raises(
-        HRVError, match=r"'red red .* has 76 tokens, more than one chunk .*77 with start and end"
-    ):
+    with pytest.raises(HRVError, match=r"'red red .* has 76 tokens, more than one chunk .*77 with start and end"):
         word_tokens(sd1, "red " * 76)
 
 

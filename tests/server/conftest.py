@@ -19,9 +19,7 @@ def comfy_host() -> Path:
     """The ComfyUI to test against."""
     folder = os.environ.get("COMFYUI_PATH")
     if not folder:
-        pytest.fail(
-            "COMFYUI_PATH is not set. Run `python scripts/test.py`, which finds a host.", pytrace=False
-        )
+        pytest.fail("COMFYUI_PATH is not set. Run `python scripts/test.py`, which finds a host.", pytrace=False)
     return Path(folder)
 
 

@@ -113,9 +113,7 @@ def test_one_invalid_output_fails_the_whole_workflow(api: ApiClient) -> None:
 def test_a_failing_node_is_named_with_its_own_words(api: ApiClient) -> None:
     workflow = plain(0)
     workflow["make"] = {"class_type": "ProbeFail", "inputs": {"message": "no such concept: Colour"}}
-    with pytest.raises(
-        WorkflowError, match=re.escape("ProbeFail (node make): no such concept: Colour")
-    ) as caught:
+    with pytest.raises(WorkflowError, match=re.escape("ProbeFail (node make): no such concept: Colour")) as caught:
         api.run(workflow, timeout=60)
     assert caught.value.kind == "ValueError"
     assert_works(api)
@@ -148,9 +146,7 @@ def test_an_uploaded_image_is_read_by_the_host(api: ApiClient) -> None:
     assert (np.asarray(Image.open(io.BytesIO(api.view(record)))) == pixels).all()
 
 
-def test_the_bar_shows_the_running_node_and_ends_full(
-    api: ApiClient, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_bar_shows_the_running_node_and_ends_full(api: ApiClient, capsys: pytest.CaptureFixture[str]) -> None:
     workflow = lasting(7)
     with ProgressBar(workflow, api.titles()) as bar:
         api.run(workflow, bar.show, timeout=60)

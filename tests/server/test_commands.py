@@ -54,9 +54,7 @@ def test_known_reasons_are_named(line: str, reason: str) -> None:
     assert line in error
 
 
-def test_a_closed_network_is_recognised_by_what_pip_says(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_closed_network_is_recognised_by_what_pip_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     pytest.importorskip("pip")
     for name in ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")

@@ -11,9 +11,7 @@ from launcher.errors import LauncherError
 
 
 @pytest.mark.parametrize("version", [(3, 10), (3, 12), (3, 14)])
-@pytest.mark.parametrize(
-    ("system", "machine"), [("Linux", "x86_64"), ("Darwin", "arm64"), ("Windows", "AMD64")]
-)
+@pytest.mark.parametrize(("system", "machine"), [("Linux", "x86_64"), ("Darwin", "arm64"), ("Windows", "AMD64")])
 def test_supported_pythons_are_taken(version: tuple[int, int], system: str, machine: str) -> None:
     check_python(version, system, machine)
 
@@ -27,9 +25,7 @@ def test_supported_pythons_are_taken(version: tuple[int, int], system: str, mach
         ((3, 12), "Darwin", "x86_64", "Intel"),
     ],
 )
-def test_other_pythons_are_told_what_to_use(
-    version: tuple[int, int], system: str, machine: str, message: str
-) -> None:
+def test_other_pythons_are_told_what_to_use(version: tuple[int, int], system: str, machine: str, message: str) -> None:
     with pytest.raises(LauncherError, match=message):
         check_python(version, system, machine)
 

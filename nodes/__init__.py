@@ -1,0 +1,36 @@
+"""The pack's nodes: schema and wiring, one file per job."""
+
+from __future__ import annotations
+
+from comfy_api.latest import ComfyExtension, io
+
+from ..host.folders import register_folder
+
+register_folder()
+
+from .build import BuildHRV  # noqa: E402 - Load HRV lists the folder when its schema is made
+from .concepts import Concepts  # noqa: E402
+from .controls import ConceptAdjust, ConceptStrengthen  # noqa: E402
+from .files import LoadHRV, SaveHRV  # noqa: E402
+from .heat_map import HeatMap  # noqa: E402
+from .mini import LoadMini  # noqa: E402
+from .text_encode import TextEncode  # noqa: E402
+
+NODES: list[type[io.ComfyNode]] = [
+    LoadMini,
+    Concepts,
+    BuildHRV,
+    SaveHRV,
+    LoadHRV,
+    TextEncode,
+    ConceptStrengthen,
+    ConceptAdjust,
+    HeatMap,
+]
+
+
+class HRVExtension(ComfyExtension):
+    """The pack, as the host loads it."""
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return NODES

@@ -1,0 +1,40 @@
+"""HRV Concepts: a vocabulary of concepts and their words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from comfy_api.latest import io
+
+from ..hrv.vocabulary import parse_vocabulary, require_contrast
+from .sockets import CATEGORY, ConceptsSocket
+
+DEFAULT = Path(__file__).resolve().parent.parent / "hrv_presets" / "vocabularies" / "hrv-mini.txt"
+
+
+class Concepts(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="HRV_Concepts",
+            display_name="HRV Concepts",
+            category=CATEGORY,
+            description="The visual concepts to build an HRV for, and the words that stand for each of them.",
+            search_aliases=["vocabulary", "concept words", "hrv vocabulary"],
+            inputs=[
+                io.String.Input(
+                    "concepts",
+                    multiline=True,
+                    default=DEFAULT.read_text(encoding="utf-8"),
+                    tooltip="One concept a line: 'Color: red, blue, dark green'. About ten words each work best; lines "
+                    "that begin with # are comments. Every head is asked which of these concepts it attends to most.",
+                )
+            ],
+            outputs=[ConceptsSocket.Output("vocabulary", display_name="concepts")],
+        )
+
+    @classmethod
+    def execute(cls, concepts: str) -> io.NodeOutput:
+        vocabulary = parse_vocabulary(concepts)
+        require_contrast(vocabulary)
+        return io.NodeOutput(vocabulary)

@@ -1,0 +1,39 @@
+"""HRV Heat Map: relevances of all heads as a picture."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from comfy_api.latest import io, ui
+
+from ..hrv.pictures import heat_map
+from ..hrv.vectors import HRV
+from .sockets import CATEGORY, HRVSocket, split_words
+
+
+class HeatMap(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="HRV_HeatMap",
+            display_name="HRV Heat Map (image)",
+            category=CATEGORY,
+            description="Draws the relevance of every head position (layers down, heads across), a panel per concept.",
+            search_aliases=["plot hrv", "show heads", "visualize", "heatmap"],
+            is_output_node=True,
+            inputs=[
+                HRVSocket.Input("hrv"),
+                io.String.Input(
+                    "concepts",
+                    default="",
+                    tooltip="Concepts to draw, separated by commas, in this order; empty for all.",
+                ),
+            ],
+            outputs=[io.Image.Output()],
+        )
+
+    @classmethod
+    def execute(cls, hrv: HRV, concepts: str) -> io.NodeOutput:
+        picture = heat_map(hrv, split_words(concepts) or None)
+        image = torch.from_numpy(np.array(picture, dtype=np.float32) / 255)[None]
+        return io.NodeOutput(image, ui=ui.PreviewImage(image, cls=cls))

@@ -1,0 +1,27 @@
+"""Load HRV-mini."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ..host.mini_loader import load_mini
+from .sockets import CATEGORY
+
+
+class LoadMini(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="HRV_LoadMini",
+            display_name="Load HRV-mini",
+            category=CATEGORY,
+            description="The small text-to-image model that comes with the pack: 128 heads like SD 1.x, images "
+            "of 128 x 128. For trying the other nodes without a checkpoint or a GPU.",
+            search_aliases=["hrv mini", "embedded model", "demo model", "tiny model"],
+            inputs=[],
+            outputs=[io.Model.Output(), io.Clip.Output(), io.Vae.Output()],
+        )
+
+    @classmethod
+    def execute(cls) -> io.NodeOutput:
+        return io.NodeOutput(*load_mini())

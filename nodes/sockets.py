@@ -1,0 +1,68 @@
+"""Socket types and inputs that several nodes share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+HRVSocket = io.Custom("HRV")
+ConceptsSocket = io.Custom("HRV_CONCEPTS")
+
+CATEGORY = "HRV"
+
+
+def control_inputs() -> list[Any]:
+    """What every control takes after its own inputs: strength, window, clamp."""
+    return [
+        io.Float.Input(
+            "strength",
+            default=1.0,
+            min=-5.0,
+            max=5.0,
+            step=0.05,
+            tooltip="0 changes nothing (bit for bit), 1 is the published effect; between and beyond is linear.",
+        ),
+        io.Float.Input(
+            "start",
+            default=0.0,
+            min=0.0,
+            max=1.0,
+            step=0.01,
+            tooltip="Sampling progress at which the control begins: 0 is pure noise, 1 the finished image.",
+            advanced=True,
+        ),
+        io.Float.Input(
+            "end",
+            default=1.0,
+            min=0.0,
+            max=1.0,
+            step=0.01,
+            tooltip="Sampling progress at which the control ends.",
+            advanced=True,
+        ),
+        io.Float.Input(
+            "clamp",
+            default=0.0,
+            min=0.0,
+            max=100.0,
+            step=0.5,
+            tooltip="Upper limit of the HRV's elements, 0 for none. Published: 9 for SDXL, none for SD 1.x.",
+            advanced=True,
+        ),
+    ]
+
+
+def words_input() -> Any:
+    """The words of the prompt that a control acts on."""
+    return io.String.Input(
+        "words",
+        default="",
+        tooltip="Words or phrases of the prompt to act on, separated by commas, as written there: 'rose-colored'. "
+        "Every occurrence counts. Empty: the conditioning passes through unchanged.",
+    )
+
+
+def split_words(words: str) -> list[str]:
+    """The phrases of a comma-separated field, without empty ones."""
+    return [phrase.strip() for phrase in words.split(",") if phrase.strip()]

@@ -1,0 +1,37 @@
+"""CLIP Text Encode (HRV): a conditioning that knows its words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..host.text_encoding import encode_prompt
+from .sockets import CATEGORY
+
+
+class TextEncode(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="HRV_TextEncode",
+            display_name="CLIP Text Encode (HRV)",
+            category=CATEGORY,
+            description="Encodes a prompt exactly as CLIP Text Encode does and remembers which token belongs to which "
+            "word, so that HRV controls can find words by name.",
+            search_aliases=["prompt", "text", "clip text encode", "tokens"],
+            inputs=[
+                io.Clip.Input("clip"),
+                io.String.Input(
+                    "text",
+                    multiline=True,
+                    dynamic_prompts=True,
+                    tooltip="The prompt; weights like (red:1.2) work.",
+                ),
+            ],
+            outputs=[io.Conditioning.Output()],
+        )
+
+    @classmethod
+    def execute(cls, clip: Any, text: str) -> io.NodeOutput:
+        return io.NodeOutput(encode_prompt(clip, text)[0])
