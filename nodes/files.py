@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import folder_paths
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
 from ..host.folders import hrv_files, hrv_path, new_hrv_path
 from ..hrv.errors import HRVError
