@@ -44,9 +44,8 @@ class SaveHRV(io.ComfyNode):
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             save_hrv(hrv, path)
-        return io.NodeOutput(
-            str(path), ui=ui.PreviewText(f"{path.relative_to(Path(folder_paths.models_dir).resolve())}")
-        )
+        shown = path.relative_to(Path(folder_paths.models_dir).resolve()).as_posix()
+        return io.NodeOutput(str(path), ui={"text": [shown], "path": [str(path)]})
 
 
 def _holds(path: Path, hrv: HRV) -> bool:

@@ -34,8 +34,8 @@ def run_demo(api: ApiClient, output: Path) -> None:
     heat_map = _copy_picture(api, result, _id(prompt, "HRV_HeatMap"), output / "heat-map.png")
     grid = _picture_grid(api, prompt, result, output / "steered.png", text, control)
     print(
-        f"\nBuilt an HRV from {build['images']} images of {build['steps']} steps and steered the prompt {text!r}: once as "
-        f"it is,\nonce with {control['words']!r} strengthened as {control['desired']}, once with it read as "
+        f"\nBuilt an HRV from {build['images']} images of {build['steps']} steps and steered the prompt {text!r}: "
+        f"once as it is,\nonce with {control['words']!r} strengthened as {control['desired']}, once with it read as "
         f"{control['desired']} and not as {control['undesired']}.\n"
         f"  the HRV            {hrv}\n"
         f"  all its concepts   {heat_map}\n"
@@ -85,5 +85,5 @@ def _picture_grid(
         f"adjusted: {control['desired']}, not {control['undesired']}",
     )
     columns = [f"seed {index + 1}" for index in range(len(rows[0]))]
-    picture_grid(rows, labels, columns, title=f"“{text}”").save(path)
+    picture_grid(rows, labels, columns, title=repr(text)).save(path)
     return path
