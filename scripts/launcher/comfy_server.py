@@ -22,7 +22,7 @@ from .paths import PACK_ROOT
 
 PACK_NAME = "head-relevance-vectors"
 LEASH = Path(__file__).with_name("leash.py")
-START_SECONDS = 300.0
+START_SECONDS = 600.0
 STOP_SECONDS = 15.0
 PORT_ATTEMPTS = 5
 LOG_LINES = 30

@@ -12,7 +12,7 @@ from pathlib import Path
 from .errors import LauncherError
 from .paths import CACHE_DIR
 
-TAIL_LINES = 15
+LINE_WIDTH = 180
 
 NO_NETWORK = re.compile(
     r"Failed to establish a new connection|NewConnectionError|Connection ?(refused|reset|timed out|broken)"
@@ -46,13 +46,12 @@ def explain(purpose: str, lines: Sequence[str]) -> LauncherError:
         reason = "the disk is full. Free some space, then run the same command again."
     elif NO_NETWORK.search(output):
         reason = (
-            "the package index cannot be reached. Check the network and the proxy and index "
-            "settings of pip and uv, then run the same command again; what was downloaded already is kept."
+            "the package index cannot be reached. Check the network and the proxy and index settings of pip and uv, "
+            "then run the same command again; what was downloaded already is kept."
         )
     else:
-        reason = "the tool failed."
-    tail = "\n".join(f"    {line}" for line in list(lines)[-TAIL_LINES:])
-    return LauncherError(f"Could not {purpose}: {reason}\n  The last lines it printed:\n{tail}")
+        reason = "the tool failed; what it said stands above."
+    return LauncherError(f"Could not {purpose}: {reason}")
 
 
 def run_tool(purpose: str, command: Sequence[str | Path]) -> None:
@@ -74,13 +73,13 @@ def run_tool(purpose: str, command: Sequence[str | Path]) -> None:
             errors="replace",
         )
     except OSError as error:
-        raise explain(purpose, [str(error)]) from error
+        raise LauncherError(f"Could not {purpose}: {error}") from error
     with process:
         try:
             assert process.stdout is not None
             for line in process.stdout:
                 lines.append(line.rstrip())
-                print(f"    {line.rstrip()}", flush=True)
+                print(f"    {line.rstrip()[:LINE_WIDTH]}", flush=True)
         except BaseException:
             process.terminate()
             raise

