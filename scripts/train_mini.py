@@ -8,23 +8,16 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import time
 from dataclasses import fields
 from pathlib import Path
 
+from host_process import enter_host
 from pack_import import import_pack
 
 
 def main() -> None:
-    host = os.environ.get("COMFYUI_PATH")
-    if not host:
-        raise SystemExit("Set COMFYUI_PATH to a ComfyUI folder: HRV-mini is built from the host's own classes.")
-    arguments, sys.argv = sys.argv[1:], [sys.argv[0], "--cpu"]
-    sys.path.insert(0, host)
-    import comfy.options
-
-    comfy.options.enable_args_parsing()
+    enter_host()
     import_pack()
     import torch
     from hrv_pack.mini.training import TrainingSettings, export, train
@@ -42,7 +35,7 @@ def main() -> None:
             required=required,
             default=None if required else field.default,
         )
-    options = vars(parser.parse_args(arguments))
+    options = vars(parser.parse_args())
     run, device = options.pop("run"), options.pop("device")
     torch.set_num_threads(options.pop("threads"))
     run.mkdir(parents=True, exist_ok=True)
