@@ -5,37 +5,31 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from .drawing import (
+    INK,
+    LABEL_SIZE,
+    MARGIN,
+    NAME_SIZE,
+    PAPER,
+    RULE,
+    SOFT_INK,
+    Heading,
+    Pixels,
+    draw_text,
+    line_height,
+    ramp_colors,
+    text_width,
+    wrap,
+)
 from .errors import HRVError
 from .layout import HeadLayout
 from .vectors import HRV, Values
-
-Pixels = npt.NDArray[np.uint8]
-
-PAPER = (255, 255, 255)
-INK = (32, 33, 36)
-SOFT_INK = (98, 102, 108)
-RULE = (176, 179, 184)
-
-# Blue, neutral, orange, dark red: lightness (OKLCH) falls evenly on both sides of the middle, and further on
-# the upper one, where the heads are that matter. Nearly all color-blind eyes tell blue from orange.
-RAMP: Pixels = np.array(
-    [
-        (50, 98, 169), (69, 124, 193), (95, 150, 210), (124, 174, 222), (159, 198, 231), (198, 221, 238),
-        (241, 240, 236),
-        (237, 205, 166), (233, 165, 104), (220, 121, 51), (191, 78, 24), (150, 45, 18), (104, 24, 15),
-    ],
-    dtype=np.uint8,
-)  # fmt: skip
-
-TITLE_SIZE, NAME_SIZE, LABEL_SIZE = 24, 18, 15
-MARGIN = 28
 
 # A heat map grows its cells up to the largest size with which the figure stays within these many pixels.
 CELL_SIZES = range(24, 4, -1)
@@ -63,7 +57,7 @@ def heat_map(hrv: HRV, concepts: Sequence[str] | None = None, *, title: str | No
     names, rows = [hrv.concepts[index] for index in chosen], hrv.values[chosen]
     octaves = _octaves(rows)
     figure = _arrange(hrv.layout, names)
-    heading = _Heading(title, figure.width)
+    heading = Heading(title, figure.width)
 
     image = Image.new("RGB", (figure.width, heading.height + figure.height), PAPER)
     draw = ImageDraw.Draw(image)
@@ -72,8 +66,8 @@ def heat_map(hrv: HRV, concepts: Sequence[str] | None = None, *, title: str | No
         line, column = divmod(place, figure.columns)
         left = figure.left + column * (figure.pitch + PANEL_GAP)
         top = heading.height + line * figure.line_height + figure.name_height
-        _draw_text(draw, (left, top - 8), _wrap(name, NAME_SIZE, figure.pitch), NAME_SIZE, "ld")
-        image.paste(Image.fromarray(figure.panel.paint(_colors(_places(row, octaves)))), (left, top))
+        draw_text(draw, (left, top - 8), wrap(name, NAME_SIZE, figure.pitch), NAME_SIZE, "ld")
+        image.paste(Image.fromarray(figure.panel.paint(ramp_colors(_places(row, octaves)))), (left, top))
         if column == 0:
             _draw_sections(draw, figure.panel, left - 10, top)
         if place >= len(names) - figure.columns:
@@ -113,28 +107,28 @@ def picture_grid(
     height = max(cell.height for row in cells for cell in row)
 
     gap = 8
-    labels = [_wrap(label, LABEL_SIZE, 220, lines=4) for label in row_labels]
-    tops = [_wrap(label, LABEL_SIZE, width, lines=3) for label in column_labels]
-    left = MARGIN + max((_text_width(line, LABEL_SIZE) for lines in labels for line in lines), default=0) + 14
+    labels = [wrap(label, LABEL_SIZE, 220, lines=4) for label in row_labels]
+    tops = [wrap(label, LABEL_SIZE, width, lines=3) for label in column_labels]
+    left = MARGIN + max((text_width(line, LABEL_SIZE) for lines in labels for line in lines), default=0) + 14
     total = left + len(column_labels) * (width + gap) - gap + MARGIN
-    heading = _Heading(title, total)
-    footing = _wrap(caption or "", LABEL_SIZE, total - 2 * MARGIN, lines=8)
-    top = heading.height + max(len(lines) for lines in tops) * _line_height(LABEL_SIZE) + 8
+    heading = Heading(title, total)
+    footing = wrap(caption or "", LABEL_SIZE, total - 2 * MARGIN, lines=8)
+    top = heading.height + max(len(lines) for lines in tops) * line_height(LABEL_SIZE) + 8
     bottom = top + len(row_labels) * (height + gap) - gap
-    foot = len(footing) * _line_height(LABEL_SIZE) + 14 if footing else 0
+    foot = len(footing) * line_height(LABEL_SIZE) + 14 if footing else 0
 
     image = Image.new("RGB", (total, bottom + foot + MARGIN), PAPER)
     draw = ImageDraw.Draw(image)
     heading.draw(draw)
     for column, lines in enumerate(tops):
-        _draw_text(draw, (left + column * (width + gap) + width // 2, top - 8), lines, LABEL_SIZE, "md")
+        draw_text(draw, (left + column * (width + gap) + width // 2, top - 8), lines, LABEL_SIZE, "md")
     for row_number, (lines, row_cells) in enumerate(zip(labels, cells, strict=True)):
         y = top + row_number * (height + gap)
-        _draw_text(draw, (left - 14, y + height // 2), lines, LABEL_SIZE, "rm")
+        draw_text(draw, (left - 14, y + height // 2), lines, LABEL_SIZE, "rm")
         for column, cell in enumerate(row_cells):
             x = left + column * (width + gap)
             image.paste(cell, (x + (width - cell.width) // 2, y + (height - cell.height) // 2))
-    _draw_text(draw, (MARGIN, bottom + 14), footing, LABEL_SIZE, "la", SOFT_INK)
+    draw_text(draw, (MARGIN, bottom + 14), footing, LABEL_SIZE, "la", SOFT_INK)
     return image
 
 
@@ -222,27 +216,16 @@ class _Arrangement:
         return self.lines * self.line_height + LEGEND_HEIGHT + MARGIN + 10
 
 
-class _Heading:
-    """A figure's title and the room it takes at the top."""
-
-    def __init__(self, title: str | None, width: int) -> None:
-        self.lines = _wrap(title or "", TITLE_SIZE, width - 2 * MARGIN)
-        self.height = MARGIN + (len(self.lines) * _line_height(TITLE_SIZE) + 14 if self.lines else 0)
-
-    def draw(self, draw: ImageDraw.ImageDraw) -> None:
-        _draw_text(draw, (MARGIN, MARGIN), self.lines, TITLE_SIZE, "la")
-
-
 def _arrange(layout: HeadLayout, names: Sequence[str]) -> _Arrangement:
     """The arrangement with the largest cells that fit, and of these the nearest to the aspect ratio."""
-    labels = max(_text_width(section, LABEL_SIZE) for section in layout.sections()) + 20
-    longest_word = max(_text_width(word, NAME_SIZE) for name in names for word in name.split())
+    labels = max(text_width(section, LABEL_SIZE) for section in layout.sections()) + 20
+    longest_word = max(text_width(word, NAME_SIZE) for name in names for word in name.split())
     candidates: list[_Arrangement] = []
     for cell in CELL_SIZES:
         panel = _Panel(layout, cell)
         pitch = max(panel.width, min(longest_word, 160))
-        name_lines = max(len(_wrap(name, NAME_SIZE, pitch)) for name in names)
-        name_height = name_lines * _line_height(NAME_SIZE) + 8
+        name_lines = max(len(wrap(name, NAME_SIZE, pitch)) for name in names)
+        name_height = name_lines * line_height(NAME_SIZE) + 8
         candidates = [
             _Arrangement(panel, math.ceil(len(names) / lines), lines, pitch, name_height, labels)
             for lines in range(1, len(names) + 1)
@@ -268,36 +251,29 @@ def _places(values: npt.NDArray[Any], octaves: int) -> npt.NDArray[np.float64]:
     return np.where(exact < 1, exact - 1, np.minimum(np.log2(np.maximum(exact, 1)) / octaves, 1))
 
 
-def _colors(places: npt.NDArray[np.float64]) -> Pixels:
-    """Colors [n, 3] of places [n] on the color scale."""
-    stops = np.linspace(-1, 1, len(RAMP))
-    channels = [np.interp(places, stops, RAMP[:, channel]) for channel in range(3)]
-    return np.rint(np.stack(channels, axis=-1)).astype(np.uint8)
-
-
 def _draw_sections(draw: ImageDraw.ImageDraw, panel: _Panel, right: int, top: int) -> None:
     """Names of the sections, each with a line along its rows."""
     for section, begin, end in panel.section_spans():
         draw.line([(right, top + begin), (right, top + end - 1)], fill=RULE, width=2)
-        _draw_text(draw, (right - 8, top + (begin + end) // 2), [section], LABEL_SIZE, "rm", SOFT_INK)
+        draw_text(draw, (right - 8, top + (begin + end) // 2), [section], LABEL_SIZE, "rm", SOFT_INK)
 
 
 def _draw_head_axis(draw: ImageDraw.ImageDraw, panel: _Panel, left: int, top: int) -> None:
     """Numbers of the first and the last head under their columns."""
     last = max(layer.heads for layer in panel.layout.layers) - 1
     half = (panel.cell - panel.gutter) // 2
-    _draw_text(draw, (left + half, top), ["0"], LABEL_SIZE, "ma", SOFT_INK)
+    draw_text(draw, (left + half, top), ["0"], LABEL_SIZE, "ma", SOFT_INK)
     if last:
-        _draw_text(draw, (left + panel.width - 1 - half, top), [str(last)], LABEL_SIZE, "ma", SOFT_INK)
-        _draw_text(draw, (left + panel.width // 2, top), ["head"], LABEL_SIZE, "ma", SOFT_INK)
+        draw_text(draw, (left + panel.width - 1 - half, top), [str(last)], LABEL_SIZE, "ma", SOFT_INK)
+        draw_text(draw, (left + panel.width // 2, top), ["head"], LABEL_SIZE, "ma", SOFT_INK)
 
 
 def _draw_legend(draw: ImageDraw.ImageDraw, image: Image.Image, octaves: int, top: int) -> None:
     """The color scale with a tick at every doubling; the longer tick marks the average head."""
     left = (image.width - LEGEND_WIDTH) // 2
-    _draw_text(draw, (image.width // 2, top), ["Relevance of a head (1 = average head)"], LABEL_SIZE, "ma")
-    top += _line_height(LABEL_SIZE) + 4
-    bar = np.broadcast_to(_colors(np.linspace(-1, 1, LEGEND_WIDTH)), (LEGEND_BAR, LEGEND_WIDTH, 3))
+    draw_text(draw, (image.width // 2, top), ["Relevance of a head (1 = average head)"], LABEL_SIZE, "ma")
+    top += line_height(LABEL_SIZE) + 4
+    bar = np.broadcast_to(ramp_colors(np.linspace(-1, 1, LEGEND_WIDTH)), (LEGEND_BAR, LEGEND_WIDTH, 3))
     image.paste(Image.fromarray(np.ascontiguousarray(bar)), (left, top))
     ticks = np.array([0, 0.5] + [2**octave for octave in range(octaves + 1)])
     for tick, place in zip(ticks, _places(ticks, octaves), strict=True):
@@ -305,7 +281,7 @@ def _draw_legend(draw: ImageDraw.ImageDraw, image: Image.Image, octaves: int, to
         start = top if tick == 1 else top + LEGEND_BAR
         draw.line([(x, start), (x, top + LEGEND_BAR + 4)], fill=INK, width=1)
         number = f"{tick:g}+" if tick == ticks[-1] else f"{tick:g}"
-        _draw_text(draw, (x, top + LEGEND_BAR + 8), [number], LABEL_SIZE, "ma", SOFT_INK)
+        draw_text(draw, (x, top + LEGEND_BAR + 8), [number], LABEL_SIZE, "ma", SOFT_INK)
 
 
 def _check_picture(picture: Pixels) -> None:
@@ -319,54 +295,3 @@ def _resized(picture: Pixels, factor: float) -> Image.Image:
     image = Image.fromarray(np.ascontiguousarray(picture))
     size = max(1, round(image.width * factor)), max(1, round(image.height * factor))
     return image.resize(size, Image.Resampling.NEAREST if factor >= 1 else Image.Resampling.LANCZOS)
-
-
-@cache
-def _font(size: int) -> Any:
-    return ImageFont.load_default(size)
-
-
-def _text_width(text: str, size: int) -> int:
-    return math.ceil(_font(size).getlength(text))
-
-
-def _line_height(size: int) -> int:
-    return round(size * 1.25)
-
-
-def _wrap(text: str, size: int, width: int, lines: int = 2) -> list[str]:
-    """``text`` in at most ``lines`` lines of ``width`` pixels; what does not fit ends in an ellipsis."""
-    wrapped: list[str] = []
-    for word in text.split():
-        joined = f"{wrapped[-1]} {word}" if wrapped else word
-        if wrapped and _text_width(joined, size) <= width:
-            wrapped[-1] = joined
-        else:
-            wrapped.append(word)
-    if len(wrapped) > lines:
-        wrapped = [*wrapped[: lines - 1], " ".join(wrapped[lines - 1 :])]
-    return [_shortened(line, size, width) for line in wrapped]
-
-
-def _shortened(line: str, size: int, width: int) -> str:
-    if _text_width(line, size) <= width:
-        return line
-    while line and _text_width(line + "…", size) > width:
-        line = line[:-1]
-    return line.rstrip() + "…"
-
-
-def _draw_text(
-    draw: ImageDraw.ImageDraw,
-    place: tuple[int, int],
-    lines: Sequence[str],
-    size: int,
-    anchor: str,
-    fill: tuple[int, int, int] = INK,
-) -> None:
-    """Draw lines; ``anchor`` is Pillow's (l, m, r across; a, m, d down) and holds for all lines together."""
-    x, y = place
-    step = _line_height(size)
-    rise = {"a": 0, "m": (len(lines) - 1) * step / 2, "d": (len(lines) - 1) * step}[anchor[1]]
-    for number, line in enumerate(lines):
-        draw.text((x, y - rise + number * step), line, font=_font(size), fill=fill, anchor=anchor)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hrv_pack.hrv.drawing import PAPER, RAMP
 from hrv_pack.hrv.errors import HRVError
 from hrv_pack.hrv.layout import AttentionLayer, HeadLayout
-from hrv_pack.hrv.pictures import PAPER, RAMP, heat_map, picture_grid
+from hrv_pack.hrv.pictures import heat_map, picture_grid
 from hrv_pack.hrv.vectors import HRV
 
 NEUTRAL = tuple(int(channel) for channel in RAMP[len(RAMP) // 2])
