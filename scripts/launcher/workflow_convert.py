@@ -109,32 +109,31 @@ def _widgets(node: Mapping[str, Any], info: Mapping[str, Any]) -> Iterator[tuple
             kind, *rest = info["input"][group][name]
             options = rest[0] if rest else {}
             if isinstance(kind, list):
-                options, kind = {**options, "options": kind}, "COMBO"
+                kind = "COMBO"
             if kind.startswith("COMFY_DYNAMICCOMBO"):
                 raise ConversionError(f"{_describe(node)}: input {name!r} is dynamic and cannot be converted.")
             if (kind in WIDGET_TYPES and not options.get("forceInput")) or name in shown:
+                shown.discard(name)
                 yield name, kind, options
+    if shown:
+        raise ConversionError(
+            f"{_describe(node)}: the host's node has no input {' and no input '.join(sorted(shown))}."
+        )
 
 
 def _widget_values(node: Mapping[str, Any], info: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """(name, value) of every input that has a widget; values behind the last one belong to display widgets."""
     widgets = list(_widgets(node, info))
     saved = node.get("widgets_values") or []
     if isinstance(saved, dict):
         for name, kind, options in widgets:
-            yield name, _checked(node, name, kind, options, saved.get(name, options.get("default")))
+            yield name, _checked(node, name, kind, saved.get(name, options.get("default")))
         return
     rest = iter(saved)
     for name, kind, options in widgets:
-        yield name, _checked(node, name, kind, options, next(rest, options.get("default")))
+        yield name, _checked(node, name, kind, next(rest, options.get("default")))
         if _has_control(name, kind, options):
             next(rest, None)
-    uploads = any(name.endswith("_upload") for _, _, options in widgets for name in options)
-    extra = [] if uploads else list(rest)  # an upload button saves a value of its own, last
-    if extra:
-        raise ConversionError(
-            f"{_describe(node)}: {len(saved)} widget values are saved, more than the host's node has; "
-            f"left over: {extra}."
-        )
 
 
 def _has_control(name: str, kind: str, options: Mapping[str, Any]) -> bool:
@@ -145,18 +144,12 @@ def _has_control(name: str, kind: str, options: Mapping[str, Any]) -> bool:
     return bool(options.get("control_after_generate", by_name))
 
 
-def _checked(node: Mapping[str, Any], name: str, kind: str, options: Mapping[str, Any], value: Any) -> Any:
-    """``value`` if it can belong to the widget: values saved for other widgets must not be taken for its."""
+def _checked(node: Mapping[str, Any], name: str, kind: str, value: Any) -> Any:
+    """``value`` if its type fits the widget: values saved for other widgets must not be taken for its."""
     types = WIDGET_TYPES.get(kind)
     if types is None:
-        fits = True
-    elif kind in ("INT", "FLOAT"):
-        fits = isinstance(value, types) and not isinstance(value, bool)
-    elif kind == "COMBO" and isinstance(options.get("options"), list):
-        fits = value in options["options"]
-    else:
-        fits = isinstance(value, types)
-    if not fits:
+        return value
+    if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
         raise ConversionError(f"{_describe(node)}: {value!r} is no value for the input {name!r} ({kind}).")
     return value
 
