@@ -1,8 +1,8 @@
 """Applying the controls that conditionings carry: the model holds only the mechanism.
 
 A conditioning's dict carries controls under :data:`CONTROLS_KEY` (the host keeps unknown keys). A run finds out
-which rows belong to which conditioning by the host's uuids (``comfy/samplers.py``, _calc_cond_batch) and rescales the
-values of these rows and nobody else's.
+which rows belong to which conditioning by the host's lists and uuids (``comfy/samplers.py``, _calc_cond_batch) and
+rescales the values of these rows and nobody else's.
 """
 
 from __future__ import annotations
@@ -32,8 +32,10 @@ _TABLE_KEY = "hrv_controls_by_uuid"
 # Row layouts of packs that give one prompt several rows; they are not the plain chunks that uuids describe.
 _FOREIGN_LAYOUTS = ("cond_or_uncond_couple", "cond_or_uncond_hook_couple", "swarm_cond_or_uncond_couple")
 
-# What a conditioning asks for: its controls, and the tokens of its own context before any repetition.
-_Table = dict[Any, tuple[tuple[Control, ...], int]]
+# One chunk of a batch: the number of its list of conditionings (0 positive, 1 negative) and its uuid.
+_Chunk = tuple[int, Any]
+# What a chunk asks for: its controls, and the tokens of its own context before any repetition.
+_Table = dict[_Chunk, tuple[tuple[Control, ...], int]]
 
 
 def find_words(conditioning: Conditioning, phrases: Sequence[str]) -> list[tuple[int, ...]]:
@@ -131,12 +133,17 @@ class _ControlledRun:
         timestep: torch.Tensor,
         options: dict[str, Any],
     ) -> Any:
-        """CALC_COND_BATCH wrapper: tell the layers which uuid asks for what."""
+        """CALC_COND_BATCH wrapper: tell the layers which chunk asks for what."""
         table: _Table = {}
-        for entries in conds:
+        for number, entries in enumerate(conds):
+            # For an area of one list the host adds a copy of that entry, uuid and all, to the others with the context
+            # of one of theirs (create_cond_with_same_area_if_none): controls belong to who brought the context.
+            owners: dict[int, tuple[Control, ...]] = {}
             for cond in entries or ():
-                if cond.get(CONTROLS_KEY) and "c_crossattn" in cond.get("model_conds", {}):
-                    table[cond["uuid"]] = cond[CONTROLS_KEY], cond["model_conds"]["c_crossattn"].cond.shape[1]
+                if context := cond.get("model_conds", {}).get("c_crossattn"):
+                    controls = owners.setdefault(id(context), cond.get(CONTROLS_KEY, ()))
+                    if controls:
+                        table[number, cond["uuid"]] = controls, context.cond.shape[1]
         return executor(model, conds, x, timestep, with_transformer_option(options, _TABLE_KEY, table))
 
     def replacer(self, layer: AttentionLayer, previous: Replacer) -> Replacer:
@@ -149,15 +156,16 @@ class _ControlledRun:
     def active_weights(self, layer: AttentionLayer, v: torch.Tensor, extra: dict[str, Any]) -> torch.Tensor | None:
         """The weights [B or 1, T, heads] of this call's rows, or None where nothing is asked for."""
         table: _Table = extra.get(_TABLE_KEY, {})
-        uuids = tuple(extra.get("uuids", ()))
-        if not any(uuid in table for uuid in uuids):
+        lists, uuids = extra.get("cond_or_uncond", ()), extra.get("uuids", ())
+        chunks: tuple[_Chunk, ...] = tuple(zip(lists, uuids, strict=False))
+        if not any(chunk in table for chunk in chunks):
             return None
-        if v.shape[0] % len(uuids) or any(key in extra for key in _FOREIGN_LAYOUTS):
+        if len(lists) != len(uuids) or v.shape[0] % len(chunks) or any(key in extra for key in _FOREIGN_LAYOUTS):
             self.say("Another node changed how prompts share the rows of the batch; HRV controls are left out there.")
             return None
-        key = (layer.key, uuids, v.shape[:2], v.device)
+        key = (layer.key, chunks, v.shape[:2], v.device)
         if key not in self.weights:
-            self.weights[key] = self.make_weights(layer, v, uuids, table)
+            self.weights[key] = self.make_weights(layer, v, chunks, table)
         product: torch.Tensor | None = None
         for window, weights in self.weights[key]:
             if not window.is_whole:
@@ -169,14 +177,14 @@ class _ControlledRun:
         return product
 
     def make_weights(
-        self, layer: AttentionLayer, v: torch.Tensor, uuids: tuple[Any, ...], table: _Table
+        self, layer: AttentionLayer, v: torch.Tensor, chunks: tuple[_Chunk, ...], table: _Table
     ) -> list[tuple[Window, torch.Tensor]]:
         """Products of all controls by window, each float32 [B, T, heads] on V's device."""
         tokens = v.shape[1]
         heads = self.layout.head_slice(layer.key)
         products: dict[Window, np.ndarray] = {}
-        for chunk, uuid in enumerate(uuids):
-            controls, own_tokens = table.get(uuid, ((), tokens))
+        for number, chunk in enumerate(chunks):
+            controls, own_tokens = table.get(chunk, ((), tokens))
             if tokens % own_tokens:
                 self.say(
                     f"A prompt of {own_tokens} tokens reached attention with {tokens}; its HRV controls are left out."
@@ -186,12 +194,12 @@ class _ControlledRun:
                 if control.is_identity:
                     continue
                 product = products.setdefault(
-                    control.window, np.ones((len(uuids), tokens, layer.heads), dtype=np.float32)
+                    control.window, np.ones((len(chunks), tokens, layer.heads), dtype=np.float32)
                 )
                 # The host repeats shorter prompts to a common length (comfy/conds.py, CONDCrossAttn.concat).
                 for first in range(0, tokens, own_tokens):
-                    product[chunk, [first + position for position in control.positions]] *= control.weights[heads]
-        rows = v.shape[0] // len(uuids)
+                    product[number, [first + position for position in control.positions]] *= control.weights[heads]
+        rows = v.shape[0] // len(chunks)
         return [
             (window, torch.from_numpy(product).to(v.device).repeat_interleave(rows, dim=0))
             for window, product in products.items()
