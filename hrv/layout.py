@@ -153,13 +153,19 @@ class HeadLayout:
 
 def require_same_layout(hrv_layout: HeadLayout, model_layout: HeadLayout) -> None:
     """Raise an HRVError that describes both layouts unless they are the same."""
-    if hrv_layout == model_layout:
-        return
-    theirs, ours = next(pair for pair in zip_longest(hrv_layout.layers, model_layout.layers) if pair[0] != pair[1])
-    raise HRVError(
-        f"This HRV belongs to another kind of model. HRV: {hrv_layout.describe()}; "
-        f"model: {model_layout.describe()}. They first differ where the HRV has {_spell(theirs)} and "
-        f"the model {_spell(ours)}. Load an HRV for this model, or build one with it."
+    if hrv_layout != model_layout:
+        raise HRVError(
+            f"This HRV belongs to another kind of model. {spell_difference(hrv_layout, model_layout, 'HRV', 'model')} "
+            "Load an HRV for this model, or build one with it."
+        )
+
+
+def spell_difference(one: HeadLayout, other: HeadLayout, one_is: str, other_is: str) -> str:
+    """Two sentences on two different layouts: what each is, and where they first differ."""
+    mine, theirs = next(pair for pair in zip_longest(one.layers, other.layers) if pair[0] != pair[1])
+    return (
+        f"{one_is}: {one.describe()}; {other_is}: {other.describe()}. They first differ where the {one_is} has "
+        f"{_spell(mine)} and the {other_is} {_spell(theirs)}."
     )
 
 
