@@ -29,7 +29,7 @@ def become_host(folder: Path) -> None:
 
 
 if HOST:
-    become_host(Path(HOST))
+    become_host(Path(HOST).resolve())
 
 
 class HostMissing(pytest.Collector):

@@ -20,7 +20,7 @@ def comfy_host() -> Path:
     folder = os.environ.get("COMFYUI_PATH")
     if not folder:
         pytest.fail("COMFYUI_PATH is not set. Run `python scripts/test.py`, which finds a host.", pytrace=False)
-    return Path(folder)
+    return Path(folder).resolve()
 
 
 @pytest.fixture(scope="session")
