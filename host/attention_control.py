@@ -18,11 +18,11 @@ from comfy.patcher_extension import WrappersMP
 
 from ..hrv.controls import Control, Window
 from ..hrv.errors import HRVError
-from ..hrv.layout import AttentionLayer, HeadLayout, require_same_layout
+from ..hrv.layout import AttentionLayer, HeadLayout
 from ..hrv.vectors import HRV
 from ..hrv_kernels.value_rescaling import rescale_values
 from .cross_attention import Replacer, own_options, with_transformer_option, wrap_cross_attention
-from .head_layout import head_layout
+from .head_layout import head_layout, require_fitting
 from .text_encoding import TOKEN_MAP_KEY, Conditioning
 
 CONTROLS_KEY = "hrv_controls"
@@ -67,7 +67,7 @@ def add_control(
     ``control`` makes the control for the positions of the phrases in an entry of the conditioning. Tensors are
     shared. Raises HRVError as :func:`find_words` does and for an HRV of another head layout than the model's.
     """
-    require_same_layout(hrv.layout, head_layout(model))
+    require_fitting(hrv, model)
     added = [control(positions) for positions in find_words(conditioning, phrases)]
     if not phrases:
         logging.info("[HRV] No words were given, so the conditioning stays as it is.")

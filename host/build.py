@@ -18,7 +18,7 @@ from ..hrv.draws import noise_seed
 from ..hrv.errors import HRVError
 from ..hrv.vectors import HRV
 from ..hrv.vocabulary import Vocabulary, require_contrast
-from .head_layout import head_layout
+from .head_layout import describe_model, head_layout
 from .recording import Recorder, WordBank
 from .text_encoding import Conditioning
 
@@ -74,11 +74,6 @@ def build_hrv(model: Any, clip: Any, vocabulary: Vocabulary, prompts: Sequence[s
         **asdict(settings),
     }
     return HRV.from_counts(counts.T.numpy().astype(np.int64), vocabulary.names, layout, provenance)
-
-
-def describe_model(model: Any) -> str:
-    """The host's name of a MODEL's architecture."""
-    return type(model.model.model_config).__name__
 
 
 def _latent_shape(model: Any, settings: BuildSettings) -> tuple[int, ...]:

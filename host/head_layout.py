@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import torch
@@ -9,7 +10,8 @@ from comfy.ldm.modules.attention import BasicTransformerBlock, SpatialTransforme
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
 from ..hrv.errors import HRVError
-from ..hrv.layout import AttentionLayer, HeadLayout, LayerKey
+from ..hrv.layout import AttentionLayer, HeadLayout, LayerKey, require_same_layout
+from ..hrv.vectors import HRV
 
 
 def cross_attention_modules(model: Any) -> dict[LayerKey, torch.nn.Module]:
@@ -48,4 +50,25 @@ def head_layout(model: Any) -> HeadLayout:
             AttentionLayer(block, number, index, heads=int(attention.heads))
             for (block, number, index), attention in cross_attention_modules(model).items()
         )
+    )
+
+
+def describe_model(model: Any) -> str:
+    """The host's name of a MODEL's architecture."""
+    return type(model.model.model_config).__name__
+
+
+def require_fitting(hrv: HRV, model: Any) -> None:
+    """Raise HRVError for an HRV of another head layout than the MODEL's; log for which models it is fine.
+
+    Fine-tunes and other relatives have the heads of the model that an HRV was made with, and it is meant for them too.
+    """
+    layout = head_layout(model)
+    require_same_layout(hrv.layout, layout)
+    logging.info(
+        "[HRV] This HRV, made with %s, fits this model, %s: both have %s. Being another model of the same layout, such "
+        "as a fine-tune, is fine.",
+        hrv.provenance.get("model", "a model that its file does not name"),
+        describe_model(model),
+        layout.describe(),
     )

@@ -8,12 +8,14 @@ from ..host.folders import register_folder
 
 register_folder()
 
-from .build import BuildHRV  # noqa: E402 - Load HRV lists the folder when its schema is made
+from .arithmetic import Clamp, Compare, Mean, Merge, PickConcepts, Rank  # noqa: E402 - Load HRV lists the folder
+from .build import BuildHRV  # noqa: E402
 from .concepts import Concepts  # noqa: E402
 from .controls import ConceptAdjust, ConceptStrengthen  # noqa: E402
 from .files import LoadHRV, SaveHRV  # noqa: E402
 from .heat_map import HeatMap  # noqa: E402
 from .mini import LoadMini  # noqa: E402
+from .published import ImportConcepts, ImportNpy, Published  # noqa: E402
 from .text_encode import TextEncode  # noqa: E402
 
 NODES: list[type[io.ComfyNode]] = [
@@ -26,6 +28,15 @@ NODES: list[type[io.ComfyNode]] = [
     ConceptStrengthen,
     ConceptAdjust,
     HeatMap,
+    Published,
+    ImportNpy,
+    ImportConcepts,
+    Merge,
+    PickConcepts,
+    Mean,
+    Clamp,
+    Rank,
+    Compare,
 ]
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
-import torch
 from comfy_api.latest import io, ui
 
 from ..hrv.pictures import heat_map
 from ..hrv.vectors import HRV
-from .sockets import CATEGORY, HRVSocket, split_words
+from .sockets import CATEGORY, HRVSocket, image_tensor, split_words
 
 
 class HeatMap(io.ComfyNode):
@@ -34,6 +32,5 @@ class HeatMap(io.ComfyNode):
 
     @classmethod
     def execute(cls, hrv: HRV, concepts: str) -> io.NodeOutput:
-        picture = heat_map(hrv, split_words(concepts) or None)
-        image = torch.from_numpy(np.array(picture, dtype=np.float32) / 255)[None]
+        image = image_tensor(heat_map(hrv, split_words(concepts) or None))
         return io.NodeOutput(image, ui=ui.PreviewImage(image, cls=cls))

@@ -1,10 +1,13 @@
-"""Socket types and inputs that several nodes share."""
+"""Socket types, inputs and conversions that several nodes share."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import torch
 from comfy_api.latest import io
+from PIL import Image
 
 HRVSocket = io.Custom("HRV")
 ConceptsSocket = io.Custom("HRV_CONCEPTS")
@@ -66,3 +69,8 @@ def words_input() -> Any:
 def split_words(words: str) -> list[str]:
     """The phrases of a comma-separated field, without empty ones."""
     return [phrase.strip() for phrase in words.split(",") if phrase.strip()]
+
+
+def image_tensor(picture: Image.Image) -> torch.Tensor:
+    """An RGB picture as the host's IMAGE: float32 [1, height, width, 3] from 0 to 1."""
+    return torch.from_numpy(np.array(picture, dtype=np.float32) / 255)[None]

@@ -1,0 +1,181 @@
+"""Merge, pick, average, clamp, rank and compare HRVs."""
+
+from __future__ import annotations
+
+import json
+
+from comfy_api.latest import io, ui
+
+from ..hrv.arithmetic import clamp, mean, merge, pick
+from ..hrv.comparison import cosine_picture, cosines
+from ..hrv.ranking import ranking_text, top_heads
+from ..hrv.vectors import HRV
+from .sockets import CATEGORY, HRVSocket, image_tensor, split_words
+
+MOST_HRVS = 64
+
+
+def _several(tooltip: str) -> io.Autogrow.Input:
+    template = io.Autogrow.TemplatePrefix(HRVSocket.Input("hrv", tooltip=tooltip), prefix="hrv", min=2, max=MOST_HRVS)
+    return io.Autogrow.Input("hrvs", template=template)
+
+
+def _output() -> io.Output:
+    return HRVSocket.Output("hrv", display_name="HRV")
+
+
+class Merge(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="HRV_Merge",
+            display_name="Merge HRVs",
+            category=CATEGORY,
+            description="Builds of the same concepts and settings add up to the build over all their images. HRVs of "
+            "different concepts for the same kind of model become one HRV with all concepts.",
+            search_aliases=["combine hrv", "add counts", "shards", "concatenate"],
+            inputs=[_several("Of the same kind of model as the others; a new input appears as you connect.")],
+            outputs=[_output()],
+        )
+
+    @classmethod
+    def execute(cls, hrvs: io.Autogrow.Type) -> io.NodeOutput:
+        return io.NodeOutput(merge(list(hrvs.values())))
+
+
+class Mean(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="HRV_Mean",
+            display_name="HRV Mean",
+            category=CATEGORY,
+            description="The mean of several HRVs with the same concepts, for instance of related checkpoints. Builds "
+            "of one checkpoint are better merged: their counts add up exactly.",
+            search_aliases=["average hrv", "blend"],
+            inputs=[_several("With the same concepts and of the same kind of model as the others.")],
+            outputs=[_output()],
+        )
+
+    @classmethod
+    def execute(cls, hrvs: io.Autogrow.Type) -> io.NodeOutput:
+        return io.NodeOutput(mean(list(hrvs.values())))
+
+
+class PickConcepts(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="HRV_PickConcepts",
+            display_name="Pick Concepts",
+            category=CATEGORY,
+            description="Keeps some concepts of an HRV, in the order you name them. Their values stay as they are.",
+            search_aliases=["select concepts", "subset", "filter hrv", "reorder"],
+            inputs=[
+                HRVSocket.Input("hrv"),
+                io.String.Input("concepts", default="Color", tooltip="Concepts to keep, separated by commas."),
+            ],
+            outputs=[_output()],
+        )
+
+    @classmethod
+    def execute(cls, hrv: HRV, concepts: str) -> io.NodeOutput:
+        return io.NodeOutput(pick(hrv, split_words(concepts)))
+
+
+class Clamp(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="HRV_Clamp",
+            display_name="HRV Clamp",
+            category=CATEGORY,
+            description="Cuts elements of an HRV off at a limit, so that no single head is scaled beyond it.",
+            search_aliases=["limit hrv", "maximum", "clip values"],
+            inputs=[
+                HRVSocket.Input("hrv"),
+                io.Float.Input(
+                    "limit",
+                    default=9.0,
+                    min=0.01,
+                    max=1000.0,
+                    step=0.5,
+                    tooltip="Largest relevance; 1 is an average head. Published: 9 for SDXL, none for SD 1.x.",
+                ),
+            ],
+            outputs=[_output()],
+        )
+
+    @classmethod
+    def execute(cls, hrv: HRV, limit: float) -> io.NodeOutput:
+        return io.NodeOutput(clamp(hrv, limit))
+
+
+class Rank(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="HRV_Rank",
+            display_name="HRV Rank",
+            category=CATEGORY,
+            description="Lists the most relevant heads of every concept, as text to read and as JSON.",
+            search_aliases=["top heads", "ranking", "morhf", "most relevant"],
+            is_output_node=True,
+            inputs=[
+                HRVSocket.Input("hrv"),
+                io.String.Input(
+                    "concepts", default="", tooltip="Concepts to rank, separated by commas; empty for all."
+                ),
+                io.Int.Input("top_k", default=10, min=1, max=100_000, tooltip="Heads to list for each concept."),
+            ],
+            outputs=[
+                io.String.Output("text", display_name="text"),
+                io.String.Output(
+                    "json", display_name="JSON", tooltip="For each concept a list of heads with layer and relevance."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, hrv: HRV, concepts: str, top_k: int) -> io.NodeOutput:
+        ranked = top_heads(hrv, split_words(concepts) or None, count=top_k)
+        text = ranking_text(ranked)
+        return io.NodeOutput(text, json.dumps(ranked), ui={"text": [text]})
+
+
+class Compare(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="HRV_Compare",
+            display_name="Compare HRVs (image)",
+            category=CATEGORY,
+            description="Draws how alike concepts are: the cosine between the vectors of every pair, within one HRV or "
+            "between two.",
+            search_aliases=["cosine", "similarity", "correlation", "matrix"],
+            is_output_node=True,
+            inputs=[
+                HRVSocket.Input("hrv", tooltip="Its concepts are the rows, and without a second HRV the columns too."),
+                HRVSocket.Input("other", optional=True, tooltip="Its concepts are the columns."),
+                io.String.Input(
+                    "concepts",
+                    default="",
+                    tooltip="Concepts to compare, separated by commas; empty for all. With two HRVs: of both.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output(),
+                io.String.Output("json", display_name="JSON", tooltip="Names of rows and columns, and the cosines."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, hrv: HRV, concepts: str, other: HRV | None = None) -> io.NodeOutput:
+        names = split_words(concepts)
+        rows, columns = (pick(each, names) if names else each for each in (hrv, other or hrv))
+        matrix = cosines(rows, columns)
+        title = "Cosines between the concepts of one HRV" if other is None else "Rows: hrv. Columns: other."
+        picture = cosine_picture(matrix, rows.concepts, columns.concepts, title=title)
+        image = image_tensor(picture)
+        table = {"rows": rows.concepts, "columns": columns.concepts, "cosines": matrix.tolist()}
+        return io.NodeOutput(image, json.dumps(table), ui=ui.PreviewImage(image, cls=cls))

@@ -1,0 +1,141 @@
+"""HRVs and vocabularies of the paper's authors: download on the user's word, or import of files on disk."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..host.catalog import obtain, paper_concepts, read_catalog
+from ..host.folders import models_folder, read_user_file, user_file
+from ..hrv.errors import HRVError
+from ..hrv.published import SIZE_LIMIT, hrv_from_npy
+from ..hrv.vocabulary import Vocabulary, parse_paper_csv
+from .sockets import CATEGORY, ConceptsSocket, HRVSocket
+
+WORD_LIST_LIMIT = 4 * 1024 * 1024
+
+
+class Published(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        catalog = read_catalog()
+        offered = "; ".join(f"{entry.name}: for {entry.family} models" for entry in catalog.values())
+        return io.Schema(
+            node_id="HRV_Published",
+            display_name="Published HRV",
+            category=CATEGORY,
+            description="An HRV of the paper's authors, for 34 concepts. It is not part of the pack: turn on "
+            "'download' to fetch it once and keep it in models/hrv/published, or put the files there by hand.",
+            search_aliases=["download hrv", "catalog", "paper hrv", "sd 1.4", "sdxl"],
+            inputs=[
+                io.Combo.Input("name", options=list(catalog), tooltip=f"{offered}. Fine-tunes of these fit as well."),
+                io.Boolean.Input(
+                    "download",
+                    default=False,
+                    tooltip="Allow this node to download the files from GitHub (less than 0.5 MB) if they are not "
+                    "there. Off, the node never uses the network.",
+                ),
+            ],
+            outputs=[
+                HRVSocket.Output("hrv", display_name="HRV"),
+                io.String.Output("credit", display_name="credit", tooltip="Whose work it is, and its licence."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, name: str, download: bool) -> io.NodeOutput:
+        entry = read_catalog()[name]
+        hrv = obtain(entry, models_folder() / "published", download=download)
+        return io.NodeOutput(hrv, f"{entry.citation} License: {entry.license}.")
+
+
+class ImportNpy(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="HRV_ImportNpy",
+            display_name="Import HRV (.npy)",
+            category=CATEGORY,
+            description="Reads an HRV from the two .npy files that the authors' scripts write. Save HRV keeps it as a "
+            "file of this pack.",
+            search_aliases=["npy", "numpy", "category_vectors", "head_index", "authors' scripts"],
+            inputs=[
+                io.String.Input(
+                    "vectors",
+                    default="category_vectors.npy",
+                    tooltip="The category_vectors file, in the input folder or in models/hrv; folders with / work.",
+                ),
+                io.String.Input(
+                    "head_index",
+                    default="head_index.npy",
+                    tooltip="The head_index file that belongs to it: it tells which model the vectors are for.",
+                ),
+                ConceptsSocket.Input(
+                    "concepts",
+                    optional=True,
+                    tooltip="The vocabulary of the vectors, a concept for each row. Empty: the paper's 34 concepts.",
+                ),
+            ],
+            outputs=[HRVSocket.Output("hrv", display_name="HRV")],
+        )
+
+    @classmethod
+    def execute(cls, vectors: str, head_index: str, concepts: Vocabulary | None = None) -> io.NodeOutput:
+        files = {"vectors": user_file(vectors), "head_index": user_file(head_index)}
+        data = {part: read_user_file(path, SIZE_LIMIT) for part, path in files.items()}
+        provenance: dict[str, Any] = {
+            "imported_from": {part: path.name for part, path in files.items()},
+            "sha256": {part: hashlib.sha256(content).hexdigest() for part, content in data.items()},
+        }
+        if concepts is not None:
+            provenance["vocabulary"] = concepts.to_text()
+        names = paper_concepts() if concepts is None else concepts.names
+        return io.NodeOutput(hrv_from_npy(data["vectors"], data["head_index"], names, provenance))
+
+    @classmethod
+    def fingerprint_inputs(cls, vectors: str, head_index: str, concepts: Vocabulary | None = None) -> list[int]:
+        """Files that were written anew are read anew."""
+        return [user_file(name).stat().st_mtime_ns for name in (vectors, head_index)]
+
+
+class ImportConcepts(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="HRV_ImportConcepts",
+            display_name="Import HRV Concepts (.csv)",
+            category=CATEGORY,
+            description="Reads a vocabulary in the form of the authors' word list: a line with the concept, then "
+            "numbered lines with its words.",
+            search_aliases=["vocabulary", "word list", "csv", "340_final_text_list"],
+            inputs=[
+                io.String.Input(
+                    "file",
+                    default="340_final_text_list.csv",
+                    tooltip="A text file in the input folder or in models/hrv; folders with / work.",
+                )
+            ],
+            outputs=[
+                ConceptsSocket.Output("vocabulary", display_name="concepts"),
+                io.String.Output(
+                    "text", display_name="text", tooltip="The same in the form that HRV Concepts takes, to be edited."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, file: str) -> io.NodeOutput:
+        path = user_file(file)
+        try:
+            text = read_user_file(path, WORD_LIST_LIMIT).decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise HRVError(f"{path} is not UTF-8 text ({error.reason}). Save it in that encoding.") from None
+        vocabulary = parse_paper_csv(text)
+        return io.NodeOutput(vocabulary, vocabulary.to_text())
+
+    @classmethod
+    def fingerprint_inputs(cls, file: str) -> int:
+        """A file that was written anew is read anew."""
+        return user_file(file).stat().st_mtime_ns
