@@ -12,11 +12,17 @@ import argparse
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from check_types import check_types
 from launcher.errors import errors_for_people
 from launcher.paths import PACK_ROOT
 from launcher.prepare import enter_environment, interrupt_on_termination
+
+if TYPE_CHECKING:
+    import pytest
 
 
 def check_style() -> int:
@@ -27,14 +33,25 @@ def check_style() -> int:
     ).returncode
 
 
-def run_pytest(host: Path, arguments: list[str]) -> int:
-    """Run pytest in this process with ``host`` as its ComfyUI; its exit status."""
+class Reminder:
+    """A pytest plugin: what else found problems is said where people look, before pytest's last line."""
+
+    def __init__(self, statuses: Mapping[str, int]) -> None:
+        self._found = [name for name, status in statuses.items() if status != 0]
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        for name in self._found:
+            terminalreporter.line(f"{name} found problems; they are listed above.", red=True)
+
+
+def run_pytest(host: Path, arguments: list[str], others: Mapping[str, int]) -> int:
+    """Run pytest in this process with ``host`` as its ComfyUI, after the ``others``; its exit status."""
     import pytest
 
     print("== pytest", flush=True)
     os.environ["COMFYUI_PATH"] = str(host)
     os.chdir(PACK_ROOT)
-    return int(pytest.main(arguments))
+    return int(pytest.main(arguments, plugins=[Reminder(others)]))
 
 
 def main() -> int:
@@ -47,15 +64,8 @@ def main() -> int:
     with errors_for_people():
         host = enter_environment(Path(__file__).resolve(), options.host_version, with_tests=True)
 
-        from check_types import check_types
-
-        style = check_style()
-        types = check_types()
-        tests = run_pytest(host.folder, pytest_arguments)
-    for name, status in (("ruff", style), ("mypy", types)):
-        if status != 0:
-            print(f"{name} found problems; they are listed above.", file=sys.stderr)
-    return max(style, types, tests)
+        others = {"ruff": check_style(), "mypy": check_types()}
+        return max(run_pytest(host.folder, pytest_arguments, others), *others.values())
 
 
 if __name__ == "__main__":
