@@ -165,7 +165,10 @@ def _opener() -> urllib.request.OpenerDirector:
 
 def _by_hand(entry: PublishedHRV, folder: Path) -> str:
     addresses = " and ".join(file.url for file in entry.files)
-    return f"Or download {addresses} with a browser and put both files into {folder}, under the names they have."
+    return (
+        f"Or download {addresses} with a browser and put both files into {folder} (make it if need be), under the "
+        "names they have."
+    )
 
 
 def _provenance(entry: PublishedHRV) -> dict[str, Any]:
