@@ -110,7 +110,7 @@ def obtain(entry: PublishedHRV, folder: Path, *, download: bool) -> HRV:
             + _by_hand(entry, folder)
         )
     progress = comfy.utils.ProgressBar(sum(file.size for file in missing))
-    contents = []
+    contents: list[bytes] = []
     for file in entry.files:
         place = folder / file.name
         fetched = file in missing
@@ -123,7 +123,8 @@ def obtain(entry: PublishedHRV, folder: Path, *, download: bool) -> HRV:
                 + _by_hand(entry, folder)
             )
         contents.append(data)
-    hrv = hrv_from_npy(*contents, entry.concepts, _provenance(entry))
+    vectors, head_index = contents
+    hrv = hrv_from_npy(vectors, head_index, entry.concepts, _provenance(entry))
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -83,8 +83,8 @@ def mean(hrvs: Sequence[HRV]) -> HRV:
                 f"A mean needs HRVs of the same concepts, but not all of them have {_listed(missing + extra)}. Keep "
                 "the common ones with Pick Concepts."
             )
-    rows = [hrv.values[[hrv.index(name) for name in first.concepts]] for hrv in hrvs]
-    values = np.mean(rows, axis=0, dtype=np.float64)
+    rows = np.stack([hrv.values[[hrv.index(name) for name in first.concepts]] for hrv in hrvs])
+    values = rows.astype(np.float64).mean(axis=0).astype(np.float32)
     return HRV(values, first.concepts, first.layout, provenance=_combined("mean", hrvs))
 
 

@@ -53,7 +53,7 @@ class TestMerge:
 
     def test_builds_add_up_to_the_build_over_all_images(self) -> None:
         builds = [build(1), build(2), build(3)]
-        total = sum(counts(each) for each in builds)
+        total = np.sum([counts(each) for each in builds], axis=0)
         merged = merge(builds)
         np.testing.assert_array_equal(counts(merged), total)
         np.testing.assert_array_equal(merged.values, HRV.from_counts(total, CONCEPTS, LAYOUT).values)

@@ -26,7 +26,7 @@ def count(image: np.ndarray, color: np.ndarray) -> int:
 def test_cosines_do_not_depend_on_lengths() -> None:
     one = hrv([1, 0, 0, 0], [0, 3, 4, 0], [0, 0, 0, 0])
     two = hrv([7, 0, 0, 0], [1, 1, 1, 1])
-    expected = [[1, 0.5], [0, 7 / 10], [0, 0]]
+    expected = np.array([[1, 0.5], [0, 7 / 10], [0, 0]])
     np.testing.assert_allclose(cosines(one, two), expected, atol=1e-15)
     np.testing.assert_array_equal(cosines(one, two), cosines(two, one).T)
 

@@ -35,7 +35,8 @@ def contents(entry: PublishedHRV) -> tuple[bytes, bytes]:
     """Both files of an entry: the authors', or made up where these are not at hand."""
     if PUBLISHED.exists():
         stem = SHORT_NAMES[entry.name]
-        return tuple((PUBLISHED / f"{stem}.{part}.npy").read_bytes() for part in ("category_vectors", "head_index"))
+        paths = PUBLISHED / f"{stem}.category_vectors.npy", PUBLISHED / f"{stem}.head_index.npy"
+        return paths[0].read_bytes(), paths[1].read_bytes()
     layout = next(family.layout() for family in FAMILIES if family.name == entry.family)
     values = np.random.default_rng(0).exponential(size=(34, layout.head_count)).astype(np.float32)
     files = io.BytesIO(), io.BytesIO()
@@ -77,12 +78,13 @@ class Web:
 
     def offer(self, entry: PublishedHRV) -> PublishedHRV:
         """The entry with its files on this server."""
-        moved = {}
-        for part, data in zip(("vectors", "head_index"), contents(entry), strict=True):
-            path = f"/{getattr(entry, part).name}"
-            self.answers[path] = data
-            moved[part] = RemoteFile(self.address + path, hashlib.sha256(data).hexdigest(), len(data))
-        return dataclasses.replace(entry, **moved)
+        vectors, head_index = map(self.host, entry.files, contents(entry))
+        return dataclasses.replace(entry, vectors=vectors, head_index=head_index)
+
+    def host(self, file: RemoteFile, data: bytes) -> RemoteFile:
+        """Answer with ``data`` to the file's name; the same file, here."""
+        self.answers[f"/{file.name}"] = data
+        return RemoteFile(f"{self.address}/{file.name}", hashlib.sha256(data).hexdigest(), len(data))
 
 
 @pytest.fixture
