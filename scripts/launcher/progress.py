@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -12,18 +12,19 @@ from .api_client import Event, Prompt
 
 
 class ProgressBar:
-    """Counts finished nodes, with the running node's own progress as a fraction and its steps beside it.
+    """Counts steps: one for every node, and as many as it reports for a node that reports its own progress.
 
-    A context manager; give :meth:`show` to :meth:`ApiClient.run` as ``on_event``. ``titles`` names node
-    classes.
+    How many those are is known only once such a node runs, so the whole grows then. A context manager; give
+    :meth:`show` to :meth:`ApiClient.run` as ``on_event``. ``titles`` names node classes.
     """
 
     def __init__(self, prompt: Prompt, titles: Mapping[str, str]) -> None:
         self._names = {node: titles.get(entry["class_type"], entry["class_type"]) for node, entry in prompt.items()}
+        self._steps = dict.fromkeys(prompt, 1.0)
+        self._done = dict.fromkeys(prompt, 0.0)
         self._bar: tqdm[Any] = tqdm(
-            total=len(prompt), bar_format="{l_bar}{bar}| {elapsed} {postfix}", dynamic_ncols=True, leave=True
+            total=len(prompt), bar_format="{l_bar}{bar}| {elapsed}<{remaining} {postfix}", dynamic_ncols=True
         )
-        self._finished: set[str] = set()
 
     def __enter__(self) -> ProgressBar:
         return self
@@ -37,24 +38,25 @@ class ProgressBar:
         """Bring the bar up to date with one websocket message of the run."""
         data = event["data"]
         if event["type"] == "execution_cached":
-            self._finished.update(data["nodes"])
-            self._move(0.0)
+            self._finish(data["nodes"])
         elif event["type"] == "progress_state":
-            fraction = 0.0
-            for state in data["nodes"].values():
-                node, value, total = state["display_node_id"], state["value"], state["max"]
-                if state["state"] == "finished":
-                    self._finished.add(node)
-                elif state["state"] == "running":
-                    fraction += value / (total or 1)
-                    steps = f" {value:.0f}/{total:.0f}" if total > 1 else ""
-                    self._bar.set_postfix_str(self._names.get(node, "") + steps, refresh=False)
-            self._move(fraction)
+            for node, state in data["nodes"].items():
+                self._steps[node] = max(state["max"], 1.0)
+                self._done[node] = min(state["value"], self._steps[node])
+                if state["state"] == "running":
+                    self._say(self._names.get(state["display_node_id"], ""), state["value"], state["max"])
         elif event["type"] == "execution_success":
-            self._finished.update(self._names)
+            self._finish(self._steps)
             self._bar.set_postfix_str("done", refresh=False)
-            self._move(0.0)
-
-    def _move(self, fraction: float) -> None:
-        self._bar.n = min(len(self._finished & self._names.keys()) + fraction, self._bar.total)
+        else:
+            return
+        self._bar.total = sum(self._steps.values())
+        self._bar.n = sum(self._done.values())
         self._bar.refresh()
+
+    def _finish(self, nodes: Iterable[str]) -> None:
+        for node in nodes:
+            self._done[node] = self._steps.setdefault(node, 1.0)
+
+    def _say(self, name: str, value: float, steps: float) -> None:
+        self._bar.set_postfix_str(f"{name} {value:.0f}/{steps:.0f}" if steps > 1 else name, refresh=False)
