@@ -167,7 +167,7 @@ class Environment:
     def _remove(self) -> None:
         if not self.folder.exists():
             return
-        print(f"The environment in {self.folder} is incomplete; making it anew.", flush=True)
+        print(f"The environment in {self.folder} is incomplete or was moved; making it anew.", flush=True)
         try:
             shutil.rmtree(self.folder)
         except OSError as error:
