@@ -8,10 +8,10 @@ import torch
 def rescale_values(v: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """Multiply V [B, T, heads x d] by ``weights`` [B, T, heads] (or [1, T, heads]), out of place, in V's type.
 
-    The result for a weight of 1 is bit-equal to V.
+    The product is rounded once, from the wider type of the two. The result for a weight of 1 is bit-equal to V.
     """
     heads = weights.shape[-1]
-    return (v.unflatten(-1, (heads, -1)) * weights.to(v.dtype)[..., None]).flatten(-2)
+    return (v.unflatten(-1, (heads, -1)) * weights[..., None]).to(v.dtype).flatten(-2)
 
 
 def rescaled_attention_reference(
