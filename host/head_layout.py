@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-import torch
-from comfy.ldm.modules.attention import BasicTransformerBlock, SpatialTransformer
+from comfy.ldm.modules.attention import BasicTransformerBlock, CrossAttention, SpatialTransformer
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
 from ..hrv.errors import HRVError
@@ -14,13 +13,13 @@ from ..hrv.layout import AttentionLayer, HeadLayout, LayerKey, require_same_layo
 from ..hrv.vectors import HRV
 
 
-def cross_attention_modules(model: Any) -> dict[LayerKey, torch.nn.Module]:
+def cross_attention_modules(model: Any) -> dict[LayerKey, CrossAttention]:
     """The ``attn2`` modules of a MODEL by (block, id, transformer index), in canonical order.
 
     Raises HRVError for an architecture without such layers.
     """
     unet = model.get_model_object("diffusion_model")
-    modules: dict[LayerKey, torch.nn.Module] = {}
+    modules: dict[LayerKey, CrossAttention] = {}
     if isinstance(unet, UNetModel):
         sections = {
             "input": list(unet.input_blocks),

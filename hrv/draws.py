@@ -18,15 +18,15 @@ _MIX_2 = np.uint64(0x94D049BB133111EB)
 
 def hashed(*keys: int | npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     """Hash numbers (each a scalar or an array, broadcast together) in order into uniform 64-bit numbers."""
-    state = np.uint64(0)
+    state = np.zeros((), dtype=np.uint64)
     with np.errstate(over="ignore"):
         for key in keys:
             # One finaliser round per key: the order of the keys matters and no two keys can cancel.
-            mixed = np.asarray(state ^ np.asarray(key).astype(np.uint64)) + _GOLDEN
+            mixed = (state ^ np.asarray(key).astype(np.uint64)) + _GOLDEN
             mixed = (mixed ^ (mixed >> np.uint64(30))) * _MIX_1
             mixed = (mixed ^ (mixed >> np.uint64(27))) * _MIX_2
             state = mixed ^ (mixed >> np.uint64(31))
-    return np.asarray(state, dtype=np.uint64)
+    return np.asarray(state)
 
 
 def draw_words(seed: int, image: int, step: int, layer: int, words: Sequence[int]) -> npt.NDArray[np.int64]:
