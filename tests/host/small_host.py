@@ -6,6 +6,7 @@ that every head matters.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -287,3 +288,20 @@ def _explicit(layout: HeadLayout, key: LayerKey) -> Callable[..., torch.Tensor]:
 def relative_error(found: torch.Tensor, expected: torch.Tensor) -> float:
     """Largest deviation by the largest expected number."""
     return float((found.double() - expected.double()).abs().max() / expected.double().abs().max())
+
+
+def picture(value: Any) -> Any:
+    """A value as something that compares equal only while nothing in it has changed or been exchanged."""
+    if isinstance(value, dict):
+        return {key: picture(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [picture(item) for item in value]
+    if isinstance(value, torch.Tensor):
+        return id(value), hashlib.sha256(value.numpy().tobytes()).hexdigest()
+    return id(value)
+
+
+def picture_of_model(model: Any) -> Any:
+    """:func:`picture` of all that a MODEL carries, weights included."""
+    kept = ("model_options", "wrappers", "callbacks", "patches", "object_patches", "attachments", "hook_patches")
+    return picture([{name: getattr(model, name) for name in kept}, dict(model.model.state_dict(keep_vars=True))])

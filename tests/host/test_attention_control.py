@@ -227,6 +227,7 @@ def test_the_mechanism_alone_is_bit_equal_to_none(sd15: Setup, plain: torch.Tens
     assert not torch.equal(latents(model, positive, sd15.negative), plain)
 
 
+@pytest.mark.filterwarnings("ignore:Should have tb:UserWarning")
 @pytest.mark.parametrize("sampler", ["heun", "dpmpp_2m", "dpm_2", "euler_ancestral", "dpmpp_sde", "uni_pc"])
 def test_any_sampler_gives_what_explicit_maps_give(sd15: Setup, sampler: str) -> None:
     asks = [Ask(), Ask("car", concept="Shape", undesired="Size", start=0.15, end=0.6)]
