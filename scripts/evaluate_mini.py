@@ -1,0 +1,116 @@
+"""Measure HRV-mini: ``python scripts/evaluate_mini.py --weights RUN_FOLDER/checkpoint.pt --out FOLDER``.
+
+Draws captions of every kind, generates their pictures with the network alone (deterministic steps, classifier-free
+guidance), and reads them with the ground-truth scorer, whose own accuracy on the renderer's pictures of the same
+captions is reported beside it. Needs a host on COMFYUI_PATH and its Python environment. Takes a training checkpoint
+(its averaged weights) or exported weights; writes ``evaluation.json``, ``evaluation.md`` and ``pictures.png``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from host_process import enter_host
+from pack_import import import_pack
+
+if TYPE_CHECKING:
+    import torch
+
+SHOWN = 10
+"""Pictures of every kind on the sheet."""
+
+
+def generator(options: argparse.Namespace) -> Callable[[list[str]], torch.Tensor]:
+    """A function from captions to pictures [B, 3, 32, 32]: DDIM without noise over evenly spread timesteps."""
+    import torch
+    from hrv_pack.host.mini_model import LATENT_SCALE
+    from hrv_pack.mini.latents import to_pictures
+    from hrv_pack.mini.training import MiniNetwork, Vocabulary, noise_schedule
+    from safetensors.torch import load_file
+
+    vocabulary = Vocabulary()
+    network = MiniNetwork(len(vocabulary.token_ids)).eval()
+    if options.weights.suffix == ".safetensors":
+        state = load_file(options.weights)
+        if not torch.equal(state.pop("token_ids"), vocabulary.token_ids):
+            raise SystemExit(f"{options.weights} was trained on captions with other words.")
+    else:
+        state = torch.load(options.weights, weights_only=True, map_location="cpu")["averaged"]
+    network.load_state_dict(state)
+    timesteps = torch.linspace(999, 0, options.steps + 1).round().long()[:-1]
+    signals = (1 / (1 + noise_schedule()[timesteps] ** 2)).sqrt()
+    random = torch.Generator().manual_seed(options.seed)
+
+    @torch.inference_mode()
+    def draw(captions: list[str]) -> torch.Tensor:
+        rows = vocabulary.rows([*captions, *[""] * len(captions)])
+        noise = torch.randn(len(captions), 12, 16, 16, generator=random)
+        latents = torch.zeros_like(noise)
+        for timestep, signal in zip(timesteps.float(), signals, strict=True):
+            share = (1 - signal**2).sqrt()
+            x = signal * latents + share * noise
+            wanted, unwanted = network(torch.cat([x, x]), timestep.expand(len(rows)), rows).chunk(2)
+            v = unwanted + options.cfg * (wanted - unwanted)
+            latents, noise = signal * x - share * v, share * x + signal * v
+        return to_pictures(latents / LATENT_SCALE)
+
+    def draw_all(captions: list[str]) -> torch.Tensor:
+        starts = range(0, len(captions), options.batch)
+        return torch.cat([draw(captions[start : start + options.batch]) for start in starts])
+
+    return draw_all
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--weights", type=Path, required=True, help="checkpoint.pt or model.safetensors")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the report")
+    parser.add_argument("--samples", type=int, default=128, help="captions of every kind")
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--cfg", type=float, default=5.0)
+    parser.add_argument("--seed", type=int, default=1, help="of the captions and of the starting noise")
+    parser.add_argument("--batch", type=int, default=64, help="pictures generated at a time")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
+    options = parser.parse_args()
+    if not options.weights.is_file():
+        raise SystemExit(f"There are no weights at {options.weights}.")
+    enter_host()
+    import_pack()
+    import torch
+    from hrv_pack.hrv.pictures import picture_grid
+    from hrv_pack.mini.evaluation import ask, evaluate, evaluate_scorer
+
+    torch.set_num_threads(options.threads)
+    options.out.mkdir(parents=True, exist_ok=True)
+    pictures_for = generator(options)
+    asked = ask(options.samples, options.seed)
+    shown: list[torch.Tensor] = []
+
+    def draw(captions: list[str]) -> torch.Tensor:
+        pictures = pictures_for(captions)
+        shown.append(pictures[:SHOWN])
+        print(f"{len(captions)} pictures of “{captions[0]}” and others like it", flush=True)
+        return pictures
+
+    reports = {"model": evaluate(draw, asked), "scorer on the renderer's pictures": evaluate_scorer(asked)}
+    text = "\n".join(f"## {name}\n\n{report.to_markdown()}" for name, report in reports.items())
+    made = {name: value for name, value in vars(options).items() if name not in ("out", "threads")}
+    record = {"made": made | {"weights": options.weights.name}} | {
+        name: report.to_json() for name, report in reports.items()
+    }
+    (options.out / "evaluation.md").write_text(text, encoding="utf-8")
+    (options.out / "evaluation.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    pixels = [[(picture * 255).round().byte().permute(1, 2, 0).numpy() for picture in row] for row in shown]
+    captions = [f"{part.kind}: " + "; ".join(part.captions[:SHOWN]) for part in asked]
+    columns = [str(number + 1) for number in range(min(SHOWN, options.samples))]
+    sheet = picture_grid(pixels, [part.kind for part in asked], columns, caption=" — ".join(captions))
+    sheet.save(options.out / "pictures.png")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
