@@ -1,0 +1,135 @@
+"""One browser session with the real front end for all tests here: ``drive.mjs`` looks, the tests judge."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from launcher.api_client import ApiClient
+from launcher.comfy_server import PACK_NAME, ComfyServer
+from launcher.paths import PACK_ROOT
+
+DRIVER = Path(__file__).with_name("drive.mjs")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+DRIVE_SECONDS = 540
+
+# Small enough for any machine: what is tested is the way from the page to the result.
+LIGHT: dict[str, Any] = {
+    "1-build-and-save-an-hrv": {"HRV_Build": {"images": 2, "steps": 1, "batch_size": 2}},
+    "2-strengthen-a-concept": {"KSampler": {"steps": 1}, "EmptyLatentImage": {"batch_size": 2}},
+}
+
+# What somebody might type who does not know the node's name.
+SEARCHES = {
+    "demo model": "Load HRV-mini",
+    "concept words": "HRV Concepts",
+    "make hrv": "Build HRV",
+    "export hrv": "Save HRV",
+    "import hrv": "Load HRV",
+    "clip text encode": "CLIP Text Encode (HRV)",
+    "concept strengthening": "Apply Concept Strengthen",
+    "misinterpretation": "Concept Adjust",
+    "show heads": "HRV Heat Map (image)",
+    "paper hrv": "Published HRV",
+    "category_vectors": "Import HRV (.npy)",
+    "word list": "Import HRV Concepts (.csv)",
+    "add counts": "Merge HRVs",
+    "average hrv": "HRV Mean",
+    "filter hrv": "Pick Concepts",
+    "limit hrv": "HRV Clamp",
+    "top heads": "HRV Rank",
+    "cosine": "Compare HRVs (image)",
+}
+
+Graph = dict[str, Any]
+
+
+def on_path(names: tuple[str, ...], how_to_install: str) -> str:
+    """The first of some programs that is there; a failure with a sentence if none is."""
+    for name in names:
+        program = shutil.which(name)
+        if program:
+            return program
+    pytest.fail(f"{names[0]} is not on PATH, and the front-end tests need it: {how_to_install}", pytrace=False)
+
+
+def install_playwright() -> None:
+    """Put the locked playwright-core into node_modules/ unless it is there already."""
+    lock = json.loads((PACK_ROOT / "package-lock.json").read_text(encoding="utf-8"))
+    wanted = lock["packages"]["node_modules/playwright-core"]["version"]
+    installed = PACK_ROOT / "node_modules" / "playwright-core" / "package.json"
+    if installed.exists() and json.loads(installed.read_text(encoding="utf-8"))["version"] == wanted:
+        return
+    npm = on_path(("npm",), "install Node.js 20 or newer, which brings it.")
+    command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+    done = subprocess.run(command, cwd=PACK_ROOT, capture_output=True, text=True)
+    if done.returncode != 0:
+        pytest.fail(f"npm could not install playwright-core. It said:\n{done.stderr}", pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def examples() -> dict[str, Graph]:
+    """The example workflows by name, as saved."""
+    files = sorted((PACK_ROOT / "example_workflows").glob("*.json"))
+    return {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in files}
+
+
+@pytest.fixture(scope="session")
+def object_info(comfy_server: ComfyServer) -> dict[str, Any]:
+    """The host's description of every node class."""
+    return ApiClient(comfy_server.address).object_info()
+
+
+@pytest.fixture(scope="session")
+def own_nodes(object_info: dict[str, Any]) -> dict[str, Any]:
+    """The descriptions of the pack's own node classes."""
+    module = f"custom_nodes.{PACK_NAME}"
+    return {name: info for name, info in object_info.items() if info["python_module"] == module}
+
+
+@pytest.fixture(scope="session")
+def report(
+    comfy_server: ComfyServer,
+    examples: dict[str, Graph],
+    own_nodes: dict[str, Any],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[str, Any]:
+    """What ``drive.mjs`` saw: every example opened, two of them run, searches made, help pages read."""
+    node = on_path(("node",), "install Node.js 20 or newer.")
+    browser = on_path(BROWSERS, "install it, on Debian and Ubuntu with: sudo apt-get install chromium")
+    install_playwright()
+    folder = tmp_path_factory.mktemp("frontend")
+    task = {
+        "address": comfy_server.address,
+        "browser": browser,
+        "profile": str(folder / "profile"),
+        "screenshots": str(folder),
+        "pack": PACK_NAME,
+        "workflows": examples,
+        "light": LIGHT,
+        "broken": without_hrv_file(examples["2-strengthen-a-concept"]),
+        "searches": SEARCHES,
+        "help": list(own_nodes),
+    }
+    (folder / "task.json").write_text(json.dumps(task), encoding="utf-8")
+    command = [node, str(DRIVER), str(folder / "task.json"), str(folder / "report.json")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=DRIVE_SECONDS)
+    if done.returncode != 0:
+        pytest.fail(f"The page could not be driven. Screenshots are in {folder}.\n{done.stderr}", pytrace=False)
+    print(f"Screenshots are in {folder}.")
+    found: dict[str, Any] = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    return found
+
+
+def without_hrv_file(graph: Graph) -> Graph:
+    """A copy of ``graph`` that loads a file which is not there."""
+    broken = copy.deepcopy(graph)
+    for node in broken["nodes"]:
+        if node["type"] == "HRV_Load":
+            node["widgets_values"] = ["gone.safetensors"]
+    return broken

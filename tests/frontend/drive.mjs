@@ -1,0 +1,242 @@
+// Drives the real front end in a browser and writes down what it shows; the Python tests judge it.
+//
+//   node drive.mjs TASK.json REPORT.json
+//
+// TASK: {address, browser, profile, screenshots, pack, workflows: {name: graph}, light: {name: {type: {widget: value}}},
+//        broken: graph, searches: {words: title}, help: [node class]}
+
+import fs from "node:fs";
+import path from "node:path";
+import { chromium } from "playwright-core";
+
+const TITLE_HEIGHT = 30;
+const SETTLE_MS = 20_000; // for what the page does by itself
+const RUN_MS = 120_000; // for a start of the page, and for a run
+
+const [taskPath, reportPath] = process.argv.slice(2);
+const task = JSON.parse(fs.readFileSync(taskPath, "utf8"));
+const report = { console: [], network: [], workflows: {}, runs: {}, searches: {}, help: {} };
+
+const context = await chromium.launchPersistentContext(task.profile, {
+  executablePath: task.browser,
+  headless: true,
+  viewport: { width: 1920, height: 1080 },
+  args: [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+  ],
+});
+const [page] = context.pages();
+page.setDefaultTimeout(SETTLE_MS);
+page.on("pageerror", (error) => report.console.push({ kind: "exception", text: String(error.stack), from: "" }));
+page.on("console", (message) => {
+  if (["error", "warning"].includes(message.type())) {
+    report.console.push({ kind: message.type(), text: message.text(), from: message.location().url });
+  }
+});
+page.on("response", (response) => {
+  if (response.status() >= 400) report.network.push(`${response.status()} ${response.url()}`);
+});
+
+try {
+  await drive();
+} catch (error) {
+  await page.screenshot({ path: path.join(task.screenshots, "failure.png") });
+  throw error;
+} finally {
+  await context.close();
+}
+fs.writeFileSync(reportPath, JSON.stringify(report));
+
+async function drive() {
+  const [first, ...others] = Object.keys(task.workflows);
+  await openTemplate(first);
+  await look(first);
+  report.templates = await templates();
+  for (const name of others) {
+    await load(name, task.workflows[name]);
+    await look(name);
+  }
+  await load("broken", task.broken);
+  await errorOverlay().waitFor();
+  report.broken = await errorOverlay().innerText();
+
+  await setting("Comfy.VueNodes.Enabled", true);
+  for (const [name, graph] of Object.entries(task.workflows)) {
+    await load(name, graph);
+    report.workflows[name].boxesInNodes2 = await boxesInNodes2(name);
+  }
+  await setting("Comfy.VueNodes.Enabled", false);
+
+  for (const [name, values] of Object.entries(task.light)) {
+    await load(name, task.workflows[name]);
+    report.runs[name] = await run(name, values);
+  }
+  report.filesAfterRefresh = await hrvFilesAfterRefresh();
+
+  for (const [words, title] of Object.entries(task.searches)) report.searches[title] = await search(words, title);
+  for (const nodeClass of task.help) report.help[nodeClass] = await help(nodeClass);
+}
+
+// The first visit would show a tour; a link to one of our templates opens that instead of the default graph.
+async function openTemplate(name) {
+  const settings = { "Comfy.TutorialCompleted": true, "Comfy.VueNodes.Enabled": false, "Comfy.Minimap.Visible": false };
+  await page.request.post(`http://${task.address}/api/settings`, { data: settings });
+  await page.goto(`http://${task.address}/?template=${name}&source=${task.pack}`);
+  await page.waitForFunction(
+    (count) => window.app?.rootGraph?.nodes.length === count && window.app.extensionManager.workflow,
+    task.workflows[name].nodes.length,
+    { timeout: RUN_MS },
+  );
+}
+
+async function load(name, graph) {
+  await page.evaluate(([graph, name]) => app.loadGraphData(graph, true, true, name), [graph, name]);
+}
+
+function setting(id, value) {
+  return page.evaluate(([id, value]) => app.extensionManager.setting.set(id, value), [id, value]);
+}
+
+function command(id) {
+  return page.evaluate((id) => app.extensionManager.command.execute(id), id);
+}
+
+function errorOverlay() {
+  return page.getByTestId("error-overlay");
+}
+
+async function screenshot(name) {
+  await page.screenshot({ path: path.join(task.screenshots, `${name}.png`) });
+}
+
+// What is wrong on the screen: the front end's list of errors, toasts of failure, dialogs.
+async function complaints() {
+  const shown = page.locator(
+    "[data-testid=error-overlay]:visible, .p-toast-message-error:visible, .p-toast-message-warn:visible, [role=dialog]:visible",
+  );
+  return shown.allInnerTexts();
+}
+
+async function look(name) {
+  await command("Comfy.Canvas.FitView");
+  const found = await page.evaluate(async (titleHeight) => {
+    const graph = app.rootGraph;
+    const box = ([x, y], [width, height], top = 0) => [x, y - top, x + width, y + height];
+    return {
+      prompt: (await app.graphToPrompt()).output,
+      saved: graph.serialize(),
+      unknown: graph.nodes.filter((node) => !(node.type in LiteGraph.registered_node_types)).map((node) => node.type),
+      boxes: graph.nodes.map((node) => ({ id: node.id, box: box(node.pos, node.size, titleHeight) })),
+      groups: graph.groups.map((group) => ({ id: group.title, box: box(group.pos, group.size) })),
+    };
+  }, TITLE_HEIGHT);
+  await screenshot(name);
+  report.workflows[name] = { ...found, complaints: await complaints() };
+}
+
+async function boxesInNodes2(name) {
+  await command("Comfy.Canvas.FitView");
+  const count = task.workflows[name].nodes.length;
+  await page.waitForFunction((count) => document.querySelectorAll("[data-node-id]").length === count, count);
+  await screenshot(`${name}-nodes2`);
+  return page.evaluate(() =>
+    [...document.querySelectorAll("[data-node-id]")].map((element) => {
+      const { left, top, right, bottom } = element.getBoundingClientRect();
+      return { id: Number(element.dataset.nodeId), box: [left, top, right, bottom] };
+    }),
+  );
+}
+
+// The pack's templates as the browser of them shows them: name -> whether its own picture is there.
+async function templates() {
+  await command("Comfy.BrowseTemplates");
+  const cards = page.locator("[data-testid^=template-workflow-]");
+  await cards.nth(Object.keys(task.workflows).length - 1).waitFor();
+  await page.waitForFunction(() => {
+    const images = [...document.querySelectorAll("[data-testid^=template-workflow-]")].map((card) => card.querySelector("img"));
+    return images.every((image) => image?.complete && image.naturalWidth > 0);
+  });
+  await screenshot("templates");
+  const shown = await cards.evaluateAll((elements) =>
+    elements.map((element) => [
+      element.dataset.testid.replace("template-workflow-", ""),
+      !element.querySelector("img").src.endsWith("/default-template.png"),
+    ]),
+  );
+  await page.keyboard.press("Escape");
+  await page.getByRole("dialog").waitFor({ state: "hidden" });
+  return Object.fromEntries(shown);
+}
+
+// Sets widgets by node class, presses Run and waits for the end.
+async function run(name, values) {
+  await page.evaluate((values) => {
+    for (const node of app.rootGraph.nodes) {
+      for (const [widget, value] of Object.entries(values[node.type] ?? {})) {
+        node.widgets.find((candidate) => candidate.name === widget).value = value;
+      }
+    }
+    window.hrvRunEnd = null;
+    for (const kind of ["execution_success", "execution_error", "execution_interrupted"]) {
+      app.api.addEventListener(kind, ({ detail }) => (window.hrvRunEnd ??= { kind, detail }), { once: true });
+    }
+  }, values);
+  await page.getByTestId("queue-button").click();
+  const end = await page.waitForFunction(() => window.hrvRunEnd, null, { timeout: RUN_MS });
+  const { kind, detail } = await end.jsonValue();
+  await page.waitForFunction(() =>
+    app.rootGraph.nodes.every((node) => !app.nodeOutputs[node.id]?.images || node.imgs?.length),
+  );
+  await screenshot(`${name}-after-run`);
+  const pictures = await page.evaluate(() =>
+    Object.fromEntries(Object.entries(app.nodeOutputs).map(([id, output]) => [id, output.images?.length ?? 0])),
+  );
+  return { end: kind, message: detail.exception_message ?? "", pictures, complaints: await complaints() };
+}
+
+async function hrvFilesAfterRefresh() {
+  await command("Comfy.RefreshNodeDefinitions");
+  return page.evaluate(() => {
+    const { values } = LiteGraph.createNode("HRV_Load").widgets[0].options;
+    return typeof values === "function" ? values() : values;
+  });
+}
+
+// Whether the search box offers the node with this title for these words.
+async function search(words, title) {
+  await command("Workspace.SearchBox.Toggle");
+  const dialog = page.getByRole("dialog");
+  await dialog.locator("input").first().fill(words);
+  const result = dialog.getByTestId("result-item").filter({ hasText: title }).first();
+  const found = await result.waitFor().then(
+    () => true,
+    () => false,
+  );
+  await page.keyboard.press("Escape");
+  await dialog.waitFor({ state: "hidden" });
+  return found;
+}
+
+// The text that Node Info shows for a node.
+async function help(nodeClass) {
+  await page.evaluate((nodeClass) => {
+    app.rootGraph.clear();
+    const node = LiteGraph.createNode(nodeClass);
+    node.pos = [300, 300];
+    app.rootGraph.add(node);
+    app.canvas.selectNode(node);
+    app.canvas.centerOnNode(node);
+  }, nodeClass);
+  await page.getByTestId("info-button").click();
+  const heading = page.locator(".node-help-content h1");
+  await heading.waitFor();
+  await screenshot(`help-${nodeClass}`);
+  return page.locator(".node-help-content").innerText();
+}

@@ -1,0 +1,45 @@
+"""What the front end shows of the nodes: where they are found, what their help says, and that no page of ours fails."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from launcher.comfy_server import PACK_NAME
+from launcher.paths import PACK_ROOT
+
+DOCS = PACK_ROOT / "web" / "docs"
+
+
+def test_all_nodes_are_in_one_menu(own_nodes: dict[str, Any]) -> None:
+    assert {info["category"] for info in own_nodes.values()} == {"HRV"}
+
+
+def test_every_node_is_found_without_its_name(report: dict[str, Any], own_nodes: dict[str, Any]) -> None:
+    assert report["searches"] == {info["display_name"]: True for info in own_nodes.values()}
+
+
+def test_help_pages_open(report: dict[str, Any], own_nodes: dict[str, Any]) -> None:
+    assert report["help"].keys() == own_nodes.keys()
+    for node_class, shown in report["help"].items():
+        written = (DOCS / f"{node_class}.md").read_text(encoding="utf-8")
+        for line in re.findall(r"^#+ (.+)$", written, re.MULTILINE):
+            assert line in shown, (node_class, line)
+
+
+def test_help_pages_name_every_input(own_nodes: dict[str, Any]) -> None:
+    assert {file.stem for file in DOCS.glob("*.md")} == own_nodes.keys()
+    for node_class, info in own_nodes.items():
+        written = (DOCS / f"{node_class}.md").read_text(encoding="utf-8")
+        inputs = {**info["input"].get("required", {}), **info["input"].get("optional", {})}
+        named = [name for name, (kind, *_) in inputs.items() if not kind.startswith("COMFY_AUTOGROW")]
+        assert [name for name in named if not re.search(rf"\b{name}\b", written)] == [], node_class
+
+
+def test_nothing_of_the_pack_fails_in_the_page(report: dict[str, Any]) -> None:
+    assert [entry["text"] for entry in report["console"] if entry["kind"] == "exception"] == []
+    lines = [f"{entry['text']} ({entry['from']})" for entry in report["console"]] + report["network"]
+    # A help page is looked for in the page's language first.
+    translation = re.compile(r"/docs/\w+/en\.md\)?$")
+    own = re.compile(rf"{PACK_NAME}|hrv", re.IGNORECASE)
+    assert [line for line in lines if own.search(line) and not translation.search(line)] == []
