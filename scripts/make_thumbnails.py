@@ -1,0 +1,87 @@
+"""Run every example workflow and make the picture that the host's template browser shows of it.
+
+    python scripts/make_thumbnails.py
+
+The results of ``example_workflows/NAME.json`` become ``example_workflows/NAME.jpg``: the rows that the workflow
+compares, each under the title of its node, or else its one picture. On two CPU cores it takes some minutes.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from launcher.errors import errors_for_people
+from launcher.paths import PACK_ROOT
+from launcher.prepare import enter_environment, interrupt_on_termination
+
+if TYPE_CHECKING:
+    from launcher.api_client import ApiClient
+    from PIL import Image
+
+SIDE, LABEL, MARGIN = 512, 34, 4
+PAPER, INK = (255, 255, 255), (32, 33, 36)
+
+
+def run_workflow(api: ApiClient, path: Path) -> dict[str, list[Image.Image]]:
+    """Queue the workflow in ``path`` and return its pictures by the title of the node that shows them, top first."""
+    from launcher.progress import ProgressBar
+    from launcher.workflow_convert import to_prompt
+    from PIL import Image
+
+    graph = json.loads(path.read_text(encoding="utf-8"))
+    prompt = to_prompt(graph, api.object_info())
+    with ProgressBar(prompt, api.titles()) as bar:
+        result = api.run(prompt, bar.show)
+    pictures = {}
+    for node in sorted(graph["nodes"], key=lambda node: node["pos"][1]):
+        records = result.images(str(node["id"]))
+        if records:
+            title = prompt[str(node["id"])]["_meta"]["title"]
+            pictures[title] = [Image.open(io.BytesIO(api.view(record))).convert("RGB") for record in records]
+    return pictures
+
+
+def assemble(pictures: dict[str, list[Image.Image]]) -> Image.Image:
+    """A square of SIDE pixels: rows of several pictures with their titles, or the only picture as large as it gets."""
+    from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+    rows = {title: row for title, row in pictures.items() if len(row) > 1}
+    if not rows:
+        (only,) = (row[0] for row in pictures.values())
+        return ImageOps.pad(only, (SIDE, SIDE), Image.Resampling.LANCZOS, PAPER)
+    square = Image.new("RGB", (SIDE, SIDE), PAPER)
+    draw = ImageDraw.Draw(square)
+    font = ImageFont.load_default(24)
+    pitch = SIDE // len(rows)
+    cell = pitch - LABEL - MARGIN
+    columns = min(SIDE // (cell + MARGIN), *(len(row) for row in rows.values()))
+    left = (SIDE - columns * (cell + MARGIN) + MARGIN) // 2
+    for line, (title, row) in enumerate(rows.items()):
+        draw.text((left, line * pitch + LABEL // 2), title, INK, font, "lm")
+        for column, picture in enumerate(row[:columns]):
+            place = (left + column * (cell + MARGIN), line * pitch + LABEL)
+            square.paste(picture.resize((cell, cell), Image.Resampling.LANCZOS), place)
+    return square
+
+
+def main() -> None:
+    interrupt_on_termination()
+    with errors_for_people():
+        host = enter_environment(Path(__file__).resolve(), None)
+
+        # These need packages of the environment, which is entered only now.
+        from launcher.api_client import ApiClient
+        from launcher.comfy_server import ComfyServer
+
+        with ComfyServer(host.folder) as server:
+            for path in sorted((PACK_ROOT / "example_workflows").glob("*.json")):
+                print(path.name, flush=True)
+                pictures = run_workflow(ApiClient(server.address), path)
+                assemble(pictures).save(path.with_suffix(".jpg"), quality=85, optimize=True)
+
+
+if __name__ == "__main__":
+    main()
