@@ -331,7 +331,8 @@ def _table(places: Sequence[tuple[float, float]], radii: Sequence[float], pixels
         ]
     )
     form, nothing = rows[:, 0].long(), torch.zeros(len(rows))
-    things = Guesses(nothing.long(), form, *rows.T[1:], nothing.long(), nothing.long(), nothing)
+    x, y, radius = rows[:, 1:].unbind(-1)
+    things = Guesses(nothing.long(), form, x, y, radius, nothing.long(), nothing.long(), nothing)
     x, y = (axis[pixels] for axis in _pixels())
     silhouettes = [_silhouette(number, part, x, y) for number, _, part in things.by_form()]
     return Table(torch.cat(silhouettes), things, pixels)

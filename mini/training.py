@@ -88,7 +88,7 @@ class Vocabulary:
 
 def initialise(module: torch.nn.Module) -> None:
     """Give every layer torch's default weights; the host's layers skip their own initialisation (comfy/ops.py)."""
-    kinds = (torch.nn.Linear, torch.nn.Conv2d, torch.nn.GroupNorm, torch.nn.LayerNorm)
+    kinds: tuple[Any, ...] = (torch.nn.Linear, torch.nn.Conv2d, torch.nn.GroupNorm, torch.nn.LayerNorm)
     for layer in module.modules():
         for kind in kinds:
             if isinstance(layer, kind):
@@ -269,10 +269,11 @@ def train(
 
 def average_gradients(network: torch.nn.Module) -> None:
     """Replace every process's gradients by their mean; parameters that no loss reached count as zero."""
+    gradients = []
     for weight in network.parameters():
         if weight.grad is None:
             weight.grad = torch.zeros_like(weight)
-    gradients = [weight.grad for weight in network.parameters()]
+        gradients.append(weight.grad)
     flat = torch.nn.utils.parameters_to_vector(gradients)
     dist.all_reduce(flat)
     torch.nn.utils.vector_to_parameters(flat / dist.get_world_size(), gradients)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from host_process import enter_host
 from pack_import import import_pack
+from PIL import Image
 
 if TYPE_CHECKING:
     import torch
@@ -65,6 +66,23 @@ def generator(options: argparse.Namespace) -> Callable[[list[str]], torch.Tensor
     return draw_all
 
 
+def sheet(kinds: list[str], captions: list[list[str]], pictures: list[torch.Tensor]) -> Image.Image:
+    """One row for every kind: its first pictures under their captions."""
+    from hrv_pack.hrv.drawing import PAPER
+    from hrv_pack.hrv.pictures import picture_grid
+
+    rows = []
+    for kind, texts, drawn in zip(kinds, captions, pictures, strict=True):
+        pixels = [(picture * 255).round().byte().permute(1, 2, 0).numpy() for picture in drawn]
+        rows.append(picture_grid([pixels], [kind], texts[: len(pixels)]))
+    whole = Image.new("RGB", (max(row.width for row in rows), sum(row.height for row in rows)), PAPER)
+    top = 0
+    for row in rows:
+        whole.paste(row, (whole.width - row.width, top))
+        top += row.height
+    return whole
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", type=Path, required=True, help="checkpoint.pt or model.safetensors")
@@ -81,7 +99,6 @@ def main() -> None:
     enter_host()
     import_pack()
     import torch
-    from hrv_pack.hrv.pictures import picture_grid
     from hrv_pack.mini.evaluation import ask, evaluate, evaluate_scorer
 
     torch.set_num_threads(options.threads)
@@ -104,11 +121,7 @@ def main() -> None:
     }
     (options.out / "evaluation.md").write_text(text, encoding="utf-8")
     (options.out / "evaluation.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    pixels = [[(picture * 255).round().byte().permute(1, 2, 0).numpy() for picture in row] for row in shown]
-    captions = [f"{part.kind}: " + "; ".join(part.captions[:SHOWN]) for part in asked]
-    columns = [str(number + 1) for number in range(min(SHOWN, options.samples))]
-    sheet = picture_grid(pixels, [part.kind for part in asked], columns, caption=" — ".join(captions))
-    sheet.save(options.out / "pictures.png")
+    sheet([part.kind for part in asked], [part.captions for part in asked], shown).save(options.out / "pictures.png")
     print(text)
 
 

@@ -60,8 +60,8 @@ def work(rank: int, run: Path, device: str, processes: int, settings: dict[str, 
 def main() -> None:
     enter_host()
     import_pack()
-    import torch
     from hrv_pack.mini.training import TrainingSettings
+    from torch.multiprocessing.spawn import spawn
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", type=Path, required=True, help="folder of the checkpoint, the log and the weights")
@@ -80,7 +80,7 @@ def main() -> None:
     if processes == 1:
         work(0, run, device, 1, options)
     else:
-        torch.multiprocessing.spawn(work, (run, device, processes, options), nprocs=processes)
+        spawn(work, (run, device, processes, options), nprocs=processes)
 
 
 if __name__ == "__main__":
