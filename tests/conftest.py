@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
 if str(SCRIPTS) not in sys.path:
@@ -19,6 +20,10 @@ from launcher.paths import PACK_ROOT  # noqa: E402
 from pack_import import import_pack  # noqa: E402
 
 import_pack()
+
+# A loaded machine makes no example wrong.
+settings.register_profile("hrv", deadline=None)
+settings.load_profile("hrv")
 
 PROBE_PACK = Path(__file__).parent / "server" / "probe_pack"
 
