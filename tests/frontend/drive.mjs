@@ -71,6 +71,7 @@ async function drive() {
   for (const [name, graph] of Object.entries(task.workflows)) {
     await load(name, graph);
     report.workflows[name].boxesInNodes2 = await boxesInNodes2(name);
+    report.workflows[name].complaints.push(...(await complaints()));
   }
   await setting("Comfy.VueNodes.Enabled", false);
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 from itertools import combinations
 from typing import Any
 
+import pytest
 from launcher.paths import PACK_ROOT
 from launcher.workflow_convert import to_prompt
+
+pytestmark = pytest.mark.slow
 
 EXAMPLES = sorted(file.stem for file in (PACK_ROOT / "example_workflows").glob("*.json"))
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import pytest
 from launcher.comfy_server import PACK_NAME
 from launcher.paths import PACK_ROOT
+from launcher.workflow_convert import WIDGET_TYPES
+
+pytestmark = pytest.mark.slow
 
 DOCS = PACK_ROOT / "web" / "docs"
 
@@ -27,13 +31,13 @@ def test_help_pages_open(report: dict[str, Any], own_nodes: dict[str, Any]) -> N
             assert line in shown, (node_class, line)
 
 
-def test_help_pages_name_every_input(own_nodes: dict[str, Any]) -> None:
+def test_help_pages_name_every_setting(own_nodes: dict[str, Any]) -> None:
     assert {file.stem for file in DOCS.glob("*.md")} == own_nodes.keys()
     for node_class, info in own_nodes.items():
         written = (DOCS / f"{node_class}.md").read_text(encoding="utf-8")
         inputs = {**info["input"].get("required", {}), **info["input"].get("optional", {})}
-        named = [name for name, (kind, *_) in inputs.items() if not kind.startswith("COMFY_AUTOGROW")]
-        assert [name for name in named if not re.search(rf"\b{name}\b", written)] == [], node_class
+        settings = [name for name, (kind, *_) in inputs.items() if kind in WIDGET_TYPES]
+        assert [name for name in settings if not re.search(rf"\b{name}\b", written)] == [], node_class
 
 
 def test_nothing_of_the_pack_fails_in_the_page(report: dict[str, Any]) -> None:
