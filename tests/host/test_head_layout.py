@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import logging
+import re
+from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
+import comfy.model_detection
 import comfy.model_patcher
 import comfy.supported_models
 import numpy as np
@@ -14,50 +18,63 @@ from hrv_pack.host.head_layout import head_layout, require_fitting
 from hrv_pack.hrv.errors import HRVError
 from hrv_pack.hrv.unet_layouts import FAMILIES
 from hrv_pack.hrv.vectors import HRV
+from hrv_pack.tests.host.full_size_unets import FULL_SIZE
 
-# What the host reads off checkpoints of these families (comfy/model_detection.py).
-COMMON = {"image_size": 32, "in_channels": 4, "out_channels": 4, "use_spatial_transformer": True, "legacy": False}
-OF_FOUR_LEVELS: dict[str, Any] = {
-    **COMMON,
-    "model_channels": 320,
-    "channel_mult": (1, 2, 4, 4),
-    "num_res_blocks": [2, 2, 2, 2],
-    "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
-    "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0],
-    "transformer_depth_middle": 1,
-    "adm_in_channels": None,
-}
-UNETS: dict[str, tuple[Any, dict[str, Any]]] = {
-    "SD 1.x": (
-        comfy.supported_models.SD15,
-        {**OF_FOUR_LEVELS, "context_dim": 768, "use_linear_in_transformer": False},
-    ),
-    "SD 2.x": (
-        comfy.supported_models.SD20,
-        {**OF_FOUR_LEVELS, "context_dim": 1024, "use_linear_in_transformer": True},
-    ),
-    "SDXL": (
-        comfy.supported_models.SDXL,
+_, SDXL_UNET = FULL_SIZE["SDXL"]
+# Relatives of SDXL, and per section what they have: numbers of layers with so many heads.
+RELATIVES: dict[str, tuple[Any, dict[str, Any], dict[str, dict[int, int]]]] = {
+    "SDXL refiner": (
+        comfy.supported_models.SDXLRefiner,
         {
-            **COMMON,
-            "model_channels": 320,
-            "channel_mult": (1, 2, 4),
-            "num_res_blocks": [2, 2, 2],
-            "transformer_depth": [0, 0, 2, 2, 10, 10],
-            "transformer_depth_output": [0, 0, 0, 2, 2, 2, 10, 10, 10],
-            "transformer_depth_middle": 10,
-            "context_dim": 2048,
-            "use_linear_in_transformer": True,
-            "num_classes": "sequential",
-            "adm_in_channels": 2816,
+            **SDXL_UNET,
+            "model_channels": 384,
+            "channel_mult": (1, 2, 4, 4),
+            "num_res_blocks": [2, 2, 2, 2],
+            "transformer_depth": [0, 0, 4, 4, 4, 4, 0, 0],
+            "transformer_depth_output": [0, 0, 0, 4, 4, 4, 4, 4, 4, 0, 0, 0],
+            "transformer_depth_middle": 4,
+            "context_dim": 1280,
+            "adm_in_channels": 2560,
         },
+        {"down": {12: 8, 24: 8}, "mid": {24: 4}, "up": {24: 12, 12: 12}},
+    ),
+    "SSD-1B": (
+        comfy.supported_models.SSD1B,
+        {
+            **SDXL_UNET,
+            "transformer_depth": [0, 0, 2, 2, 4, 4],
+            "transformer_depth_output": [0, 0, 0, 1, 1, 2, 10, 4, 4],
+            "transformer_depth_middle": -1,
+        },
+        {"down": {10: 4, 20: 8}, "up": {20: 18, 10: 4}},
+    ),
+    "Segmind Vega": (
+        comfy.supported_models.Segmind_Vega,
+        {
+            **SDXL_UNET,
+            "transformer_depth": [0, 0, 1, 1, 2, 2],
+            "transformer_depth_output": [0, 0, 0, 1, 1, 1, 2, 2, 2],
+            "transformer_depth_middle": -1,
+        },
+        {"down": {10: 2, 20: 4}, "up": {20: 6, 10: 3}},
+    ),
+    "KOALA 700M": (
+        comfy.supported_models.KOALA_700M,
+        {
+            **SDXL_UNET,
+            "num_res_blocks": [1, 1, 1],
+            "transformer_depth": [0, 2, 5],
+            "transformer_depth_output": [0, 0, 2, 2, 5, 5],
+            "transformer_depth_middle": -2,
+        },
+        {"down": {10: 2, 20: 5}, "up": {20: 10, 10: 4}},
     ),
 }
 
 
 def full_size(family: str) -> Any:
     """A MODEL of a family without memory for its weights."""
-    config_class, unet = UNETS[family]
+    config_class, unet = (FULL_SIZE | {name: known[:2] for name, known in RELATIVES.items()})[family]
     config = config_class(dict(unet, dtype=torch.float16))
     config.set_inference_dtype(torch.float16, None)
     cpu = torch.device("cpu")
@@ -67,6 +84,32 @@ def full_size(family: str) -> Any:
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
 def test_known_layouts_are_those_of_the_hosts_models(family: Any) -> None:
     assert head_layout(full_size(family.name)) == family.layout()
+
+
+@pytest.mark.parametrize("name", RELATIVES)
+def test_pruned_relatives_have_the_layers_that_are_left(name: str) -> None:
+    config_class, _, expected = RELATIVES[name]
+    model = full_size(name)
+    # The host takes such weights for this kind of model, so that is what its loader makes of a checkpoint.
+    weights = model.model.diffusion_model.state_dict(prefix="model.")
+    assert type(comfy.model_detection.model_config_from_unet(weights, "model.")) is config_class
+    layout = head_layout(model)
+    found = {section: dict(Counter(layer.heads for layer in layers)) for section, layers in layout.sections().items()}
+    assert found == expected
+    assert layout.signature not in {family.layout().signature for family in FAMILIES}
+    # Every layer stands where the host calls it, and nothing that it calls is missing.
+    assert [layer.key for layer in layout.layers] == list(attn2_in_forward_order(model.model.diffusion_model))
+
+
+def attn2_in_forward_order(unet: Any) -> Iterator[tuple[str, int, int]]:
+    """Keys of all cross-attention layers from the names of their weights, which say nothing of modules."""
+    pattern = re.compile(
+        r"(input|middle|output)_block(?:s\.(\d+))?\.\d+\.transformer_blocks\.(\d+)\.attn2\.to_q\.weight"
+    )
+    found = [match.groups() for match in map(pattern.fullmatch, unet.state_dict()) if match]
+    order = ("input", "middle", "output")
+    for section, number, index in sorted(found, key=lambda key: (order.index(key[0]), int(key[1] or 0), int(key[2]))):
+        yield section, int(number or 0), int(index)
 
 
 def test_an_hrv_of_another_model_with_the_same_heads_fits_and_this_is_said(caplog: pytest.LogCaptureFixture) -> None:
