@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import comfy.hooks
+import comfy.sd
 import numpy as np
 import pytest
 import torch
@@ -391,6 +393,56 @@ def test_timestep_ranges_switch_between_controlled_and_plain_prompts(sd15: Setup
         )
         assert len(rows_of(found, positive)) == len(rows_of(found, tree)) == 2
         assert_rows_close(found, expected)
+
+
+LORA_LAYER = "diffusion_model.middle_block.1.transformer_blocks.0.attn2.to_v"
+
+
+def lora(model: Any) -> dict[str, torch.Tensor]:
+    """A LoRA of rank 2 for the values of one layer, under the names of its file."""
+    outputs, inputs = model.model.state_dict()[f"{LORA_LAYER}.weight"].shape
+    name = "lora_unet_" + LORA_LAYER.removeprefix("diffusion_model.").replace(".", "_")
+    generator = torch.Generator().manual_seed(4)
+    return {
+        f"{name}.lora_up.weight": torch.randn(outputs, 2, generator=generator),
+        f"{name}.lora_down.weight": torch.randn(2, inputs, generator=generator),
+    }
+
+
+def with_lora(model: Any) -> Any:
+    return comfy.sd.load_lora_for_models(model, None, lora(model), 1.0, 0.0)[0]
+
+
+def with_hypernetwork(model: Any) -> Any:
+    """Keys and values from other contexts than the prompt's own, as hypernetworks do it."""
+
+    def patch(n: torch.Tensor, k: torch.Tensor, v: torch.Tensor, extra: dict[str, Any]) -> tuple[torch.Tensor, ...]:
+        return n, k + 0.1 * k.roll(1, dims=-1), v * 0.9 - 0.1 * v.flip(-1)
+
+    clone = model.clone()
+    clone.set_model_attn2_patch(patch)
+    return clone
+
+
+@pytest.mark.parametrize("with_other", [with_lora, with_hypernetwork])
+def test_what_else_is_on_the_model_stays_in_effect(sd15: Setup, with_other: Any) -> None:
+    model, positive = controlled(sd15, Ask())
+    found = unet_rows(with_other(model), positive, sd15.negative)
+    assert_rows_close(found, unet_rows(with_other(explicit(sd15, Ask())), sd15.prompt, sd15.negative))
+    assert_rows_differ(found, unet_rows(model, positive, sd15.negative))
+
+
+def test_a_prompt_with_a_lora_hook_keeps_its_control(sd15: Setup) -> None:
+    model, positive = controlled(sd15, Ask())
+
+    def hooked(conditioning: Any) -> Any:
+        hooks = comfy.hooks.create_hook_lora(lora(sd15.model), 1.0, 0.0)
+        return comfy.hooks.set_hooks_for_conditioning(conditioning, hooks)
+
+    found = latents(model, hooked(positive), sd15.negative)
+    expected = latents(explicit(sd15, Ask()), hooked(sd15.prompt), sd15.negative)
+    assert relative_error(found, expected) <= 10 * TOLERANCE
+    assert relative_error(latents(model, positive, sd15.negative), expected) > 1000 * TOLERANCE
 
 
 def custom_advanced(guider: Any, steps: int = 3) -> torch.Tensor:
