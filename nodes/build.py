@@ -33,8 +33,10 @@ class BuildHRV(io.ComfyNode):
             "concept.",
             search_aliases=["head relevance vector", "make hrv", "attention heads", "concepts"],
             inputs=[
-                io.Model.Input("model"),
-                io.Clip.Input("clip"),
+                io.Model.Input(
+                    "model", tooltip="The model to look into: any Stable Diffusion checkpoint, LoRAs included."
+                ),
+                io.Clip.Input("clip", tooltip="Its text encoder: encodes the prompts and every concept word alone."),
                 ConceptsSocket.Input("concepts", tooltip="From HRV Concepts."),
                 io.String.Input(
                     "prompts",
@@ -50,11 +52,22 @@ class BuildHRV(io.ComfyNode):
                     tooltip="How many images to generate, going round through the prompts. More images, less noise: a "
                     "few dozen show the picture, about a thousand make it sharp.",
                 ),
-                io.Int.Input("seed", default=0, min=0, max=2**63 - 1, control_after_generate=False),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=2**63 - 1,
+                    control_after_generate=False,
+                    tooltip="Starting noise and drawn words follow from it: the same seed builds the same HRV.",
+                ),
                 io.Int.Input("steps", default=20, min=1, max=1000, tooltip="Sampling steps of every image."),
-                io.Float.Input("cfg", default=7.5, min=0.0, max=100.0, step=0.1),
-                io.Combo.Input("sampler_name", options=comfy.samplers.KSampler.SAMPLERS, default="euler"),
-                io.Combo.Input("scheduler", options=comfy.samplers.KSampler.SCHEDULERS, default="normal"),
+                io.Float.Input("cfg", default=7.5, min=0.0, max=100.0, step=0.1, tooltip="As in KSampler."),
+                io.Combo.Input(
+                    "sampler_name", options=comfy.samplers.KSampler.SAMPLERS, default="euler", tooltip="As in KSampler."
+                ),
+                io.Combo.Input(
+                    "scheduler", options=comfy.samplers.KSampler.SCHEDULERS, default="normal", tooltip="As in KSampler."
+                ),
                 io.Int.Input("width", default=512, min=16, max=8192, step=8, tooltip="Pixels; 128 for HRV-mini."),
                 io.Int.Input("height", default=512, min=16, max=8192, step=8, tooltip="Pixels; 128 for HRV-mini."),
                 io.Int.Input(
@@ -67,7 +80,7 @@ class BuildHRV(io.ComfyNode):
                 ),
                 io.String.Input("negative", default="", tooltip="Negative prompt of all images.", advanced=True),
             ],
-            outputs=[HRVSocket.Output("hrv", display_name="HRV")],
+            outputs=[HRVSocket.Output("hrv", display_name="HRV", tooltip="One vector per concept.")],
         )
 
     @classmethod

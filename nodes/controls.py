@@ -80,8 +80,18 @@ class ConceptAdjust(io.ComfyNode):
             inputs=[
                 *_connections(),
                 words_input(),
-                io.String.Input("desired", default="Color", tooltip="The concept that the words are meant as."),
-                io.String.Input("undesired", default="Plants", tooltip="The concept that they shall not be read as."),
+                io.String.Input(
+                    "desired",
+                    display_name="read as",
+                    default="Color",
+                    tooltip="The concept that the words are meant as.",
+                ),
+                io.String.Input(
+                    "undesired",
+                    display_name="not as",
+                    default="Plants",
+                    tooltip="The concept that they shall not be read as.",
+                ),
                 *control_inputs(),
                 io.Float.Input(
                     "desired_weight",

@@ -26,7 +26,7 @@ class SaveHRV(io.ComfyNode):
             search_aliases=["export hrv", "write hrv", "safetensors"],
             is_output_node=True,
             inputs=[
-                HRVSocket.Input("hrv"),
+                HRVSocket.Input("hrv", tooltip="From Build HRV, or any node that makes an HRV."),
                 io.String.Input(
                     "name", default="my-hrv", tooltip="File name without ending; folders with / are allowed."
                 ),

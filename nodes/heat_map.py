@@ -20,7 +20,7 @@ class HeatMap(io.ComfyNode):
             search_aliases=["plot hrv", "show heads", "visualize", "heatmap"],
             is_output_node=True,
             inputs=[
-                HRVSocket.Input("hrv"),
+                HRVSocket.Input("hrv", tooltip="From Build HRV or Load HRV."),
                 io.String.Input(
                     "concepts",
                     default="",

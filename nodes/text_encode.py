@@ -21,7 +21,7 @@ class TextEncode(io.ComfyNode):
             "word, so that HRV controls can find words by name.",
             search_aliases=["prompt", "text", "clip text encode", "tokens"],
             inputs=[
-                io.Clip.Input("clip"),
+                io.Clip.Input("clip", tooltip="A CLIP text encoder: SD 1.x, SD 2.x, SDXL or HRV-mini."),
                 io.String.Input(
                     "text",
                     multiline=True,
