@@ -53,14 +53,15 @@ EXPLAINED = 0.5
 FIELD, REACH = 128, 1.75
 
 RADIUS_GRID = (3.8, 4.3, 5.2, 5.8, 6.3, 7.3, 8.6, 9.4, 10.5, 11.8, 13.0)
-ROUGH_STEPS, FINE_STEPS = (0.5, 0.25), (0.7, 0.35, 0.2)
+ROUGH_STEPS, FINE_STEPS = (0.5,), (0.7, 0.35, 0.2)
 """Pixels by which silhouettes and then renderings are moved and scaled, in turn."""
 
-SHRINKAGE = (0.2, 0.9)
-"""Silhouettes come out too large by about this: pixels half covered by an outline are far from the scene already."""
+SILHOUETTE_ERRORS = (-0.9, -0.2, 0.7)
+"""What to add to radii of shapes found by silhouettes: an outline's half covered pixels look like foreground, and an
+outline in the scene's colors does not."""
 
-CANDIDATES, FINALISTS = 4, 3
-"""So many shapes and as many plants are rendered, and so many of all these moved and scaled."""
+CANDIDATES, FINALISTS = 4, 2
+"""So many shapes and all plants are rendered where their silhouettes fit, so many of each moved and scaled then."""
 
 
 @dataclass
@@ -111,7 +112,8 @@ class Guesses:
             yield form, rows, self[rows]
 
     def moved(self, dx: float, dy: float, dr: float) -> Guesses:
-        return replace(self, x=self.x + dx, y=self.y + dy, radius=self.radius + dr)
+        """Things elsewhere and larger by ``dr``; plants have one size."""
+        return replace(self, x=self.x + dx, y=self.y + dy, radius=self.radius + dr * (self.form < len(SHAPES)))
 
     def or_better(self, other: Guesses) -> Guesses:
         """Guess by guess the one of less error."""
@@ -124,6 +126,12 @@ class Guesses:
         errors = self.error.view(int(self.picture[-1]) + 1, -1)
         rows = errors.topk(count, largest=False).indices + torch.arange(len(errors))[:, None] * errors.shape[1]
         return self[rows.flatten()]
+
+    def beside(self, other: Guesses) -> Guesses:
+        """These and other guesses about the same pictures, in their order."""
+        pairs = ((getattr(self, field.name), getattr(other, field.name)) for field in fields(self))
+        both = Guesses(*(torch.cat(pair) for pair in pairs))
+        return both[both.picture.argsort(stable=True)]
 
     def climb(self, judge: Callable[[Guesses], Guesses], steps: Sequence[float]) -> Guesses:
         """Move and scale by steps where that lessens the error."""
@@ -210,22 +218,23 @@ def fit(table: Table, pictures: View) -> Fit:
         return _rendered(guesses, view)
 
     rough = by_silhouette(_candidates(table, evidence)).climb(by_silhouette, ROUGH_STEPS)
-    tight = reduce(Guesses.or_better, (by_colors(rough.moved(0, 0, -less)) for less in SHRINKAGE))
-    best = tight.best(FINALISTS).climb(by_colors, FINE_STEPS).best(1)
+    shape = rough.form < len(SHAPES)
+    shapes = reduce(Guesses.or_better, (by_colors(rough[shape].moved(0, 0, more)) for more in SILHOUETTE_ERRORS))
+    finalists = shapes.best(FINALISTS).beside(by_colors(rough[~shape]).best(FINALISTS))
+    best = finalists.climb(by_colors, FINE_STEPS).best(1)
     noise = foreign.where(foreign < (1.5 * FOREGROUND) ** 2, 0).sum(-1)
     return Fit(best, foreign.sum(-1) - noise, (best.error - noise).clamp(min=0))
 
 
 def _candidates(table: Table, evidence: torch.Tensor) -> Guesses:
-    """Shapes and plants whose silhouettes agree most with evidence [B, P] of foreground, each where it does most."""
+    """Shapes whose silhouettes agree best with evidence [B, P] of foreground, and all plants, each where it does."""
     sizes = table.things.form.bincount()
     per_form = [part.max(-1) for part in (evidence @ table.silhouettes.T).split(sizes.tolist(), -1)]
     agreement = torch.stack([best for best, _ in per_form], -1)
     rows = torch.stack([place for _, place in per_form], -1) + sizes.cumsum(0) - sizes
     shapes = agreement[:, : len(SHAPES)].topk(CANDIDATES).indices
-    plants = agreement[:, len(SHAPES) :].topk(CANDIDATES).indices + len(SHAPES)
-    chosen = rows.gather(-1, torch.cat([shapes, plants], -1))
-    picture = torch.arange(len(evidence)).repeat_interleave(2 * CANDIDATES)
+    chosen = torch.cat([rows.gather(-1, shapes), rows[:, len(SHAPES) :]], -1)
+    picture = torch.arange(len(evidence)).repeat_interleave(chosen.shape[1])
     return replace(table.things[chosen.flatten()], picture=picture)
 
 

@@ -63,7 +63,7 @@ def read_pictures(pictures: torch.Tensor) -> list[Reading]:
     if not pictures.is_floating_point() or not bool(pictures.isfinite().all()):
         raise HRVError("The scorer reads pictures of finite floating-point numbers in 0..1.")
     small = F.avg_pool2d(pictures.detach().float().cpu(), shape[2] // SIZE)
-    return [reading for batch in small.split(BATCH) for reading in _read(batch)]
+    return [reading for batch in small.split(BATCH) if len(batch) for reading in _read(batch)]
 
 
 def score(reading: Reading, sample: Sample) -> dict[str, bool]:

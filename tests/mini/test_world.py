@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -94,7 +95,7 @@ def test_a_larger_thing_covers_more() -> None:
     for radius in RADII.values():
         things = draw(changed(pictures, radius=torch.full_like(pictures.radius, radius)))
         areas.append(((things - empty).abs().sum(1) > 0).sum((1, 2)))
-    assert all(bool((smaller < larger).all()) for smaller, larger in zip(areas, areas[1:], strict=False))
+    assert all(bool((smaller < larger).all()) for smaller, larger in pairwise(areas))
 
 
 def test_a_picture_of_nothing_is_its_scene_alone() -> None:
@@ -128,7 +129,7 @@ def test_truth_is_in_range() -> None:
     assert 0 <= int(pictures.color.min()) <= int(pictures.color.max()) == len(CONCEPTS["Color"]) - 1
     assert 0 <= int(pictures.pattern.min()) <= int(pictures.pattern.max()) == len(CONCEPTS["Pattern"]) - 1
     assert 0 <= int(pictures.scene.min()) <= int(pictures.scene.max()) == len(SCENES) - 1
-    assert 0 <= float(pictures.seed.min()) and float(pictures.seed.max()) < 1
+    assert float(pictures.seed.min()) >= 0 and float(pictures.seed.max()) < 1
     things = shape | plant
     for column in (pictures.x, pictures.y):
         assert float((column[things] - (SIZE - 1) / 2).abs().max()) <= PAIR_OFFSET + 0.8 + 1e-4
