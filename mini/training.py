@@ -20,7 +20,7 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from comfy.sd1_clip import SDTokenizer
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from ..host.mini_model import (
     CONTEXT_WIDTH,
@@ -30,6 +30,7 @@ from ..host.mini_model import (
     new_text_model,
     new_unet,
 )
+from ..hrv.errors import HRVError
 from .captions import draw_samples
 from .latents import to_latents
 from .world import CONCEPTS, draw
@@ -202,15 +203,19 @@ def train(
     report: Callable[[int, float, float], None],
     device: str = "cpu",
     save_every: int = 200,
+    start: Path | None = None,
 ) -> MiniNetwork:
     """Train until ``settings.steps``, going on from ``checkpoint`` if it exists; returns the averaged network.
 
+    Without a checkpoint it begins with the weights of ``start``, or from nothing.
     In a torch.distributed group every process calls this; the first one reports and saves.
     """
     rank, processes = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     vocabulary = Vocabulary()
     torch.manual_seed(settings.seed)
     network = MiniNetwork(len(vocabulary.token_ids)).to(device)
+    if start is not None and not checkpoint.exists():
+        load_weights(network, start)
     averaged = MiniNetwork(len(vocabulary.token_ids)).to(device)
     averaged.load_state_dict(network.state_dict())
     optimiser = torch.optim.AdamW(network.parameters(), settings.rate, betas=(0.9, 0.99), weight_decay=0.01)
@@ -277,6 +282,14 @@ def average_gradients(network: torch.nn.Module) -> None:
     flat = torch.nn.utils.parameters_to_vector(gradients)
     dist.all_reduce(flat)
     torch.nn.utils.vector_to_parameters(flat / dist.get_world_size(), gradients)
+
+
+def load_weights(network: MiniNetwork, path: Path) -> None:
+    """Read what :func:`export` wrote. Raises HRVError for weights whose captions had other words."""
+    tensors = load_file(path)
+    if not torch.equal(tensors.pop("token_ids"), Vocabulary().token_ids):
+        raise HRVError(f"{path} was trained on captions with other words: train from nothing.")
+    network.load_state_dict(tensors)
 
 
 def export(network: MiniNetwork, path: Path) -> None:

@@ -30,18 +30,14 @@ def generator(options: argparse.Namespace) -> Callable[[list[str]], torch.Tensor
     import torch
     from hrv_pack.host.mini_model import LATENT_SCALE
     from hrv_pack.mini.latents import to_pictures
-    from hrv_pack.mini.training import MiniNetwork, Vocabulary, noise_schedule
-    from safetensors.torch import load_file
+    from hrv_pack.mini.training import MiniNetwork, Vocabulary, load_weights, noise_schedule
 
     vocabulary = Vocabulary()
     network = MiniNetwork(len(vocabulary.token_ids)).eval()
     if options.weights.suffix == ".safetensors":
-        state = load_file(options.weights)
-        if not torch.equal(state.pop("token_ids"), vocabulary.token_ids):
-            raise SystemExit(f"{options.weights} was trained on captions with other words.")
+        load_weights(network, options.weights)
     else:
-        state = torch.load(options.weights, weights_only=True, map_location="cpu")["averaged"]
-    network.load_state_dict(state)
+        network.load_state_dict(torch.load(options.weights, weights_only=True, map_location="cpu")["averaged"])
     timesteps = torch.linspace(999, 0, options.steps + 1).round().long()[:-1]
     signals = (1 / (1 + noise_schedule()[timesteps] ** 2)).sqrt()
     random = torch.Generator().manual_seed(options.seed)

@@ -39,7 +39,7 @@ class Log:
             self.losses.clear()
 
 
-def work(rank: int, run: Path, device: str, processes: int, settings: dict[str, Any]) -> None:
+def work(rank: int, run: Path, device: str, processes: int, start: Path | None, settings: dict[str, Any]) -> None:
     """One process of the training."""
     enter_host(gpu=device != "cpu")
     import_pack()
@@ -51,7 +51,7 @@ def work(rank: int, run: Path, device: str, processes: int, settings: dict[str, 
         torch.distributed.init_process_group(
             "gloo", init_method=(run / "group").resolve().as_uri(), rank=rank, world_size=processes
         )
-    network = train(TrainingSettings(**settings), run / "checkpoint.pt", Log(run).report, device)
+    network = train(TrainingSettings(**settings), run / "checkpoint.pt", Log(run).report, device, start=start)
     if rank == 0:
         export(network, run / "model.safetensors")
         print(f"Wrote {run / 'model.safetensors'}")
@@ -65,6 +65,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", type=Path, required=True, help="folder of the checkpoint, the log and the weights")
+    parser.add_argument("--start", type=Path, help="weights to begin a new run with, such as the shipped ones")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--processes", type=int, default=1, help="processes that share every batch")
     for field in fields(TrainingSettings):
@@ -75,12 +76,13 @@ def main() -> None:
             parser.add_argument(name, type=type(field.default), default=field.default)
     options = vars(parser.parse_args())
     run, device, processes = options.pop("run"), options.pop("device"), options.pop("processes")
+    start = options.pop("start")
     run.mkdir(parents=True, exist_ok=True)
     (run / "group").unlink(missing_ok=True)
     if processes == 1:
-        work(0, run, device, 1, options)
+        work(0, run, device, 1, start, options)
     else:
-        spawn(work, (run, device, processes, options), nprocs=processes)
+        spawn(work, (run, device, processes, start, options), nprocs=processes)
 
 
 if __name__ == "__main__":
