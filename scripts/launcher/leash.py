@@ -35,6 +35,8 @@ def follow_holder() -> None:
 
 
 if __name__ == "__main__":
+    # A shell starts background jobs with interrupts ignored, and children inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=follow_holder, daemon=True).start()
     script = sys.argv[1]
     sys.argv = sys.argv[1:]
