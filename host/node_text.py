@@ -1,0 +1,17 @@
+"""Text that a node shows on itself in the page."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+from server import PromptServer
+
+
+def show_text(node: type[io.ComfyNode], text: str) -> None:
+    """Show ``text`` on the node that runs; its schema has to ask for ``io.Hidden.unique_id``.
+
+    The front end shows a ``text`` among a node's results only for nodes of the host's own; this message it shows on
+    any node of the page that started the run. A node that is called without the host's executor is on no page.
+    """
+    if node.hidden is not None:
+        server = PromptServer.instance
+        server.send_progress_text(text, node.hidden.unique_id, server.client_id)
