@@ -30,7 +30,7 @@ class Concepts(io.ComfyNode):
                     "that begin with # are comments. Every head is asked which of these concepts it attends to most.",
                 )
             ],
-            outputs=[ConceptsSocket.Output("vocabulary", display_name="concepts")],
+            outputs=[ConceptsSocket.Output("vocabulary", display_name="concepts", tooltip="For Build HRV.")],
         )
 
     @classmethod

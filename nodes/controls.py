@@ -21,7 +21,10 @@ def _connections() -> list[Any]:
 
 
 def _outputs() -> list[Any]:
-    return [io.Model.Output(), io.Conditioning.Output()]
+    return [
+        io.Model.Output(tooltip="The model that reads controls; sample with it, whatever the number of controls."),
+        io.Conditioning.Output(tooltip="The conditioning with this control added to those it carried."),
+    ]
 
 
 class ConceptStrengthen(io.ComfyNode):

@@ -27,7 +27,7 @@ class HeatMap(io.ComfyNode):
                     tooltip="Concepts to draw, separated by commas, in this order; empty for all.",
                 ),
             ],
-            outputs=[io.Image.Output()],
+            outputs=[io.Image.Output(tooltip="One picture with all panels.")],
         )
 
     @classmethod

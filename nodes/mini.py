@@ -19,7 +19,11 @@ class LoadMini(io.ComfyNode):
             "of 128 x 128. For trying the other nodes without a checkpoint or a GPU.",
             search_aliases=["hrv mini", "embedded model", "demo model", "tiny model"],
             inputs=[],
-            outputs=[io.Model.Output(), io.Clip.Output(), io.Vae.Output()],
+            outputs=[
+                io.Model.Output(tooltip="The denoiser, with the attention heads that an HRV is about."),
+                io.Clip.Output(tooltip="Its text encoder, with the tokens of SD 1.x."),
+                io.Vae.Output(tooltip="Turns its latents into pictures and pictures into latents."),
+            ],
         )
 
     @classmethod

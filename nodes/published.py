@@ -39,7 +39,7 @@ class Published(io.ComfyNode):
                 ),
             ],
             outputs=[
-                HRVSocket.Output("hrv", display_name="HRV"),
+                HRVSocket.Output("hrv", display_name="HRV", tooltip="34 concepts, as published: values, no counts."),
                 io.String.Output("credit", display_name="credit", tooltip="Whose work it is, and its licence."),
             ],
         )
@@ -78,7 +78,9 @@ class ImportNpy(io.ComfyNode):
                     tooltip="The vocabulary of the vectors, a concept for each row. Empty: the paper's 34 concepts.",
                 ),
             ],
-            outputs=[HRVSocket.Output("hrv", display_name="HRV")],
+            outputs=[
+                HRVSocket.Output("hrv", display_name="HRV", tooltip="The vectors of the file: values, no counts.")
+            ],
         )
 
     @classmethod
@@ -118,7 +120,9 @@ class ImportConcepts(io.ComfyNode):
                 )
             ],
             outputs=[
-                ConceptsSocket.Output("vocabulary", display_name="concepts"),
+                ConceptsSocket.Output(
+                    "vocabulary", display_name="concepts", tooltip="For Build HRV or Import HRV (.npy)."
+                ),
                 io.String.Output(
                     "text", display_name="text", tooltip="The same in the form that HRV Concepts takes, to be edited."
                 ),

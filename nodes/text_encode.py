@@ -29,7 +29,7 @@ class TextEncode(io.ComfyNode):
                     tooltip="The prompt; weights like (red:1.2) work.",
                 ),
             ],
-            outputs=[io.Conditioning.Output()],
+            outputs=[io.Conditioning.Output(tooltip="For HRV controls, or straight for a sampler.")],
         )
 
     @classmethod
