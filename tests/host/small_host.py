@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import comfy.model_patcher
@@ -28,7 +29,7 @@ from ...host.text_encoding import Conditioning, encode_prompt
 from ...hrv.layout import HeadLayout, LayerKey
 from ...hrv.vectors import HRV
 
-TEXT_WIDTHS = {"l": 16, "g": 24}
+TEXT_WIDTHS = {"l": 16, "g": 24, "h": 16}
 POOLED_WIDTH = TEXT_WIDTHS["g"]
 CONCEPTS = ("Color", "Shape", "Size")
 
@@ -99,7 +100,11 @@ def small_sdxl() -> Any:
     return _patcher(comfy.supported_models.SDXL(_SDXL_UNET))
 
 
-def _clip(tokenizer: type, model: type) -> Any:
+def small_clip(tokenizer: type, model: type, embeddings: Path | None = None, **tokenizer_data: Any) -> Any:
+    """A CLIP with the host's real tokenizer and a text model of three narrow layers for each encoder.
+
+    ``embeddings`` is a folder of textual inversions; ``tokenizer_data`` is what checkpoints may say of the tokenizer.
+    """
     options: dict[str, Any] = {"dtype": torch.float32}
     for encoder, width in TEXT_WIDTHS.items():
         options[f"clip_{encoder}_model_config"] = {
@@ -107,21 +112,26 @@ def _clip(tokenizer: type, model: type) -> Any:
             "intermediate_size": 2 * width,
             "num_attention_heads": 2,
             "num_hidden_layers": 3,
-            "max_position_embeddings": 77,
+            "max_position_embeddings": tokenizer_data.get(f"clip_{encoder}_max_length", 77),
         }
-    clip = comfy.sd.CLIP(ClipTarget(tokenizer, model), model_options=options)
+    clip = comfy.sd.CLIP(
+        ClipTarget(tokenizer, model),
+        embedding_directory=None if embeddings is None else [str(embeddings)],
+        tokenizer_data=tokenizer_data,
+        model_options=options,
+    )
     randomise(clip.cond_stage_model, seed=2)
     return clip
 
 
 def small_clip_sd15() -> Any:
     """A CLIP for :func:`small_sd15`."""
-    return _clip(SD1Tokenizer, SD1ClipModel)
+    return small_clip(SD1Tokenizer, SD1ClipModel)
 
 
 def small_clip_sdxl() -> Any:
     """A CLIP for :func:`small_sdxl`, of two encoders."""
-    return _clip(SDXLTokenizer, SDXLClipModel)
+    return small_clip(SDXLTokenizer, SDXLClipModel)
 
 
 def encoded(clip: Any, text: str) -> Conditioning:

@@ -14,7 +14,6 @@ import pytest
 import torch
 from comfy.sd1_clip import SD1ClipModel, SD1Tokenizer
 from comfy.sdxl_clip import SDXLClipModel, SDXLRefinerClipModel, SDXLTokenizer
-from comfy.supported_models_base import ClipTarget
 from comfy.text_encoders.flux import FluxTokenizer
 from comfy.text_encoders.sd2_clip import SD2ClipModel, SD2Tokenizer
 from comfy_extras.nodes_hooks import SetClipHooks
@@ -27,6 +26,7 @@ from hrv_pack.host.text_encoding import (
 )
 from hrv_pack.hrv.errors import HRVError
 from hrv_pack.hrv.tokens import PromptWord
+from hrv_pack.tests.host.small_host import TEXT_WIDTHS, small_clip
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
@@ -34,31 +34,6 @@ from safetensors.torch import save_file
 from nodes import CLIPTextEncode, ConditioningConcat
 
 START, END = 49406, 49407
-WIDTHS = {"l": 16, "g": 24, "h": 16}
-
-
-def make_clip(tokenizer: Any, model: Any, embeddings: Path, **tokenizer_data: Any) -> Any:
-    """The host's CLIP object with its real tokenizer and a text model of three narrow random layers."""
-    options: dict[str, Any] = {"dtype": torch.float32}
-    for encoder, width in WIDTHS.items():
-        options[f"clip_{encoder}_model_config"] = {
-            "hidden_size": width,
-            "intermediate_size": 2 * width,
-            "num_attention_heads": 2,
-            "num_hidden_layers": 3,
-            "max_position_embeddings": tokenizer_data.get(f"clip_{encoder}_max_length", 77),
-        }
-    clip = comfy.sd.CLIP(
-        ClipTarget(tokenizer, model),
-        embedding_directory=[str(embeddings)],
-        tokenizer_data=tokenizer_data,
-        model_options=options,
-    )
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in clip.cond_stage_model.parameters():
-            parameter.normal_(std=0.3, generator=generator)
-    return clip
 
 
 @pytest.fixture(scope="module")
@@ -82,10 +57,10 @@ def embeddings(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def clips(embeddings: Path) -> dict[str, Any]:
     """The four kinds of text encoder that are supported."""
     return {
-        "sd1": make_clip(SD1Tokenizer, SD1ClipModel, embeddings),
-        "sd2": make_clip(SD2Tokenizer, SD2ClipModel, embeddings),
-        "sdxl": make_clip(SDXLTokenizer, SDXLClipModel, embeddings),
-        "refiner": make_clip(SDXLTokenizer, SDXLRefinerClipModel, embeddings),
+        "sd1": small_clip(SD1Tokenizer, SD1ClipModel, embeddings),
+        "sd2": small_clip(SD2Tokenizer, SD2ClipModel, embeddings),
+        "sdxl": small_clip(SDXLTokenizer, SDXLClipModel, embeddings),
+        "refiner": small_clip(SDXLTokenizer, SDXLRefinerClipModel, embeddings),
     }
 
 
@@ -133,7 +108,7 @@ def assert_true_to_the_host(clip: Any, text: str) -> None:
 
 
 def encoders_of(clip: Any) -> list[str]:
-    return [name for name in WIDTHS if hasattr(clip.cond_stage_model, f"clip_{name}")]
+    return [name for name in TEXT_WIDTHS if hasattr(clip.cond_stage_model, f"clip_{name}")]
 
 
 def seen_table(clip: Any, encoder: str) -> torch.Tensor:
@@ -294,14 +269,14 @@ def test_the_refiner_asks_only_the_encoder_that_it_has(clips: dict[str, Any]) ->
 
 
 def test_an_encoder_with_longer_chunks_serves_as_far_as_the_other_agrees(embeddings: Path) -> None:
-    longer = make_clip(SDXLTokenizer, SDXLClipModel, embeddings, clip_l_max_length=248)
+    longer = small_clip(SDXLTokenizer, SDXLClipModel, embeddings, clip_l_max_length=248)
     conditioning, words = encode_prompt(longer, "a red car")
     assert words.find("red") == (2,)
     assert conditioning[0][0].shape[1] == words.length == 77
     assert word_tokens(longer, "red car").tokens.shape == (2, 40)
     with pytest.raises(HRVError, match="longer chunks"):
         token_map(longer, "a " * 90)
-    alone = make_clip(SD1Tokenizer, SD1ClipModel, embeddings, clip_l_max_length=248)
+    alone = small_clip(SD1Tokenizer, SD1ClipModel, embeddings, clip_l_max_length=248)
     conditioning, words = encode_prompt(alone, "a " * 90 + "car")
     assert words.find("car") == (91,)
     assert token_map(alone, "a " * 246 + "car").find("car") == (248 + 1,)
