@@ -2,9 +2,9 @@
 
     python scripts/demo.py [--output DIR] [--keep-server] [--gpu] [--host-version X.Y.Z]
 
-Needs Python and git only. Everything it makes lies in ``.hrv/``; the first run downloads what is missing. The
-host is the ComfyUI at COMFYUI_PATH, or the one whose ``custom_nodes`` the pack lies in, or one from PyPI;
-nothing is changed in a ComfyUI of your own.
+Needs Python 3.10 or newer, nothing else. Everything it makes lies in ``.hrv/``; the first run downloads what
+is missing. The host is the ComfyUI at COMFYUI_PATH, or the one whose ``custom_nodes`` the pack lies in, or one
+from PyPI; nothing is changed in a ComfyUI of your own.
 """
 
 from __future__ import annotations

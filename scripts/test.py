@@ -2,8 +2,8 @@
 
     python scripts/test.py [--host-version X.Y.Z] [pytest arguments]
 
-Makes the environment and finds the host first, as the demo does; everything made lies in ``.hrv/``. The last
-line is pytest's own; the status is 0 only when all three are content.
+Needs Python 3.10 or newer. Makes the environment and finds the host first, as the demo does; everything made
+lies in ``.hrv/``. The last line is pytest's own; the status is 0 only when all three are content.
 """
 
 from __future__ import annotations

@@ -6,8 +6,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from launcher.environment import GIB, Environment, check_disk, check_python, digest
+from launcher.environment import GIB, OLDEST_PYTHON, Environment, check_disk, check_python, digest
 from launcher.errors import LauncherError
+from launcher.paths import PACK_ROOT
 
 
 @pytest.mark.parametrize("version", [(3, 10), (3, 12), (3, 14)])
@@ -28,6 +29,21 @@ def test_supported_pythons_are_taken(version: tuple[int, int], system: str, mach
 def test_other_pythons_are_told_what_to_use(version: tuple[int, int], system: str, machine: str, message: str) -> None:
     with pytest.raises(LauncherError, match=message):
         check_python(version, system, machine)
+
+
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        ("pyproject.toml", 'requires-python = ">={0}.{1}"'),
+        ("pyproject.toml", 'target-version = "py{0}{1}"'),
+        ("README.md", "Python {0}.{1} or newer"),
+        ("docs/development.md", "Python {0}.{1} or newer"),
+        ("scripts/demo.py", "Needs Python {0}.{1} or newer"),
+        ("scripts/test.py", "Needs Python {0}.{1} or newer"),
+    ],
+)
+def test_everybody_says_the_same_oldest_python(file: str, said: str) -> None:
+    assert said.format(*OLDEST_PYTHON) in (PACK_ROOT / file).read_text(encoding="utf-8")
 
 
 def test_too_little_space_names_the_place_and_both_sizes(tmp_path: Path) -> None:
