@@ -6,6 +6,7 @@ and after picking all concepts. Without counts a ranking goes by the values, whi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
@@ -20,7 +21,7 @@ from .vocabulary import fold
 # What of a build's settings says which images were counted, and what changes no count; all others have to agree.
 _SAMPLES = ("seed", "prompts", "images", "shard")
 _INCIDENTAL = ("host", "batch_size")
-_PARTS, _PROCESSING = "parts", "processing"
+_PARTS, _PROCESSING, _CONVERGENCE = "parts", "processing", "convergence"
 
 
 def merge(hrvs: Sequence[HRV]) -> HRV:
@@ -112,14 +113,51 @@ def _added(builds: Sequence[HRV]) -> HRV:
             )
         total += build.counts
         _require_same_settings(first, build)
-    parts = sorted((part for build in builds for part in _parts(build)), key=repr)
+    parts = [part for build in builds for part in _parts(build)]
     for one, other in combinations(parts, 2):
-        if all(one.get(key) == other.get(key) for key in _SAMPLES if key != "images"):
+        if _share_images(one, other):
             raise HRVError(
                 f"Two of these builds count the same images (seed {one.get('seed', 'not recorded')}), and counting "
-                "them twice tells nothing new. Build one of them with another seed."
+                "them twice tells nothing new. Merge shards of one and the same build, or builds with other seeds."
             )
-    return HRV.from_counts(total, first.concepts, first.layout, {**_settings(first), _PARTS: parts})
+    parts = _wholes(parts)
+    agreed = {
+        key: first.provenance[key]
+        for key in _INCIDENTAL
+        if all(build.provenance.get(key) == first.provenance.get(key, ()) for build in builds)
+    }
+    made_of = parts[0] if len(parts) == 1 else {_PARTS: parts}
+    return HRV.from_counts(total, first.concepts, first.layout, {**_settings(first), **agreed, **made_of})
+
+
+def _share_images(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two parts may count an image both; different shards of one build do not."""
+    if any(one.get(key) != other.get(key) for key in ("seed", "prompts")):
+        return False
+    return not (_shards(one) and _whole(one) == _whole(other) and _shards(one) == _shards(other) and one != other)
+
+
+def _wholes(parts: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Parts in an order of their own, all shards of a build replaced by the whole."""
+    found = []
+    for part in parts:
+        shards = [other for other in parts if _whole(other) == _whole(part) and _shards(other) == _shards(part)]
+        complete = len(shards) == _shards(part)
+        whole = {key: value for key, value in _whole(part).items() if key != "batch_size"} if complete else part
+        if whole not in found:
+            found.append(whole)
+    return sorted(found, key=repr)
+
+
+def _shards(part: Mapping[str, Any]) -> int:
+    """Into how many shards the build of a part was cut, "2/8" being the second of eight; 0 if it is no shard."""
+    found = re.fullmatch(r"[1-9]\d{0,8}/([1-9]\d{0,8})", str(part.get("shard")))
+    return int(found[1]) if found else 0
+
+
+def _whole(part: Mapping[str, Any]) -> dict[str, Any]:
+    """The build that a part is a shard of."""
+    return {key: value for key, value in part.items() if key != "shard"}
 
 
 def _require_same_settings(one: HRV, other: HRV) -> None:
@@ -139,14 +177,18 @@ def _require_same_settings(one: HRV, other: HRV) -> None:
 
 def _settings(build: HRV) -> dict[str, Any]:
     """What builds that are added have to agree on."""
-    left_out = (*_SAMPLES, *_INCIDENTAL, _PARTS)
+    left_out = (*_SAMPLES, *_INCIDENTAL, _PARTS, _CONVERGENCE)
     return {key: value for key, value in build.provenance.items() if key not in left_out}
 
 
 def _parts(build: HRV) -> list[dict[str, Any]]:
-    """Which images a build counts: those of each part it was added up from, or its own."""
+    """Which images a build counts: those of each part it was added up from, or its own.
+
+    A shard is made of whole batches, so only with their size is it known which images those are.
+    """
     parts = _entries(build, _PARTS) or [build.provenance]
-    return [{key: part[key] for key in _SAMPLES if key in part} for part in parts]
+    keys = [(*_SAMPLES, "batch_size") if _shards(part) else _SAMPLES for part in parts]
+    return [{key: part[key] for key in wanted if key in part} for part, wanted in zip(parts, keys, strict=True)]
 
 
 def _processed(hrv: HRV, operation: str, **settings: Any) -> dict[str, Any]:

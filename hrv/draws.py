@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+Numbers = int | npt.NDArray[np.int64]
+
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
@@ -29,12 +31,16 @@ def hashed(*keys: int | npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     return np.asarray(state)
 
 
-def draw_words(seed: int, image: int, step: int, layer: int, words: Sequence[int]) -> npt.NDArray[np.int64]:
-    """Draw one word index per concept, uniform below ``words[concept]`` (their numbers of words): int64 [N]."""
+def draw_words(seed: int, image: Numbers, step: int, layer: Numbers, words: Sequence[int]) -> npt.NDArray[np.int64]:
+    """Draw one word index per concept, uniform below ``words[concept]`` (their numbers of words): int64 [..., N].
+
+    ``image`` and ``layer`` are numbers or arrays of them, broadcast together into the leading axes.
+    """
     numbers = np.asarray(words, dtype=np.uint64)
     concepts = np.arange(len(numbers), dtype=np.uint64)
+    images, layers = (np.asarray(number, dtype=np.uint64)[..., None] for number in (image, layer))
     # The remainder's bias is below words / 2**64.
-    return (hashed(seed, image, step, layer, concepts) % numbers).astype(np.int64)
+    return (hashed(seed, images, step, layers, concepts) % numbers).astype(np.int64)
 
 
 def noise_seed(seed: int, image: int) -> int:

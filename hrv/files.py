@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import json
 import math
 import os
 import struct
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,6 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from .atomic_files import reason, write_atomically
 from .errors import HRVError
 from .layout import HeadLayout
 from .vectors import HRV, content_digest
@@ -59,22 +57,12 @@ def save_hrv(hrv: HRV, path: str | os.PathLike[str], *, overwrite: bool = False)
     """
     target = Path(path)
     content = _encode(hrv)
-    # In the same folder, because only there is a rename atomic.
-    temporary = target.parent / f".{uuid.uuid4().hex}.tmp"
     try:
         if target.exists() and not overwrite:
             raise HRVError(f"{target} exists already. Choose another name, or allow overwriting.")
-        try:
-            with temporary.open("xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_atomically(target, content)
     except OSError as error:
-        raise HRVError(f"Cannot save the HRV as {target}: {_reason(error)}.") from error
-    _sync_folder(target.parent)
+        raise HRVError(f"Cannot save the HRV as {target}: {reason(error)}.") from error
     return target
 
 
@@ -89,7 +77,7 @@ def load_hrv(path: str | os.PathLike[str]) -> HRV:
             metadata, tensors = _read(file, os.fstat(file.fileno()).st_size)
         return _decode(metadata, tensors)
     except OSError as error:
-        raise HRVError(f"Cannot load the HRV {os.fspath(path)}: {_reason(error)}.") from error
+        raise HRVError(f"Cannot load the HRV {os.fspath(path)}: {reason(error)}.") from error
     except HRVError as error:
         raise HRVError(f"Cannot load the HRV {os.fspath(path)}: {error}") from error
 
@@ -262,26 +250,3 @@ def _describe_foreign(header: Mapping[str, Any]) -> str:
     listed = ", ".join(name[:40] for name in names[:3]) + (", ..." if len(names) > 3 else "")
     looks = f"It looks like {kind}" if kind else f"It holds {listed or 'nothing'}"
     return f"it is a safetensors file, but not one of HRVs (docs/hrv-format.md). {looks}."
-
-
-def _reason(error: OSError) -> str:
-    if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
-        return "the disk is full"
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return "the file or its folder may not be used (permission denied, or read-only)"
-    if error.errno == errno.ENOENT:
-        return "there is no such file or folder"
-    return error.strerror or str(error)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename survive a power cut, where the system lets folders be opened and synchronised."""
-    if os.name != "posix":
-        return
-    # The file is complete and in place; a file system without this call (some network ones) is no failure.
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

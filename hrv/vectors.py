@@ -70,7 +70,7 @@ class HRV:
         """
         names = _checked_concepts(concepts)
         checked = _checked_counts(counts, (len(names), layout.head_count), layout)
-        shares = _head_shares(checked)
+        shares = head_shares(checked)
         norms = shares.sum(axis=1, keepdims=True)
         values = np.divide(shares * layout.head_count, norms, out=np.zeros_like(shares), where=norms > 0)
         return cls(values.astype(np.float32), names, layout, checked, provenance or {})
@@ -89,7 +89,7 @@ class HRV:
         Ranked by the counts normalised per head, or by the values if there are no counts.
         """
         index = self.index(concept)
-        scores = self.values[index] if self.counts is None else _head_shares(self.counts)[index]
+        scores = self.values[index] if self.counts is None else head_shares(self.counts)[index]
         return np.argsort(-scores, kind="stable").astype(np.int64)
 
     def provenance_json(self) -> str:
@@ -194,7 +194,7 @@ def _read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return np.frombuffer(array.tobytes(), dtype=array.dtype).reshape(array.shape)
 
 
-def _head_shares(counts: Counts) -> npt.NDArray[np.float64]:
+def head_shares(counts: Counts) -> npt.NDArray[np.float64]:
     """Counts [N, H] divided by their sum over the concepts, float64 [N, H]."""
     return counts / counts.sum(axis=0, dtype=np.float64)
 

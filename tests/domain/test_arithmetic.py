@@ -75,9 +75,35 @@ class TestMerge:
         assert merged.concepts == (*CONCEPTS, "Shape")
         np.testing.assert_array_equal(merged.values, np.concatenate([added.values, other.values]))
 
-    def test_shards_of_one_build_are_no_repetition(self) -> None:
-        merged = merge([build(1, shard="1/2"), build(1, shard="2/2")])
-        np.testing.assert_array_equal(counts(merged), 2 * counts(build(1)))
+    @pytest.mark.parametrize("order", list(permutations(range(3))))
+    def test_all_shards_of_a_build_are_the_build(self, order: tuple[int, ...]) -> None:
+        shards = [build(1, shard=f"{number}/3", batch_size=4, convergence=[]) for number in (1, 2, 3)]
+        whole = build(1, batch_size=4)
+        in_order = [shards[number] for number in order]
+        for merged in (merge(in_order), merge([merge(in_order[:2]), in_order[2]])):
+            assert merged.provenance == whole.provenance
+            np.testing.assert_array_equal(counts(merged), 3 * counts(whole))
+
+    def test_some_shards_say_which(self) -> None:
+        merged = merge([build(1, shard="3/3", batch_size=4), build(1, shard="1/3", batch_size=4)])
+        assert [part["shard"] for part in merged.provenance["parts"]] == ["1/3", "3/3"]
+        again = merge([merged, build(2)])
+        assert [part.get("shard") for part in again.provenance["parts"]] == ["1/3", "3/3", None]
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            build(1, shard="1/3", batch_size=4),
+            build(1, shard="2/4", batch_size=4),
+            build(1, shard="2/3", batch_size=5),
+            build(1, shard="2/3", batch_size=4, images=65),
+            build(1, shard="two of three", batch_size=4),
+            build(1, batch_size=4),
+        ],
+    )
+    def test_shards_of_other_cuts_may_share_images(self, other: HRV) -> None:
+        with pytest.raises(HRVError, match="count the same images"):
+            merge([build(1, shard="1/3", batch_size=4), other])
 
     @pytest.mark.parametrize(
         ("other", "message"),
