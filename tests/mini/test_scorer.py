@@ -74,14 +74,14 @@ def test_renders_are_read_right(pictures: tuple[torch.Tensor, list[Reading]], cl
 
 
 def test_noisy_renders_are_read_right(pictures: tuple[torch.Tensor, list[Reading]]) -> None:
-    drawings, truths = pictures
+    drawings, truths = pictures[0][::2], pictures[1][::2]
     noise = 0.05 * torch.randn(drawings.shape, generator=torch.Generator().manual_seed(0))
     shares = shares_right(read_pictures((drawings + noise).clamp(0, 1)), truths)
     assert min(shares.values()) >= 0.95, shares
 
 
 def test_blurred_renders_are_read_right(pictures: tuple[torch.Tensor, list[Reading]]) -> None:
-    drawings, truths = pictures
+    drawings, truths = pictures[0][1::2], pictures[1][1::2]
     kernel = torch.tensor([0.12, 0.76, 0.12])
     padded = F.pad(drawings, (1, 1, 1, 1), mode="replicate").flatten(0, 1)[:, None]
     blurred = F.conv2d(padded, (kernel[:, None] * kernel)[None, None]).view_as(drawings)
@@ -114,8 +114,8 @@ def test_enlarged_pictures_are_read_the_same(
 def test_reading_does_not_depend_on_the_batch(
     pictures: tuple[torch.Tensor, list[Reading]], clean: list[Reading]
 ) -> None:
-    alone = [read_pictures(picture[None])[0] for picture in pictures[0][::12]]
-    assert said(alone) == said(clean[::12])
+    alone = [read_pictures(picture[None])[0] for picture in pictures[0][::COUNT]]
+    assert said(alone) == said(clean[::COUNT])
 
 
 def test_a_scene_alone_holds_nothing() -> None:
@@ -216,14 +216,22 @@ def test_captions_of_a_kind_do_not_depend_on_the_other_kinds_asked() -> None:
     assert ask(5, seed=4)[0].captions != everything[0].captions
 
 
+@pytest.fixture(scope="module")
+def evaluated() -> Report:
+    return evaluate_scorer(ask(12, seed=0))
+
+
+def test_the_scorer_is_right_about_the_renderer(evaluated: Report) -> None:
+    assert min(evaluated.pairs[name].right for name in ("ordered", "bound", "present")) >= 11
+    assert sum(sum(found.values()) for found in evaluated.meanings.values()) == 12
+    assert sum(found["color"] + found["plant"] for found in evaluated.meanings.values()) >= 11
+
+
 def test_an_evaluation_counts_what_the_pictures_show() -> None:
-    asked = ask(12, seed=0)
+    asked = ask(2, seed=0, kinds=["single", "pair", "two meanings"])
     truths = {part.captions[0]: part.truth for part in asked}
     perfect = evaluate(lambda captions: draw(truths[captions[0]]), asked)
     assert perfect.to_json() == evaluate_scorer(asked).to_json()
-    assert min(perfect.pairs[name].right for name in ("ordered", "bound", "present")) >= 11
-    assert sum(sum(found.values()) for found in perfect.meanings.values()) == 12
-    assert sum(found["color"] + found["plant"] for found in perfect.meanings.values()) >= 11
 
     empty = evaluate(lambda captions: torch.zeros(len(captions), 3, SIZE, SIZE), asked)
     for kind, tallies in empty.concepts.items():
@@ -232,16 +240,15 @@ def test_an_evaluation_counts_what_the_pictures_show() -> None:
             name: tally.total for name, tally in expected.items()
         }
         assert not any(tally.right for name, tally in tallies.items() if name != "Scene")
-    assert empty.pairs["present"] == Tally(0, 12)
-    assert sum(found["neither"] for found in empty.meanings.values()) == 12
+    assert empty.pairs["present"] == Tally(0, 2)
+    assert sum(found["neither"] for found in empty.meanings.values()) == 2
 
 
-def test_reports_are_json_and_tables() -> None:
-    report = evaluate_scorer(ask(3, seed=0))
-    back = json.loads(json.dumps(report.to_json()))
-    single = report.concepts["single"]["Scene"]
+def test_reports_are_json_and_tables(evaluated: Report) -> None:
+    back = json.loads(json.dumps(evaluated.to_json()))
+    single = evaluated.concepts["single"]["Scene"]
     assert back["concepts"]["single"]["Scene"]["total"] == single.total
-    text = report.to_markdown()
+    text = evaluated.to_markdown()
     for word in (*CONCEPTS, *EVALUATED_KINDS, "ordered", "bound", "present", "neither"):
         assert word in text
     widths = {line.count("|") for line in text.split("\n\n")[0].splitlines()}
