@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import folder_paths
 
+from ..hrv.atomic_files import reason
 from ..hrv.errors import HRVError
+from ..hrv.files import load_hrv, save_hrv
+from ..hrv.vectors import HRV
 
 FOLDER = "hrv"
 SUFFIX = ".safetensors"
 SHIPPED = Path(__file__).resolve().parent.parent / "hrv_presets" / "hrvs"
+
+# A name has to work on every system, since models folders are shared and copied: no control characters, halves of
+# characters, punctuation or devices of Windows, and no dot or blank at an end, which Windows cuts off.
+_NO_CHARACTER = r'[\x00-\x1f\x7f<>:"|?*\ud800-\udfff]'
+_NO_PART = re.compile(r"|.*[. ]| .*|(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])( *\..*)?", re.IGNORECASE)
 
 
 def register_folder() -> None:
@@ -40,17 +49,45 @@ def models_folder() -> Path:
     return Path(folder_paths.models_dir).resolve() / FOLDER
 
 
-def new_hrv_path(name: str) -> Path:
-    """Where to save an HRV called ``name`` (folders with / allowed) in the models folder.
+def keep_hrv(hrv: HRV, name: str) -> Path:
+    """Save an HRV in the models folder as ``name`` (folders with / allowed) and return its file.
 
-    Raises HRVError for an empty name and one that leads out of the folder.
+    Nothing is overwritten: if another file is there, the next free number is put behind the name; if the HRV itself
+    is, nothing is written. Raises HRVError for a name that is none on some system or leads out of the folder, and if
+    it cannot be saved.
     """
+    wanted = path = _new_path(name)
+    number = 2
+    try:
+        while path.exists() and not _holds(path, hrv):
+            path = wanted.with_stem(f"{wanted.stem}-{number}")
+            number += 1
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_hrv(hrv, path)
+    except OSError as error:
+        raise HRVError(f"Cannot save the HRV as {path}: {reason(error)}.") from error
+    return path
+
+
+def _new_path(name: str) -> Path:
+    stem = name.strip().replace("\\", "/").removesuffix(SUFFIX).rstrip()
+    unfit = re.search(_NO_CHARACTER, stem)
+    if unfit:
+        raise HRVError(f"A file name cannot contain {unfit[0]!r}. Change the name {name!r}.")
     folder = models_folder()
-    stem = name.strip().removesuffix(SUFFIX).strip()
     path = (folder / f"{stem}{SUFFIX}").resolve()
-    if not stem or stem.endswith(("/", "\\")) or not path.is_relative_to(folder):
+    if any(_NO_PART.fullmatch(part) for part in stem.split("/")) or not path.is_relative_to(folder):
         raise HRVError(f"{name!r} is no name for an HRV file: write one like 'my-checkpoint' or 'sdxl/animals'.")
     return path
+
+
+def _holds(path: Path, hrv: HRV) -> bool:
+    """Whether a file is this very HRV."""
+    try:
+        return load_hrv(path).same_as(hrv)
+    except HRVError:
+        return False
 
 
 def user_file(name: str) -> Path:
@@ -60,7 +97,10 @@ def user_file(name: str) -> Path:
     """
     folders = [Path(folder_paths.get_input_directory()).resolve(), models_folder()]
     for folder in folders:
-        path = (folder / name.strip()).resolve()
+        try:
+            path = (folder / name.strip()).resolve(strict=True)
+        except (OSError, ValueError):  # absent, or a name that no file can have
+            continue
         if path.is_relative_to(folder) and path.is_file():
             return path
     raise HRVError(f"There is no file {name!r} in {folders[0]} or {folders[1]}. Put it into one of these.")
@@ -72,7 +112,7 @@ def read_user_file(path: Path, limit: int) -> bytes:
         with path.open("rb") as file:
             data = file.read(limit + 1)
     except OSError as error:
-        raise HRVError(f"Cannot read {path}: {error.strerror}.") from error
+        raise HRVError(f"Cannot read {path}: {reason(error)}.") from error
     if len(data) > limit:
         raise HRVError(f"{path} is larger than {limit} bytes, so it is not the file that was meant.")
     return data

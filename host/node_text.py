@@ -5,13 +5,21 @@ from __future__ import annotations
 from comfy_api.latest import io
 from server import PromptServer
 
+MOST_LINES = 24
+"""In Nodes 2.0 a node grows with its text and does not scroll."""
+
 
 def show_text(node: type[io.ComfyNode], text: str) -> None:
     """Show ``text`` on the node that runs; its schema has to ask for ``io.Hidden.unique_id``.
 
-    The front end shows a ``text`` among a node's results only for nodes of the host's own; this message it shows on
-    any node of the page that started the run. A node that is called without the host's executor is on no page.
+    Of a long text the first lines are shown, and how many follow. The front end shows a ``text`` among a node's
+    results only for nodes of the host's own; this message it shows on any node of the page that started the run. A
+    node that is called without the host's executor is on no page.
     """
-    if node.hidden is not None:
-        server = PromptServer.instance
-        server.send_progress_text(text, node.hidden.unique_id, server.client_id)
+    if node.hidden is None:
+        return
+    lines = text.splitlines()
+    if len(lines) > MOST_LINES:
+        lines[MOST_LINES:] = [f"... and {len(lines) - MOST_LINES} more lines."]
+    server = PromptServer.instance
+    server.send_progress_text("\n".join(lines), node.hidden.unique_id, server.client_id)

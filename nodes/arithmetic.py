@@ -6,6 +6,7 @@ import json
 
 from comfy_api.latest import io, ui
 
+from ..host.node_text import show_text
 from ..hrv.arithmetic import clamp, mean, merge, pick
 from ..hrv.comparison import cosine_picture, cosines
 from ..hrv.ranking import ranking_text, top_heads
@@ -20,8 +21,8 @@ def _several(tooltip: str) -> io.Autogrow.Input:
     return io.Autogrow.Input("hrvs", template=template)
 
 
-def _output() -> io.Output:
-    return HRVSocket.Output("hrv", display_name="HRV")
+def _output(tooltip: str) -> io.Output:
+    return HRVSocket.Output("hrv", display_name="HRV", tooltip=tooltip)
 
 
 class Merge(io.ComfyNode):
@@ -35,7 +36,7 @@ class Merge(io.ComfyNode):
             "different concepts for the same kind of model become one HRV with all concepts.",
             search_aliases=["combine hrv", "add counts", "shards", "concatenate"],
             inputs=[_several("Of the same kind of model as the others; a new input appears as you connect.")],
-            outputs=[_output()],
+            outputs=[_output("All concepts of all inputs; with counts if they are builds of the same concepts.")],
         )
 
     @classmethod
@@ -54,7 +55,7 @@ class Mean(io.ComfyNode):
             "of one checkpoint are better merged: their counts add up exactly.",
             search_aliases=["average hrv", "blend"],
             inputs=[_several("With the same concepts and of the same kind of model as the others.")],
-            outputs=[_output()],
+            outputs=[_output("The same concepts, every element the mean of the inputs'.")],
         )
 
     @classmethod
@@ -72,10 +73,10 @@ class PickConcepts(io.ComfyNode):
             description="Keeps some concepts of an HRV, in the order you name them. Their values stay as they are.",
             search_aliases=["select concepts", "subset", "filter hrv", "reorder"],
             inputs=[
-                HRVSocket.Input("hrv"),
+                HRVSocket.Input("hrv", tooltip="The HRV to pick from; it stays as it is."),
                 io.String.Input("concepts", default="Color", tooltip="Concepts to keep, separated by commas."),
             ],
-            outputs=[_output()],
+            outputs=[_output("The concepts you named, in that order.")],
         )
 
     @classmethod
@@ -93,7 +94,7 @@ class Clamp(io.ComfyNode):
             description="Cuts elements of an HRV off at a limit, so that no single head is scaled beyond it.",
             search_aliases=["limit hrv", "maximum", "clip values"],
             inputs=[
-                HRVSocket.Input("hrv"),
+                HRVSocket.Input("hrv", tooltip="The HRV to limit; it stays as it is."),
                 io.Float.Input(
                     "limit",
                     default=9.0,
@@ -103,7 +104,7 @@ class Clamp(io.ComfyNode):
                     tooltip="Largest relevance; 1 is an average head. Published: 9 for SDXL, none for SD 1.x.",
                 ),
             ],
-            outputs=[_output()],
+            outputs=[_output("The same HRV with nothing above the limit.")],
         )
 
     @classmethod
@@ -122,24 +123,26 @@ class Rank(io.ComfyNode):
             search_aliases=["top heads", "ranking", "morhf", "most relevant"],
             is_output_node=True,
             inputs=[
-                HRVSocket.Input("hrv"),
+                HRVSocket.Input("hrv", tooltip="From Build HRV or Load HRV."),
                 io.String.Input(
                     "concepts", default="", tooltip="Concepts to rank, separated by commas; empty for all."
                 ),
                 io.Int.Input("top_k", default=10, min=1, max=100_000, tooltip="Heads to list for each concept."),
             ],
             outputs=[
-                io.String.Output("text", display_name="text"),
+                io.String.Output("text", display_name="text", tooltip="What the node shows: a line for each head."),
                 io.String.Output(
                     "json", display_name="JSON", tooltip="For each concept a list of heads with layer and relevance."
                 ),
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
     def execute(cls, hrv: HRV, concepts: str, top_k: int) -> io.NodeOutput:
         ranked = top_heads(hrv, split_words(concepts) or None, count=top_k)
         text = ranking_text(ranked)
+        show_text(cls, text)
         return io.NodeOutput(text, json.dumps(ranked), ui={"text": [text]})
 
 
@@ -164,7 +167,7 @@ class Compare(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Image.Output(),
+                io.Image.Output(tooltip="The matrix of cosines, with the names of its rows and columns."),
                 io.String.Output("json", display_name="JSON", tooltip="Names of rows and columns, and the cosines."),
             ],
         )

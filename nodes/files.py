@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import folder_paths
 from comfy_api.latest import io
 
-from ..host.folders import hrv_files, hrv_path, new_hrv_path
-from ..hrv.errors import HRVError
-from ..hrv.files import load_hrv, save_hrv
+from ..host.folders import hrv_files, hrv_path, keep_hrv, models_folder
+from ..host.node_text import show_text
+from ..hrv.files import load_hrv
 from ..hrv.vectors import HRV
 from .sockets import CATEGORY, HRVSocket
 
@@ -31,29 +28,16 @@ class SaveHRV(io.ComfyNode):
                     "name", default="my-hrv", tooltip="File name without ending; folders with / are allowed."
                 ),
             ],
-            outputs=[io.String.Output("path", display_name="path")],
+            outputs=[io.String.Output("path", display_name="path", tooltip="Where the file lies.")],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
     def execute(cls, hrv: HRV, name: str) -> io.NodeOutput:
-        wanted = path = new_hrv_path(name)
-        number = 2
-        while path.exists() and not _holds(path, hrv):
-            path = wanted.with_stem(f"{wanted.stem}-{number}")
-            number += 1
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            save_hrv(hrv, path)
-        shown = path.relative_to(Path(folder_paths.models_dir).resolve()).as_posix()
+        path = keep_hrv(hrv, name)
+        shown = path.relative_to(models_folder().parent).as_posix()
+        show_text(cls, shown)
         return io.NodeOutput(str(path), ui={"text": [shown], "path": [str(path)]})
-
-
-def _holds(path: Path, hrv: HRV) -> bool:
-    """Whether a file is this very HRV."""
-    try:
-        return load_hrv(path).same_as(hrv)
-    except HRVError:
-        return False
 
 
 class LoadHRV(io.ComfyNode):
@@ -66,7 +50,7 @@ class LoadHRV(io.ComfyNode):
             description="Reads an HRV file from models/hrv, or one that ships with the pack.",
             search_aliases=["open hrv", "import hrv", "head relevance vector"],
             inputs=[io.Combo.Input("file", options=hrv_files(), tooltip="Files in models/hrv; press R to refresh.")],
-            outputs=[HRVSocket.Output("hrv", display_name="HRV")],
+            outputs=[HRVSocket.Output("hrv", display_name="HRV", tooltip="The HRV of the file, as it was saved.")],
         )
 
     @classmethod

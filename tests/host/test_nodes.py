@@ -29,9 +29,6 @@ from hrv_pack.tests.host.small_host import random_hrv, small_clip_sd15, small_sd
 
 from nodes import CLIPTextEncode
 
-# The meaning of these is in their type.
-SPEAK_FOR_THEMSELVES = {"model", "clip", "hrv", "seed", "cfg", "sampler_name", "scheduler"}
-
 
 @pytest.mark.parametrize("node", NODES, ids=lambda node: node.__name__)
 def test_schemas_are_complete(node: type[io.ComfyNode]) -> None:
@@ -41,9 +38,9 @@ def test_schemas_are_complete(node: type[io.ComfyNode]) -> None:
     assert schema.display_name and schema.description and schema.description.endswith(".")
     assert len(schema.search_aliases) >= 2
     assert schema.outputs
-    for given in schema.inputs:
-        said = given.template.input if isinstance(given, io.Autogrow.Input) else given
-        assert said.tooltip or given.id in SPEAK_FOR_THEMSELVES, given.id
+    shown = [given.template.input if isinstance(given, io.Autogrow.Input) else given for given in schema.inputs]
+    for socket in (*shown, *schema.outputs):
+        assert socket.tooltip and socket.tooltip.endswith((".", "'")), socket.id
     # What the host asks of a class when a graph is checked and shown.
     assert node.INPUT_TYPES()["required"].keys() <= {given.id for given in schema.inputs}
     assert callable(getattr(node, node.FUNCTION))
@@ -123,7 +120,15 @@ def test_a_file_of_something_else_is_not_overwritten(models: Path, hrv: HRV) -> 
 
 
 @pytest.mark.parametrize(
-    ("name", "where"), [("sdxl/animals", "sdxl/animals"), (" v1.5 ", "v1.5"), ("a/../b", "b"), ("Süß 红", "Süß 红")]
+    ("name", "where"),
+    [
+        ("sdxl/animals", "sdxl/animals"),
+        ("sdxl\\animals", "sdxl/animals"),
+        (" v1.5 ", "v1.5"),
+        (".mine/console", ".mine/console"),
+        ("com10", "com10"),
+        ("Süß 红", "Süß 红"),
+    ],
 )
 def test_names_may_have_folders_dots_and_any_letters(models: Path, hrv: HRV, name: str, where: str) -> None:
     path = saved(hrv, name)
@@ -131,17 +136,34 @@ def test_names_may_have_folders_dots_and_any_letters(models: Path, hrv: HRV, nam
     assert load_hrv(path).same_as(hrv)
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["", "  ", ".safetensors", "/", "folder/", "../outside", "a/../../outside", "/tmp/outside", "x" * 300],
-)
+NOWHERE = ["", "  ", ".safetensors", "/", "folder/", "a//b", "../outside", "a/../b", "a/../../outside", "/tmp/outside"]
+NOT_ON_WINDOWS = ["CON", "nul.txt", "prn.safetensors", "Aux /mine", "folder/com1", "mine.", "a./mine", "a /mine"]
+
+
+@pytest.mark.parametrize("name", [*NOWHERE, "..\\outside", *NOT_ON_WINDOWS])
 def test_names_that_lead_nowhere_are_refused(models: Path, hrv: HRV, name: str) -> None:
-    with pytest.raises(HRVError):
+    with pytest.raises(HRVError, match="is no name for an HRV file: write one like"):
         SaveHRV.execute(hrv, name)
-    assert not list(models.rglob("*.safetensors"))
+    assert not list(models.rglob("*"))
 
 
-@pytest.mark.parametrize("name", ["../outside.safetensors", "absent.safetensors", "/etc/hostname", ""])
+@pytest.mark.parametrize("character", ["\0", "\n", "\x1b", "\x7f", "\ud800", *'<>:"|?*'])
+def test_characters_that_some_file_system_refuses_are_named(models: Path, hrv: HRV, character: str) -> None:
+    with pytest.raises(HRVError) as caught:
+        SaveHRV.execute(hrv, f"mi{character}ne")
+    assert f"A file name cannot contain {character!r}" in str(caught.value)
+    assert not list(models.rglob("*"))
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "mine.safetensors/inside"])
+def test_names_that_this_file_system_refuses_are_errors_for_people(models: Path, hrv: HRV, name: str) -> None:
+    saved(hrv, "mine")
+    with pytest.raises(HRVError, match="Cannot save the HRV as"):
+        SaveHRV.execute(hrv, name)
+    assert [path.name for path in models.rglob("*.*")] == ["mine.safetensors"]
+
+
+@pytest.mark.parametrize("name", ["../outside.safetensors", "absent.safetensors", "/etc/hostname", "", "\0"])
 def test_only_files_of_the_folder_are_loaded(models: Path, hrv: HRV, name: str) -> None:
     saved(hrv, "mine")
     (models / "outside.safetensors").write_bytes((models / "hrv" / "mine.safetensors").read_bytes())
