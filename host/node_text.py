@@ -6,7 +6,7 @@ from comfy_api.latest import io
 from server import PromptServer
 
 MOST_LINES = 24
-"""In Nodes 2.0 a node grows with its text and does not scroll."""
+"""In Nodes 2.0, which takes the text for Markdown, a node grows with it and does not scroll."""
 
 
 def show_text(node: type[io.ComfyNode], text: str) -> None:
@@ -20,6 +20,6 @@ def show_text(node: type[io.ComfyNode], text: str) -> None:
         return
     lines = text.splitlines()
     if len(lines) > MOST_LINES:
-        lines[MOST_LINES:] = [f"... and {len(lines) - MOST_LINES} more lines."]
+        lines[MOST_LINES:] = ["", f"... and {len(lines) - MOST_LINES} more lines."]
     server = PromptServer.instance
     server.send_progress_text("\n".join(lines), node.hidden.unique_id, server.client_id)

@@ -46,6 +46,14 @@ SEARCHES = {
     "cosine": "Compare HRVs (image)",
 }
 
+# Nodes that show text on themselves.
+TEXTS: dict[str, Any] = {
+    "1": {"class_type": "HRV_Load", "inputs": {"file": "hrv-mini.safetensors"}},
+    "2": {"class_type": "HRV_Rank", "inputs": {"hrv": ["1", 0], "concepts": "Color, Shape", "top_k": 3}},
+    "3": {"class_type": "HRV_Rank", "inputs": {"hrv": ["1", 0], "concepts": "", "top_k": 128}},
+    "4": {"class_type": "HRV_Save", "inputs": {"hrv": ["1", 0], "name": "texts/kept"}},
+}
+
 Graph = dict[str, Any]
 
 
@@ -113,6 +121,7 @@ def report(
         "workflows": examples,
         "light": LIGHT,
         "broken": without_hrv_file(examples["2-strengthen-a-concept"]),
+        "texts": TEXTS,
         "searches": SEARCHES,
         "help": list(own_nodes),
     }

@@ -3,7 +3,7 @@
 //   node drive.mjs TASK.json REPORT.json
 //
 // TASK: {address, browser, profile, screenshots, pack, workflows: {name: graph}, light: {name: {type: {widget: value}}},
-//        broken: graph, searches: {words: title}, help: [node class]}
+//        broken: graph, texts: prompt, searches: {words: title}, help: [node class]}
 
 import fs from "node:fs";
 import path from "node:path";
@@ -83,6 +83,7 @@ async function drive() {
 
   for (const [words, title] of Object.entries(task.searches)) report.searches[title] = await search(words, title);
   for (const nodeClass of task.help) report.help[nodeClass] = await help(nodeClass);
+  report.texts = await texts();
 }
 
 // The first visit would show a tour; a link to one of our templates opens that instead of the default graph.
@@ -200,6 +201,24 @@ async function run(name, values) {
     Object.fromEntries(Object.entries(app.nodeOutputs).map(([id, output]) => [id, output.images?.length ?? 0])),
   );
   return { end: kind, message: detail.exception_message ?? "", pictures, complaints: await complaints() };
+}
+
+// What nodes show on themselves after a run: the texts on the canvas, and all that is seen of each node in Nodes 2.0.
+async function texts() {
+  await page.evaluate((prompt) => app.loadApiJson(prompt, "texts"), task.texts);
+  const { end, message } = await run("texts", {});
+  await command("Comfy.Canvas.FitView");
+  const canvas = await page.locator(".dom-widget:visible").allInnerTexts();
+  await setting("Comfy.VueNodes.Enabled", true);
+  const count = Object.keys(task.texts).length;
+  await page.waitForFunction((count) => document.querySelectorAll("[data-node-id]").length === count, count);
+  const nodes2 = await page.evaluate(() =>
+    Object.fromEntries(
+      [...document.querySelectorAll("[data-node-id]")].map((element) => [element.dataset.nodeId, element.innerText]),
+    ),
+  );
+  await screenshot("texts-nodes2");
+  return { end, message, canvas, nodes2 };
 }
 
 async function hrvFilesAfterRefresh() {

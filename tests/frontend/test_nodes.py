@@ -40,6 +40,18 @@ def test_help_pages_name_every_setting(own_nodes: dict[str, Any]) -> None:
         assert [name for name in settings if not re.search(rf"\b{name}\b", written)] == [], node_class
 
 
+def test_texts_are_shown_on_their_nodes(report: dict[str, Any]) -> None:
+    seen = report["texts"]
+    assert (seen["end"], seen["message"]) == ("execution_success", "")
+    # Nodes 2.0 makes a list of numbered lines, whose numbers are no text.
+    head = r"\s+(\d+\. )?\S+ head \d+: \d+\.\d\d"
+    short = rf"Color({head}){{3}}\s+Shape({head}){{3}}"
+    long = rf"Color({head}){{23}}\s+\.\.\. and \d+ more lines\."
+    for node, text in (("2", short), ("3", long), ("4", r"hrv/texts/kept\.safetensors")):
+        assert [bool(re.fullmatch(text, shown.strip())) for shown in seen["canvas"]].count(True) == 1, seen["canvas"]
+        assert re.search(text, seen["nodes2"][node]), seen["nodes2"]
+
+
 def test_nothing_of_the_pack_fails_in_the_page(report: dict[str, Any]) -> None:
     assert [entry["text"] for entry in report["console"] if entry["kind"] == "exception"] == []
     lines = [f"{entry['text']} ({entry['from']})" for entry in report["console"]] + report["network"]

@@ -168,7 +168,7 @@ def test_npy_files_and_word_lists_are_imported(api: ApiClient, folder: Path, com
         run(api, "never", made=nodes["made"])
 
 
-@pytest.mark.parametrize("name", ["../secret.npy", "/etc/hostname", "absent.npy", "", "."])
+@pytest.mark.parametrize("name", ["../secret.npy", "/etc/hostname", "absent.npy", "", ".", "\0.npy", "x" * 300])
 @pytest.mark.parametrize("field", ["vectors", "head_index"])
 def test_only_files_of_the_users_folders_are_read(api: ApiClient, folder: Path, field: str, name: str) -> None:
     np.save(folder / "any.npy", made(1).values)
