@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -84,9 +85,8 @@ def wrap(text: str, size: int, width: int, lines: int = 2) -> list[str]:
 def _shortened(line: str, size: int, width: int) -> str:
     if text_width(line, size) <= width:
         return line
-    while line and text_width(line + "…", size) > width:
-        line = line[:-1]
-    return line.rstrip() + "…"
+    fitting = bisect_right(range(len(line)), width, key=lambda length: text_width(line[:length] + "…", size))
+    return line[: max(0, fitting - 1)].rstrip() + "…"
 
 
 def draw_text(
