@@ -1,10 +1,18 @@
-"""Building an HRV: generate images with any sampler of the host and count what every head attends to."""
+"""Building an HRV: generate images with any sampler of the host and count what every head attends to.
+
+Images are made in a fixed grid of batches. Every batch is a sample of its own: a build may be interrupted and resumed
+between two of them, and a shard is a run of consecutive ones, so all ways to the end give the same counts.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import comfy.model_management
 import comfy.sample
@@ -14,20 +22,31 @@ import numpy as np
 import torch
 from comfyui_version import __version__ as host_version
 
+from ..hrv.build_state import BuildState
+from ..hrv.convergence import Point
 from ..hrv.draws import noise_seed
 from ..hrv.errors import HRVError
 from ..hrv.vectors import HRV
 from ..hrv.vocabulary import Vocabulary, require_contrast
+from .build_states import kept_state
+from .concept_words import ALL_WORDS, ESTIMATORS, ConceptWords
 from .head_layout import describe_model, head_layout
-from .recording import Recorder, WordBank
+from .model_digest import clip_digest, model_digest
+from .recording import Recorder
 from .text_encoding import Conditioning
+
+# Early stops before so many images would be chance: a half needs a few images to be ranked at all.
+_FEWEST = 16
 
 
 @dataclass(frozen=True)
 class BuildSettings:
     """How the images of a build are made; ``width`` and ``height`` are pixels, ``images`` how many there are.
 
-    Image i uses prompt i modulo the number of prompts, and noise that depends only on (seed, i).
+    Image i uses prompt i modulo the number of prompts, and noise that depends only on (seed, i). ``estimator`` is one
+    of :data:`~.concept_words.ESTIMATORS`. ``shard`` (i, n) makes only the i-th of n parts, counted from 1.
+    ``stop_at`` ends the build when its expected agreement with an endless one (:mod:`..hrv.convergence`) reaches it;
+    0 never does.
     """
 
     images: int
@@ -40,56 +59,171 @@ class BuildSettings:
     height: int
     batch_size: int = 1
     negative: str = ""
+    estimator: str = ALL_WORDS
+    shard: tuple[int, int] = (1, 1)
+    stop_at: float = 0.0
+
+    def __post_init__(self) -> None:
+        index, count = self.shard
+        if self.estimator not in ESTIMATORS:
+            raise HRVError(f"There is no estimator {self.estimator!r}; there are {' and '.join(ESTIMATORS)}.")
+        if not 1 <= index <= count or count > self.images:
+            raise HRVError(
+                f"Shard {index} of {count} cannot be built: shards are counted from 1, and {self.images} images make "
+                f"at most {self.images} shards."
+            )
+        if not 0 <= self.stop_at < 1:
+            raise HRVError(f"A build can stop at an agreement below 1, such as 0.98, not at {self.stop_at:g}.")
+        if self.stop_at and count > 1:
+            raise HRVError("A shard cannot stop early: all shards together would not be the whole. Set the stop to 0.")
+
+    def batches(self) -> list[range]:
+        """The numbers of the images of every batch of the shard, in order."""
+        whole = [range(first, min(first + self.batch_size, self.images)) for first in self._firsts()]
+        index, count = self.shard
+        return whole[len(whole) * (index - 1) // count : len(whole) * index // count]
+
+    def _firsts(self) -> range:
+        return range(0, self.images, self.batch_size)
 
 
-def build_hrv(model: Any, clip: Any, vocabulary: Vocabulary, prompts: Sequence[str], settings: BuildSettings) -> HRV:
+@dataclass(frozen=True)
+class Progress:
+    """How far a build is: ``done`` of ``images`` images, ``seconds`` left if known, the last measured convergence."""
+
+    done: int
+    images: int
+    seconds: float | None
+    point: Point | None
+
+    def __str__(self) -> str:
+        parts = [f"{self.done} of {self.images} images"]
+        if self.point:
+            parts.append(f"agreement {self.point.expected:.3f}")
+        if self.seconds is not None:
+            minutes, seconds = divmod(round(self.seconds), 60)
+            hours, minutes = divmod(minutes, 60)
+            parts.append(f"{hours}:{minutes:02}:{seconds:02} left")
+        return ", ".join(parts)
+
+
+def build_hrv(
+    model: Any,
+    clip: Any,
+    vocabulary: Vocabulary,
+    prompts: Sequence[str],
+    settings: BuildSettings,
+    *,
+    states: Path | None = None,
+    report: Callable[[Progress], None] = lambda progress: None,
+) -> HRV:
     """Build the HRV of a MODEL for a vocabulary (arXiv 2412.02237, section 3).
 
-    Progress is reported per sampling step and a cancel takes effect between two of them; the model is as before
-    afterwards. Raises HRVError for fewer than two concepts, no prompts, words without tokens, an unsupported
-    architecture, and a model that yields numbers that are not finite.
+    The host's progress is told per sampling step, ``report`` is called after every batch of images, and a cancel takes
+    effect between two steps; the model is as before afterwards. What was counted is saved in the folder ``states``
+    (None: the host's user folder) at least once a minute and when the build ends in any way, and the same build goes on
+    from there. Raises HRVError for fewer than two concepts, no prompts, words without tokens, an unsupported
+    architecture, a model that yields numbers that are not finite, a folder that cannot be written, and a build that
+    another process is making at this moment.
     """
     require_contrast(vocabulary)
     if not prompts:
         raise HRVError("There are no prompts to make images of: write at least one line.")
+    batches = settings.batches()
+    if not batches:
+        raise HRVError(
+            f"Shard {settings.shard[0]} of {settings.shard[1]} has no images, because a shard is made of whole "
+            f"batches of {settings.batch_size}. Make fewer shards or smaller batches."
+        )
     layout = head_layout(model)
-    bank = WordBank(clip, vocabulary)
-    negative = clip.encode_from_tokens_scheduled(clip.tokenize(settings.negative))
-    shape = _latent_shape(model, settings)
-    progress = comfy.utils.ProgressBar(settings.images * settings.steps)
-    counts = torch.zeros(layout.head_count, len(vocabulary), dtype=torch.int64)
-    for images, positive in _batches(clip, prompts, settings):
-        recorder = Recorder(model, bank, settings.seed, images)
-        _sample(recorder, model, images, positive, negative, shape, settings, progress)
-        if recorder.counts is None:
-            raise HRVError("The sampler made no step, so nothing was recorded: give it at least one.")
-        counts += recorder.counts.cpu()
-    provenance = {
+    provenance = _provenance(model, clip, vocabulary, prompts, settings)
+    fresh = BuildState(_key(provenance, settings), np.zeros((2, len(vocabulary), layout.head_count), dtype=np.int64))
+    images = sum(len(batch) for batch in batches)
+    words = ConceptWords(clip, vocabulary)
+    with kept_state(fresh, states) as state:
+        if not _finished(state, settings, images):
+            recorder = Recorder(model, words, settings.seed, settings.estimator)
+            negative = clip.encode_from_tokens_scheduled(clip.tokenize(settings.negative))
+            bar = comfy.utils.ProgressBar(images * settings.steps)
+            bar.update_absolute(state.done * settings.steps)
+            started, before = time.monotonic(), state.done
+            for batch in batches:
+                if batch.stop - batches[0].start <= before:
+                    continue
+                state.add(_counts(recorder, clip, prompts, batch, negative, settings, bar), batch)
+                state.save_now_and_then()
+                left = (time.monotonic() - started) / (state.done - before) * (images - state.done)
+                report(Progress(state.done, images, left, state.curve[-1] if state.curve else None))
+                if _finished(state, settings, images):
+                    break
+    curve = [asdict(point) for point in state.curve]
+    provenance |= {"images": settings.images if state.done == images else state.done, "convergence": curve}
+    return HRV.from_counts(state.counts, vocabulary.names, layout, provenance)
+
+
+def _finished(state: BuildState, settings: BuildSettings, images: int) -> bool:
+    """Whether all images are counted, or enough for the agreement asked for."""
+    converged = (
+        settings.stop_at > 0
+        and state.done >= _FEWEST
+        and bool(state.curve)
+        and state.curve[-1].images == state.done
+        and state.curve[-1].expected >= settings.stop_at
+    )
+    return state.done >= images or converged
+
+
+def _provenance(
+    model: Any, clip: Any, vocabulary: Vocabulary, prompts: Sequence[str], settings: BuildSettings
+) -> dict[str, Any]:
+    """What counts depend on, with what people want to know of it."""
+    made = asdict(settings)
+    shard = made.pop("shard")
+    made.pop("stop_at")
+    return {
         "model": describe_model(model),
+        "model_digest": model_digest(model),
         "text_encoder": type(clip.cond_stage_model).__name__,
+        "text_encoder_digest": clip_digest(clip),
         "vocabulary": vocabulary.to_text(),
         "prompts": list(prompts),
-        "estimator": "paper",
         "host": f"ComfyUI {host_version}",
-        **asdict(settings),
+        **made,
+        **({"shard": "{}/{}".format(*shard)} if shard != (1, 1) else {}),
     }
-    return HRV.from_counts(counts.T.numpy().astype(np.int64), vocabulary.names, layout, provenance)
 
 
-def _latent_shape(model: Any, settings: BuildSettings) -> tuple[int, ...]:
-    """[C, h, w] of the model's latents for the size in pixels."""
-    latent_format = model.get_model_object("latent_format")
-    ratio = latent_format.spacial_downscale_ratio
-    return latent_format.latent_channels, settings.height // ratio, settings.width // ratio
+def _key(provenance: dict[str, Any], settings: BuildSettings) -> str:
+    """The same for two builds only if all that their counts and their end depend on is the same."""
+    text = json.dumps([provenance, settings.stop_at], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _batches(clip: Any, prompts: Sequence[str], settings: BuildSettings) -> Iterator[tuple[list[int], Conditioning]]:
-    """Consecutive images with their conditioning [rows, tokens, C]; prompts of other lengths start a new batch."""
+def _counts(
+    recorder: Recorder,
+    clip: Any,
+    prompts: Sequence[str],
+    batch: range,
+    negative: Conditioning,
+    settings: BuildSettings,
+    bar: comfy.utils.ProgressBar,
+) -> np.ndarray:
+    """Counts [2, N, H] of one batch of the grid; prompts of another length are sampled by themselves."""
+    total: np.ndarray | int = 0
+    for images, positive in alike(clip, prompts, batch):
+        recorder.begin(images)
+        sample_batch(recorder, images, positive, negative, settings, bar)
+        total = total + recorder.counts()
+    return np.asarray(total)
+
+
+def alike(clip: Any, prompts: Sequence[str], batch: range) -> Iterator[tuple[list[int], Conditioning]]:
+    """Consecutive images whose conditionings [rows, tokens, C] have one shape."""
     images: list[int] = []
     rows: Conditioning = []
-    for image in range(settings.images):
+    for image in batch:
         ((tensor, extras),) = clip.encode_from_tokens_scheduled(clip.tokenize(prompts[image % len(prompts)]))
-        if images and (len(images) == settings.batch_size or tensor.shape != rows[0][0].shape):
+        if images and tensor.shape != rows[0][0].shape:
             yield images, _stacked(rows)
             images, rows = [], []
         images.append(image)
@@ -105,26 +239,35 @@ def _stacked(rows: Conditioning) -> Conditioning:
     return [[torch.cat([tensor for tensor, _ in rows]), extras]]
 
 
-def _sample(
-    recorder: Recorder,
-    model: Any,
+class Recording(Protocol):
+    """What making images needs of who records them, such as a :class:`~.recording.Recorder`."""
+
+    model: Any
+
+    def step_done(self) -> None: ...
+
+
+def sample_batch(
+    recorder: Recording,
     images: Sequence[int],
     positive: Conditioning,
     negative: Conditioning,
-    shape: tuple[int, ...],
     settings: BuildSettings,
-    progress: comfy.utils.ProgressBar,
+    bar: comfy.utils.ProgressBar,
 ) -> None:
-    """Make one batch of images; only what is recorded is kept."""
+    """Make images together; only what is recorded is kept."""
+    latent_format = recorder.model.get_model_object("latent_format")
+    ratio = latent_format.spacial_downscale_ratio
+    shape = latent_format.latent_channels, settings.height // ratio, settings.width // ratio
     latent = torch.zeros(len(images), *shape, device=comfy.model_management.intermediate_device())
     noise = torch.cat([comfy.sample.prepare_noise(latent[:1], noise_seed(settings.seed, image)) for image in images])
 
     def step_done(step: int, denoised: torch.Tensor, x: torch.Tensor, steps: int) -> None:
         recorder.step_done()
-        progress.update(len(images))
+        bar.update(len(images))
 
-    samples = comfy.sample.sample(
-        recorder.attach(model),
+    comfy.sample.sample(
+        recorder.model,
         noise,
         settings.steps,
         settings.cfg,
@@ -137,8 +280,3 @@ def _sample(
         disable_pbar=True,
         seed=noise_seed(settings.seed, images[0]),
     )
-    if not torch.isfinite(samples).all():
-        raise HRVError(
-            f"The model gave numbers that are not finite (image {images[0] + 1}), so nothing it attends to means "
-            "anything. The checkpoint may be broken, or its precision too low for this sampler."
-        )

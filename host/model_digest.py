@@ -41,8 +41,7 @@ _LOAD_STATE = {"weight_function", "bias_function", "weight_lowvram_function", "b
 def model_digest(patcher: ModelPatcher) -> str:
     """SHA-256 in hex of a MODEL's weights, patches of weights and objects, options, wrappers, callbacks and hooks.
 
-    Of a CLIP give ``clip.patcher``; its layer and its tokenizer's options lie on the CLIP and are the caller's. Nothing
-    is loaded, moved or changed, and it makes no difference whether the model is loaded or patched in place.
+    Nothing is loaded, moved or changed, and it makes no difference whether the model is loaded or patched in place.
 
     Of every weight, also of LoRAs, at most 16 evenly spaced elements are read, of other tensors 65,536, by value: that
     a device stores them in a wider type does not count. Fine-tunes differ everywhere; a change of few elements, such
@@ -72,6 +71,12 @@ def model_digest(patcher: ModelPatcher) -> str:
         }
         read = _Reader(_OTHER_ELEMENTS, {id(part): place for place, part in _original_modules(patcher)})
         return read.all("digest", patcher, carried).hex()
+
+
+def clip_digest(clip: Any) -> str:
+    """SHA-256 in hex of a CLIP: :func:`model_digest` of its model, and what the host keeps beside it (comfy/sd.py)."""
+    beside = clip.layer_idx, clip.tokenizer_options, clip.use_clip_schedule, clip.apply_hooks_to_conds
+    return _Reader(_OTHER_ELEMENTS).all("clip", model_digest(clip.patcher), *beside).hex()
 
 
 def _original_modules(patcher: ModelPatcher) -> list[tuple[str, torch.nn.Module]]:

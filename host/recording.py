@@ -11,84 +11,94 @@ from collections.abc import Sequence
 from typing import Any
 
 import comfy.patcher_extension
-import numpy as np
 import torch
 from comfy.patcher_extension import WrappersMP
 
-from ..hrv.draws import draw_words
 from ..hrv.errors import HRVError
 from ..hrv.layout import AttentionLayer, HeadLayout
-from ..hrv.vocabulary import Vocabulary
-from ..hrv_kernels.concept_attention import IGNORED, PADDING, concept_attention
+from ..hrv.vectors import Counts
+from ..hrv_kernels.concept_attention import concept_attention
+from .concept_words import Asked, ConceptWords
 from .cross_attention import Replacer, own_options, wrap_cross_attention
 from .head_layout import cross_attention_modules, head_layout
-from .text_encoding import word_tokens
 
 _WRAPPER_KEY = "hrv_recording"
 
-
-class WordBank:
-    """Every concept-word encoded alone.
-
-    ``context``  float32 [1 + all tokens, C]: the start token, then the tokens of all words.
-    ``places``   int64 [N, words, tokens]: rows of ``context`` of each word of each concept, -1 where there is none.
-    ``numbers``  how many words each concept has.
-    """
-
-    def __init__(self, clip: Any, vocabulary: Vocabulary):
-        encoded = [[word_tokens(clip, word) for word in words] for _, words in vocabulary]
-        self.numbers = [len(words) for words in encoded]
-        longest = max(len(word.tokens) for words in encoded for word in words)
-        self.places = np.full((len(encoded), max(self.numbers), longest), -1, dtype=np.int64)
-        # The text encoder is causal: the start token is the same for every word.
-        pieces, taken = [encoded[0][0].start], 1
-        for concept, words in enumerate(encoded):
-            for index, word in enumerate(words):
-                self.places[concept, index, : len(word.tokens)] = range(taken, taken + len(word.tokens))
-                pieces.append(word.tokens)
-                taken += len(word.tokens)
-        self.context = torch.cat(pieces)
-
-    def draw(self, seed: int, images: Sequence[int], step: int, layer: int) -> tuple[np.ndarray, np.ndarray]:
-        """One word per concept and image: rows of ``context`` and their groups, both int64 [images, T].
-
-        A row holds the start token and the words' tokens in the order of the concepts.
-        """
-        concepts = np.arange(len(self.numbers))
-        drawn = np.stack(
-            [self.places[concepts, draw_words(seed, image, step, layer, self.numbers)] for image in images]
-        )
-        groups = np.where(drawn >= 0, concepts[None, :, None], PADDING).reshape(len(images), -1)
-        start = np.zeros((len(images), 1), dtype=np.int64)
-        places = np.maximum(drawn, 0).reshape(len(images), -1)
-        return np.concatenate([start, places], axis=1), np.concatenate([start + IGNORED, groups], axis=1)
+# Keys of all words of all layers are kept on the device while they are smaller than this, in bytes.
+_KEPT_KEYS = 1 << 28
 
 
 class Recorder:
-    """Counts of one batch of images: how often each head attends most to each concept.
+    """Counts how often each head attends most to each concept, batch of images by batch of images.
 
-    ``images`` are the numbers of the batch's images in the build, in row order. :meth:`attach` gives the model to
-    sample with, :meth:`step_done` belongs into the sampler's callback, :attr:`counts` int64 [H, N] has the result.
+    :attr:`model` is a clone of the MODEL given, whose sampling is recorded. :meth:`begin` says which images come,
+    :meth:`step_done` belongs into the sampler's callback, :meth:`counts` gives what was counted. ``pooling`` is one of
+    :data:`~..hrv_kernels.concept_attention.POOLINGS`.
     """
 
-    def __init__(self, model: Any, bank: WordBank, seed: int, images: Sequence[int]):
+    def __init__(self, model: Any, words: ConceptWords, seed: int, estimator: str, pooling: str = "mean"):
         self.modules = cross_attention_modules(model)
         self.layout: HeadLayout = head_layout(model)
-        self.bank, self.seed, self.images = bank, seed, images
+        self.words, self.seed, self.estimator, self.pooling = words, seed, estimator, pooling
         self.layer_numbers = {layer.key: number for number, layer in enumerate(self.layout.layers)}
-        self.counts: torch.Tensor | None = None
-        self.step = 0
+        width = sum(module.heads * module.dim_head for module in self.modules.values())
+        self.keeps_keys = width * len(words.context) * torch.float32.itemsize <= _KEPT_KEYS
         self.keys: dict[Any, torch.Tensor] = {}
+        self.model = model.clone()
+        self.model.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, _WRAPPER_KEY, self._record_run)
+        self.begin([])
+
+    def begin(self, images: Sequence[int]) -> None:
+        """Start anew with the images of these numbers, in row order."""
+        self.images = images
+        self.step = 0
+        self.asked: Asked | None = None
         self.pending: dict[Any, torch.Tensor] = {}
+        self.counted: torch.Tensor | None = None
+        self.broken: torch.Tensor | None = None
         self.positive: set[Any] = set()
         self.evaluation_is_new = False
         self.recording = False
 
-    def attach(self, model: Any) -> Any:
-        """A clone of the MODEL whose sampling is recorded."""
-        clone = model.clone()
-        clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, _WRAPPER_KEY, self._record_run)
-        return clone
+    def step_done(self) -> None:
+        """Count what the step's own evaluation showed; later evaluations belong to the next step."""
+        missing = [layer.name for layer in self.layout.layers if layer.key not in self.pending]
+        if missing:
+            raise HRVError(
+                f"Nothing was recorded at {', '.join(missing[:4])} in step {self.step + 1}: another node replaces "
+                "cross-attention there or skips the model. Build with the plain model."
+            )
+        attention = [self.pending[layer.key] for layer in self.layout.layers]
+        most = torch.cat([of_layer.argmax(-1) for of_layer in attention], dim=1)
+        broken = torch.stack([of_layer.isnan().any() for of_layer in attention])
+        concepts, heads = len(self.words.numbers), self.layout.head_count
+        if self.counted is None or self.broken is None:
+            self.counted = torch.zeros(2, concepts, heads, dtype=torch.int64, device=most.device)
+            self.broken = torch.zeros_like(broken)
+            self.half = torch.tensor(self.images, device=most.device)[:, None] % 2
+            self.head = torch.arange(heads, device=most.device)
+        self.broken |= broken
+        places = (self.half * concepts + most) * heads + self.head
+        self.counted.view(-1).scatter_add_(0, places.view(-1), torch.ones_like(places).view(-1))
+        self.pending.clear()
+        self.asked = None
+        self.step += 1
+
+    def counts(self) -> Counts:
+        """Counts [2, N, H] since :meth:`begin`, of images with even numbers and with odd ones; waits for the device.
+
+        Raises HRVError if no step was made, and for a layer whose numbers were not finite.
+        """
+        if self.counted is None or self.broken is None:
+            raise HRVError("The sampler made no step, so nothing was recorded: give it at least one.")
+        broken = self.broken.cpu()
+        if broken.any():
+            layer = self.layout.layers[int(broken.nonzero()[0])]
+            raise HRVError(
+                f"The model gave numbers that are not finite at {layer.name} (image {self.images[0] + 1}), so nothing "
+                "its heads attend to means anything. The checkpoint may be broken, or its precision too low."
+            )
+        return self.counted.cpu().numpy()
 
     def _record_run(self, executor: Any, *args: Any, **kwargs: Any) -> Any:
         guider = executor.class_obj
@@ -125,7 +135,7 @@ class Recorder:
         return attend
 
     def _record(self, layer: AttentionLayer, q: torch.Tensor, extra: dict[str, Any]) -> None:
-        """Keep the most attended concept of every head and image, int64 [images, heads], until the step is done."""
+        """Keep every head's attention to every concept, float32 [images, heads, N], until the step is done."""
         uuids = extra["uuids"]
         for chunk, uuid in enumerate(uuids):
             if uuid not in self.positive:
@@ -136,26 +146,19 @@ class Recorder:
                     f"Recording {len(self.images)} images met {len(queries)} rows at {layer.name}: a node on this "
                     "model changes the batch. Build with the model before that node."
                 )
-            if layer.key not in self.keys:
-                context = self.bank.context.to(q.device, q.dtype)
-                self.keys[layer.key] = self.modules[layer.key].to_k(context)
-            places, groups = self.bank.draw(self.seed, self.images, self.step, self.layer_numbers[layer.key])
-            keys = self.keys[layer.key][torch.from_numpy(places).to(q.device)]
-            attention = concept_attention(
-                queries, keys, torch.from_numpy(groups).to(q.device), len(self.bank.numbers), layer.heads
-            )
-            self.pending[layer.key] = attention.argmax(-1)
+            if self.asked is None:
+                numbers = self.seed, self.images, self.step, len(self.layout.layers)
+                self.asked = self.words.ask(self.estimator, *numbers, q.device)
+            tokens, there, places = self.asked.of_layer(self.layer_numbers[layer.key])
+            keys = self._keys(layer, tokens, q).expand(len(queries), -1, -1)
+            there = there.expand(len(queries), -1)
+            self.pending[layer.key] = concept_attention(queries, keys, there, places, layer.heads, self.pooling)
 
-    def step_done(self) -> None:
-        """Count what the step's own evaluation showed; later evaluations belong to the next step."""
-        missing = [layer.name for layer in self.layout.layers if layer.key not in self.pending]
-        if missing:
-            raise HRVError(
-                f"Nothing was recorded at {', '.join(missing[:4])} in step {self.step + 1}: another node replaces "
-                "cross-attention there or skips the model. Build with the plain model."
-            )
-        most = torch.cat([self.pending[layer.key] for layer in self.layout.layers], dim=1)
-        counted = torch.nn.functional.one_hot(most, len(self.bank.numbers)).sum(0)
-        self.counts = counted if self.counts is None else self.counts + counted
-        self.pending.clear()
-        self.step += 1
+    def _keys(self, layer: AttentionLayer, tokens: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
+        """Keys of rows ``tokens`` [images or 1, T] of the words' context, projected once for all if there is room."""
+        project = self.modules[layer.key].to_k
+        if not self.keeps_keys:
+            return project(self.words.context_on(q)[tokens])
+        if layer.key not in self.keys:
+            self.keys[layer.key] = project(self.words.context_on(q))
+        return self.keys[layer.key][tokens]

@@ -113,7 +113,7 @@ def _added(builds: Sequence[HRV]) -> HRV:
             )
         total += build.counts
         _require_same_settings(first, build)
-    parts = [part for build in builds for part in _parts(build)]
+    parts: Sequence[Mapping[str, Any]] = [part for build in builds for part in _parts(build)]
     for one, other in combinations(parts, 2):
         if _share_images(one, other):
             raise HRVError(

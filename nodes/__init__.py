@@ -12,6 +12,7 @@ from .arithmetic import Clamp, Compare, Mean, Merge, PickConcepts, Rank  # noqa:
 from .build import BuildHRV  # noqa: E402
 from .concepts import Concepts  # noqa: E402
 from .controls import ConceptAdjust, ConceptStrengthen  # noqa: E402
+from .convergence import Convergence  # noqa: E402
 from .files import LoadHRV, SaveHRV  # noqa: E402
 from .heat_map import HeatMap  # noqa: E402
 from .mini import LoadMini  # noqa: E402
@@ -28,6 +29,7 @@ NODES: list[type[io.ComfyNode]] = [
     ConceptStrengthen,
     ConceptAdjust,
     HeatMap,
+    Convergence,
     Published,
     ImportNpy,
     ImportConcepts,

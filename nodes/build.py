@@ -7,7 +7,9 @@ from typing import Any
 import comfy.samplers
 from comfy_api.latest import io
 
-from ..host.build import BuildSettings, build_hrv
+from ..host.build import BuildSettings, Progress, build_hrv
+from ..host.concept_words import ESTIMATORS
+from ..host.node_text import show_text
 from ..hrv.vocabulary import Vocabulary
 from .sockets import CATEGORY, ConceptsSocket, HRVSocket
 
@@ -30,7 +32,7 @@ class BuildHRV(io.ComfyNode):
             category=CATEGORY,
             description="Generates images with your model and sampler settings and counts, for every cross-attention "
             "head and step, which concept it attends to most. The counts become one Head Relevance Vector per "
-            "concept.",
+            "concept. What is counted is saved as it goes: cancelled or cut off, the same build goes on where it was.",
             search_aliases=["head relevance vector", "make hrv", "attention heads", "concepts"],
             inputs=[
                 io.Model.Input(
@@ -79,7 +81,47 @@ class BuildHRV(io.ComfyNode):
                     advanced=True,
                 ),
                 io.String.Input("negative", default="", tooltip="Negative prompt of all images.", advanced=True),
+                io.Combo.Input(
+                    "estimator",
+                    options=list(ESTIMATORS),
+                    default=BuildSettings.estimator,
+                    optional=True,
+                    tooltip="'all words' asks about every word of every concept at every step; 'paper' draws one word "
+                    "per concept each time, as published: cheaper for large vocabularies, and noisier.",
+                    advanced=True,
+                ),
+                io.Float.Input(
+                    "stop_at",
+                    default=0.0,
+                    min=0.0,
+                    max=0.999,
+                    step=0.005,
+                    optional=True,
+                    tooltip="End earlier, once the rankings are expected to agree this well with those of an endless "
+                    "build (0.98 is good). 0 makes all images.",
+                    advanced=True,
+                ),
+                io.Int.Input(
+                    "shard",
+                    default=1,
+                    min=1,
+                    max=100_000,
+                    optional=True,
+                    tooltip="Which of the shards to build: the parts of one build, made anywhere and put together with "
+                    "HRV Merge.",
+                    advanced=True,
+                ),
+                io.Int.Input(
+                    "shards",
+                    default=1,
+                    min=1,
+                    max=100_000,
+                    optional=True,
+                    tooltip="Into how many shards the build is cut; 1 builds all of it here.",
+                    advanced=True,
+                ),
             ],
+            hidden=[io.Hidden.unique_id],
             outputs=[HRVSocket.Output("hrv", display_name="HRV", tooltip="One vector per concept.")],
         )
 
@@ -100,6 +142,10 @@ class BuildHRV(io.ComfyNode):
         height: int,
         batch_size: int,
         negative: str,
+        estimator: str = BuildSettings.estimator,
+        stop_at: float = 0.0,
+        shard: int = 1,
+        shards: int = 1,
     ) -> io.NodeOutput:
         lines = [line.strip() for line in prompts.splitlines() if line.strip()]
         settings = BuildSettings(
@@ -113,5 +159,12 @@ class BuildHRV(io.ComfyNode):
             height=height,
             batch_size=batch_size,
             negative=negative,
+            estimator=estimator,
+            shard=(shard, shards),
+            stop_at=stop_at,
         )
-        return io.NodeOutput(build_hrv(model, clip, concepts, lines, settings))
+
+        def report(progress: Progress) -> None:
+            show_text(cls, str(progress))
+
+        return io.NodeOutput(build_hrv(model, clip, concepts, lines, settings, report=report))

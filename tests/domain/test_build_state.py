@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hrv_pack.hrv import atomic_files
 from hrv_pack.hrv.atomic_files import remove_temporaries, write_atomically
 from hrv_pack.hrv.build_state import BuildState, load_state, save_state
 from hrv_pack.hrv.errors import HRVError
@@ -95,7 +94,7 @@ def test_a_failure_to_save_keeps_what_was_saved(tmp_path: Path, monkeypatch: pyt
         raise OSError(number, os.strerror(number))
 
     with monkeypatch.context() as failing:
-        failing.setattr(atomic_files.os, "fsync", fail)
+        failing.setattr("os.fsync", fail)
         with pytest.raises(HRVError, match=r"What was saved before is still there"):
             save_state(counted(3), path)
     assert same(load_state(path, fresh()), counted(2))

@@ -43,6 +43,7 @@ SEARCHES = {
     "filter hrv": "Pick Concepts",
     "limit hrv": "HRV Clamp",
     "top heads": "HRV Rank",
+    "split half": "HRV Convergence (image)",
     "cosine": "Compare HRVs (image)",
 }
 

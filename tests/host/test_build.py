@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import comfy.hooks
 import comfy.model_management
 import comfy.samplers
+import comfy.sd
 import comfy.utils
 import numpy as np
 import pytest
 import torch
 from comfy.ldm.modules.attention import optimized_attention
 from comfy.model_management import InterruptProcessingException
+from comfy_extras.nodes_hooks import SetClipHooks
+from hrv_pack.host import recording
 from hrv_pack.host.build import BuildSettings, build_hrv
+from hrv_pack.host.concept_words import ALL_WORDS, ESTIMATORS, ConceptWords
 from hrv_pack.host.head_layout import cross_attention_modules, head_layout
-from hrv_pack.host.recording import Recorder, WordBank
+from hrv_pack.host.recording import Recorder
 from hrv_pack.hrv.draws import draw_words, noise_seed
 from hrv_pack.hrv.errors import HRVError
 from hrv_pack.hrv.layout import LayerKey
@@ -49,6 +56,7 @@ SETTINGS = BuildSettings(
     width=64,
     height=64,
     negative="ugly",
+    estimator="paper",
 )
 
 
@@ -59,7 +67,9 @@ class Pair:
 
     def counts(self, prompts: Sequence[str] = PROMPTS, model: Any = None, **changes: Any) -> np.ndarray:
         """Counts [N, H] of a build with these changes of the settings."""
-        hrv = build_hrv(model or self.model, self.clip, VOCABULARY, prompts, replace(SETTINGS, **changes))
+        with TemporaryDirectory() as states:
+            settings = replace(SETTINGS, **changes)
+            hrv = build_hrv(model or self.model, self.clip, VOCABULARY, prompts, settings, states=Path(states))
         assert hrv.counts is not None
         return hrv.counts
 
@@ -117,7 +127,9 @@ def encoded_alone(clip: Any, word: str) -> tuple[torch.Tensor, torch.Tensor]:
     return context[:1], context[1 : ids.index(END)]
 
 
-def expected_counts(pair: Pair, asked: Sequence[Asked], batches: Sequence[Sequence[int]]) -> np.ndarray:
+def expected_counts(
+    pair: Pair, asked: Sequence[Asked], batches: Sequence[Sequence[int]], estimator: str = SETTINGS.estimator
+) -> np.ndarray:
     """Counts [N, H] as the paper says, from the queries of evaluations in order: batches, in each the steps."""
     layout = head_layout(pair.model)
     modules = cross_attention_modules(pair.model)
@@ -134,14 +146,19 @@ def expected_counts(pair: Pair, asked: Sequence[Asked], batches: Sequence[Sequen
             assert len(one.queries) == len(images)
             for row, image in enumerate(images):
                 drawn = draw_words(SETTINGS.seed, image, step, layer, [len(listed) for listed in words])
-                chosen = [words[concept][word] for concept, word in enumerate(drawn)]
-                context = torch.cat([chosen[0][0], *(tokens for _, tokens in chosen)])
+                chosen = [[of_concept[word]] for of_concept, word in zip(words, drawn, strict=True)]
+                if estimator == ALL_WORDS:
+                    chosen = words
+                context = torch.cat([chosen[0][0][0], *(tokens for concept in chosen for _, tokens in concept)])
                 maps = explicit_maps(one.queries[row : row + 1], modules[keys[layer]].to_k(context)[None], heads)
                 of_tokens = maps[0].mean(dim=1)
                 first, means = 1, []
-                for _, tokens in chosen:
-                    means.append(of_tokens[:, first : first + len(tokens)].mean(dim=1))
-                    first += len(tokens)
+                for concept in chosen:
+                    of_words = []
+                    for _, tokens in concept:
+                        of_words.append(of_tokens[:, first : first + len(tokens)].mean(dim=1))
+                        first += len(tokens)
+                    means.append(torch.stack(of_words).mean(dim=0))
                 most = torch.stack(means).argmax(dim=0)
                 counts[most, range(layout.offsets[layer], layout.offsets[layer] + heads)] += 1
     return counts
@@ -152,15 +169,23 @@ BATCHES = {1: [[0], [1], [2], [3]], 2: [[0, 1], [2], [3]], 4: [[0, 1], [2], [3]]
 
 
 @pytest.mark.parametrize(
-    ("kind", "batch_size", "cfg"), [("sd15", 1, 4.0), ("sd15", 2, 4.0), ("sd15", 4, 1.0), ("sdxl", 2, 4.0)]
+    ("kind", "batch_size", "cfg", "estimator"),
+    [
+        ("sd15", 1, 4.0, "paper"),
+        ("sd15", 2, 4.0, "paper"),
+        ("sd15", 4, 1.0, "paper"),
+        ("sdxl", 2, 4.0, "paper"),
+        ("sd15", 2, 4.0, "all words"),
+        ("sdxl", 1, 4.0, "all words"),
+    ],
 )
 def test_counts_equal_those_of_explicit_maps(
-    request: pytest.FixtureRequest, kind: str, batch_size: int, cfg: float
+    request: pytest.FixtureRequest, kind: str, batch_size: int, cfg: float, estimator: str
 ) -> None:
     pair = request.getfixturevalue(kind)
     asked: list[Asked] = []
-    found = pair.counts(model=listening(pair.model, asked), batch_size=batch_size, cfg=cfg)
-    assert np.array_equal(found, expected_counts(pair, asked, BATCHES[batch_size]))
+    found = pair.counts(model=listening(pair.model, asked), batch_size=batch_size, cfg=cfg, estimator=estimator)
+    assert np.array_equal(found, expected_counts(pair, asked, BATCHES[batch_size], estimator))
     assert (found.sum(axis=0) == SETTINGS.images * SETTINGS.steps).all()
     # A count that cannot fail to be right would say nothing.
     assert len(np.unique(found)) > 3
@@ -212,17 +237,21 @@ def test_counts_do_not_depend_on_the_batch_size(sd15: Pair, plain_counts: np.nda
 
 def recorded(pair: Pair, images: Sequence[int]) -> np.ndarray:
     """Counts [N, H] of some images of the build, as one batch, recorded apart from any build."""
-    recorder = Recorder(pair.model, WordBank(pair.clip, VOCABULARY), SETTINGS.seed, images)
+    recorder = Recorder(pair.model, ConceptWords(pair.clip, VOCABULARY), SETTINGS.seed, SETTINGS.estimator)
+    recorder.begin(images)
     prompt = [encoded(pair.clip, PROMPTS[image % len(PROMPTS)])[0][0] for image in images]
     latents(
-        recorder.attach(pair.model),
+        recorder.model,
         [[torch.cat(prompt), {}]],
         encoded(pair.clip, SETTINGS.negative),
         seeds=[noise_seed(SETTINGS.seed, image) for image in images],
         callback=lambda *_: recorder.step_done(),
     )
-    assert recorder.counts is not None
-    return recorder.counts.T.numpy()
+    halves = recorder.counts()
+    for half in (0, 1):
+        votes = SETTINGS.steps * sum(image % 2 == half for image in images)
+        assert (halves[half].sum(axis=0) == votes).all()
+    return halves.sum(axis=0)
 
 
 def test_any_split_in_any_order_adds_up_to_the_build(sd15: Pair, plain_counts: np.ndarray) -> None:
@@ -232,31 +261,46 @@ def test_any_split_in_any_order_adds_up_to_the_build(sd15: Pair, plain_counts: n
 
 
 def test_draws_depend_on_seed_image_step_and_layer_only(sd15: Pair) -> None:
-    bank = WordBank(sd15.clip, VOCABULARY)
-    forward, groups = bank.draw(7, [4, 9, 5], 2, 3)
-    backward, groups_backward = bank.draw(7, [5, 9, 4], 2, 3)
-    assert np.array_equal(forward, backward[::-1]) and np.array_equal(groups, groups_backward[::-1])
-    alone, _ = bank.draw(7, [9], 2, 3)
-    assert np.array_equal(alone[0], forward[1])
-
-    def rows(seed: int, step: int, layer: int) -> bytes:
-        return bank.draw(seed, range(64), step, layer)[0].tobytes()
-
-    assert len({rows(7, 2, 3), rows(8, 2, 3), rows(7, 3, 3), rows(7, 2, 4), rows(7, 3, 2)}) == 5
+    words = ConceptWords(sd15.clip, VOCABULARY)
+    forward = words.draw(7, [4, 9, 5], 2, 6)
+    assert np.array_equal(forward, words.draw(7, [5, 9, 4], 2, 6)[:, ::-1])
+    assert np.array_equal(words.draw(7, [9], 2, 4)[:, 0], forward[:4, 1])
+    many = words.draw(7, range(64), 2, 2)
+    drawn = [many[0], many[1], *(words.draw(*numbers, 1)[0] for numbers in ((8, range(64), 2), (7, range(64), 3)))]
+    assert len({rows.tobytes() for rows in drawn}) == 4
 
 
-def test_the_words_of_a_draw_are_those_that_the_encoder_makes_of_each_alone(sd15: Pair) -> None:
-    bank = WordBank(sd15.clip, VOCABULARY)
-    places, groups = bank.draw(1, [0, 1, 2, 3, 4, 5], 0, 0)
-    for image in range(6):
-        drawn = draw_words(1, image, 0, 0, [3, 2, 4])
-        row = bank.context[torch.from_numpy(places[image])]
-        assert groups[image, 0] == -1
-        start, _ = encoded_alone(sd15.clip, "red")
-        assert torch.equal(row[:1], start)
-        for concept, (_, words) in enumerate(VOCABULARY):
-            _, tokens = encoded_alone(sd15.clip, words[drawn[concept]])
-            assert torch.equal(row[torch.from_numpy(groups[image] == concept)], tokens)
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_heads_are_asked_about_what_the_encoder_makes_of_each_word_alone(sd15: Pair, estimator: str) -> None:
+    words = ConceptWords(sd15.clip, VOCABULARY)
+    asked = words.ask(estimator, 1, [5, 0, 2], 3, 2, torch.device("cpu"))
+    start, _ = encoded_alone(sd15.clip, "red")
+    for layer in range(2):
+        tokens, there, places = asked.of_layer(layer)
+        assert len(tokens) == (1 if estimator == ALL_WORDS else 3)
+        for row in range(len(tokens)):
+            context = words.context[tokens[row]]
+            assert torch.equal(context[:1], start)
+            drawn = draw_words(1, [5, 0, 2][row], 3, layer, [3, 2, 4])
+            taken = 1
+            for concept, (_, listed) in enumerate(VOCABULARY):
+                chosen = listed if estimator == ALL_WORDS else [listed[drawn[concept]]]
+                for place, word in zip(places[row, concept], chosen, strict=False):
+                    own = context[place[place >= 0]]
+                    assert torch.equal(own, encoded_alone(sd15.clip, word)[1])
+                    taken += len(own)
+                assert (places[row, concept, len(chosen) :] == -1).all()
+            # Nothing else is in the softmax.
+            assert there[row].tolist() == [column < taken for column in range(there.shape[1])]
+
+
+def test_keys_of_large_vocabularies_are_not_kept(
+    sd15: Pair, plain_counts: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recording, "_KEPT_KEYS", 1000)
+    recorder = Recorder(sd15.model, ConceptWords(sd15.clip, VOCABULARY), 0, "paper")
+    assert not recorder.keeps_keys
+    assert np.array_equal(sd15.counts(), plain_counts)
 
 
 # Some of the host's samplers warn about their own arithmetic.
@@ -325,7 +369,7 @@ def test_progress_is_told_step_by_step_and_the_model_stays_as_it_is(
     # The host holds reports back that follow each other too fast; the first and the last always come.
     values = [value for value, total in progress.reports if total == 12]
     assert len(values) == len(progress.reports) and values == sorted(set(values))
-    assert values[0] == 1 and values[-1] == 12
+    assert values[0] == 0 and values[-1] == 12
     assert picture_of_model(sd15.model) == before
 
 
@@ -342,8 +386,8 @@ def test_a_cancelled_build_leaves_the_model_for_the_next(
     assert np.array_equal(sd15.counts(), plain_counts)
 
 
-def test_the_hrv_says_what_it_was_made_from(sd15: Pair) -> None:
-    hrv = build_hrv(sd15.model, sd15.clip, VOCABULARY, PROMPTS, SETTINGS)
+def test_the_hrv_says_what_it_was_made_from(sd15: Pair, tmp_path: Path) -> None:
+    hrv = build_hrv(sd15.model, sd15.clip, VOCABULARY, PROMPTS, SETTINGS, states=tmp_path)
     assert hrv.concepts == ("Color", "Shape", "Scene")
     assert hrv.layout == head_layout(sd15.model)
     np.testing.assert_allclose(hrv.values.sum(axis=1), hrv.layout.head_count, rtol=1e-5)
@@ -358,7 +402,8 @@ def test_the_node_builds_what_its_inputs_say(sd15: Pair, plain_counts: np.ndarra
     settings = {
         name: getattr(SETTINGS, name)
         for name in (
-            "images", "seed", "steps", "cfg", "sampler_name", "scheduler", "width", "height", "batch_size", "negative"
+            "images", "seed", "steps", "cfg", "sampler_name", "scheduler", "width", "height", "batch_size", "negative",
+            "estimator",
         )
     }  # fmt: skip
     (hrv,) = BuildHRV.execute(sd15.model, sd15.clip, VOCABULARY, text, **settings).result
@@ -375,12 +420,12 @@ def test_the_node_builds_what_its_inputs_say(sd15: Pair, plain_counts: np.ndarra
     ids=["one concept", "no prompts", "a word without tokens"],
 )
 def test_what_cannot_be_built_is_refused_before_any_image(
-    sd15: Pair, progress: ProgressReports, vocabulary: Vocabulary, prompts: list[str], message: str
+    sd15: Pair, progress: ProgressReports, tmp_path: Path, vocabulary: Vocabulary, prompts: list[str], message: str
 ) -> None:
     with pytest.raises(HRVError) as error:
-        build_hrv(sd15.model, sd15.clip, vocabulary, prompts, SETTINGS)
+        build_hrv(sd15.model, sd15.clip, vocabulary, prompts, SETTINGS, states=tmp_path)
     assert message in str(error.value)
-    assert progress.reports == []
+    assert progress.reports == [] and list(tmp_path.iterdir()) == []
 
 
 def test_prompts_of_blank_lines_are_none(sd15: Pair) -> None:
@@ -391,7 +436,7 @@ def test_prompts_of_blank_lines_are_none(sd15: Pair) -> None:
 def test_a_model_that_gives_nan_is_refused(sd15: Pair) -> None:
     broken = small_sd15()
     broken.model.diffusion_model.input_blocks[0][0].weight.data[0] = float("nan")
-    with pytest.raises(HRVError, match="numbers that are not finite"):
+    with pytest.raises(HRVError, match=r"numbers that are not finite at down1\.0 \(image 1\)"):
         sd15.counts(model=broken)
 
 
@@ -425,3 +470,59 @@ def test_an_architecture_without_such_heads_is_refused(sd15: Pair) -> None:
     bare.add_object_patch("diffusion_model", Other())
     with pytest.raises(HRVError, match=r"This model \(Other\) has no cross-attention heads"):
         sd15.counts(model=bare)
+
+
+def test_words_of_any_language_can_be_asked_about(sd15: Pair, tmp_path: Path) -> None:
+    vocabulary = parse_vocabulary("色: 赤, 青い\nФорма: круг, звезда\nMood: naïve, 😀")
+    hrv = build_hrv(sd15.model, sd15.clip, vocabulary, PROMPTS[:1], replace(SETTINGS, images=2), states=tmp_path)
+    assert hrv.concepts == ("色", "Форма", "Mood")
+    assert hrv.counts is not None and (hrv.counts.sum(axis=0) == 2 * SETTINGS.steps).all()
+
+
+@pytest.mark.slow
+def test_five_thousand_concepts_are_not_too_many(sd15: Pair, tmp_path: Path) -> None:
+    vocabulary = Vocabulary(tuple((f"Concept {number}", (f"word{number}",)) for number in range(5000)))
+    settings = replace(SETTINGS, images=1, steps=1, estimator=ALL_WORDS, width=32, height=32)
+    hrv = build_hrv(sd15.model, sd15.clip, vocabulary, PROMPTS[:1], settings, states=tmp_path)
+    assert hrv.counts is not None and hrv.counts.shape[0] == 5000 and (hrv.counts.sum(axis=0) == 1).all()
+
+
+def test_a_lora_counts_whether_loaded_or_not(sd15: Pair, plain_counts: np.ndarray) -> None:
+    """Weights that the host patches in place while it samples are the ones that keys are made of."""
+    lora = sd15.model.clone()
+    names = [name for name in lora.model_state_dict() if name.endswith(("attn2.to_k.weight", "attn2.to_q.weight"))]
+    generator = torch.Generator().manual_seed(0)
+    patches = {
+        name: ("diff", (torch.randn(lora.model_state_dict()[name].shape, generator=generator) * 0.2,)) for name in names
+    }
+    lora.add_patches(patches)
+    asked: list[Asked] = []
+    watched = listening(lora, asked)
+    first = sd15.counts(model=watched)
+    # The oracle's keys have to be of the patched weights, too.
+    lora.patch_model(torch.device("cpu"))
+    try:
+        expected = expected_counts(Pair(lora, sd15.clip), asked, BATCHES[1])
+    finally:
+        lora.unpatch_model()
+    assert np.array_equal(first, expected) and not np.array_equal(first, plain_counts)
+    comfy.model_management.unload_all_models()
+    assert np.array_equal(sd15.counts(model=lora), first)
+    assert np.array_equal(sd15.counts(), plain_counts)
+
+
+def test_a_lora_as_hook_counts_like_the_lora_itself(sd15: Pair, plain_counts: np.ndarray) -> None:
+    """Hooks exchange weights while conditionings that carry them are evaluated."""
+    layers = [".".join(name.split(".")[:-2]) for name in sd15.model.model_state_dict() if ".attn2.to_q" in name]
+    generator = torch.Generator().manual_seed(0)
+    lora = {}
+    for layer in layers:
+        for part in ("to_q", "to_k"):
+            shape = sd15.model.model_state_dict()[f"{layer}.{part}.weight"].shape
+            lora[f"{layer}.{part}.lora_up.weight"] = torch.randn(shape[0], 2, generator=generator)
+            lora[f"{layer}.{part}.lora_down.weight"] = torch.randn(2, shape[1], generator=generator) / 4
+    model, _ = comfy.sd.load_lora_for_models(sd15.model, None, lora, 0.7, 0.0)
+    (clip,) = SetClipHooks().apply_hooks(sd15.clip, False, True, comfy.hooks.create_hook_lora(lora, 0.7, 0.0))
+    loaded, hooked = sd15.counts(model=model), Pair(sd15.model, clip).counts()
+    assert np.array_equal(hooked, loaded) and not np.array_equal(hooked, plain_counts)
+    assert np.array_equal(sd15.counts(), plain_counts)

@@ -1,0 +1,30 @@
+"""HRV Convergence: how settled a build is, as a picture."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io, ui
+
+from ..hrv.convergence_picture import convergence_picture, curve_of
+from ..hrv.vectors import HRV
+from .sockets import CATEGORY, HRVSocket, image_tensor
+
+
+class Convergence(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="HRV_Convergence",
+            display_name="HRV Convergence (image)",
+            category=CATEGORY,
+            description="Draws how the rankings of a build settled with the number of images: how well two halves of "
+            "its images agree, and how well the whole is expected to agree with an endless build.",
+            search_aliases=["plot convergence", "split half", "how many images", "agreement"],
+            is_output_node=True,
+            inputs=[HRVSocket.Input("hrv", tooltip="From Build HRV, or from Load HRV of a file it made.")],
+            outputs=[io.Image.Output(tooltip="The curves.")],
+        )
+
+    @classmethod
+    def execute(cls, hrv: HRV) -> io.NodeOutput:
+        image = image_tensor(convergence_picture(curve_of(hrv), "Convergence of the build"))
+        return io.NodeOutput(image, ui=ui.PreviewImage(image, cls=cls))
