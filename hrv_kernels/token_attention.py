@@ -70,15 +70,11 @@ def token_attention_reference(q: torch.Tensor, k: torch.Tensor, there: torch.Ten
 
 
 def _check(q: torch.Tensor, k: torch.Tensor, there: torch.Tensor, heads: int) -> None:
-    shapes = f"q {tuple(q.shape)}, k {tuple(k.shape)} and there {tuple(there.shape)}"
-    if q.ndim != 3 or k.ndim != 3 or q.shape[2] % heads or k.shape != (q.shape[0], k.shape[1], q.shape[2]):
-        fits = False
-    else:
-        fits = there.shape == k.shape[:2]
-    if not fits:
+    fits = q.ndim == k.ndim == 3 and q.shape[2] % heads == 0 and k.shape == (len(q), k.shape[1], q.shape[2])
+    if not fits or there.shape != k.shape[:2]:
         raise ValueError(
-            f"{shapes} do not fit together with {heads} heads: q is [B, P, heads x d], k [B, T, heads x d], "
-            "there [B, T]."
+            f"q {tuple(q.shape)}, k {tuple(k.shape)} and there {tuple(there.shape)} do not fit together with {heads} "
+            "heads: q is [B, P, heads x d], k [B, T, heads x d], there [B, T]."
         )
     if not q.is_floating_point() or k.dtype != q.dtype or there.dtype != torch.bool:
         raise ValueError(
