@@ -1,6 +1,4 @@
 """The fused version of :mod:`.token_attention` for GPUs, in Triton (which the host's torch brings on Linux)."""
-# Triton carries no types, and is not installed everywhere.
-# mypy: disable-error-code="import-untyped, import-not-found"
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
 """Token attention against explicit float64 maps: in torch, and in Triton on a GPU or through Triton's interpreter."""
-# Triton carries no types, and is not installed everywhere.
-# mypy: disable-error-code="import-untyped, import-not-found"
 
 from __future__ import annotations
 
