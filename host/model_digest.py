@@ -70,7 +70,8 @@ def model_digest(patcher: ModelPatcher) -> str:
             "models": {key: models for key, models in patcher.additional_models.items() if key != "multigpu"},
         }
         read = _Reader(_OTHER_ELEMENTS, {id(part): place for place, part in _original_modules(patcher)})
-        return read.all("digest", patcher, carried).hex()
+        # Unlike of(), read() raises: a digest without the weights would be worse than none.
+        return _join("digest", read.read(patcher), read.of(carried)).hex()
 
 
 def clip_digest(clip: Any) -> str:
@@ -105,7 +106,6 @@ def _original_model(patcher: ModelPatcher) -> bytes:
         for name, tensor in chain(part.named_parameters(place, recurse=False), part.named_buffers(place, recurse=False))
     }
     read = _Reader(_WEIGHT_ELEMENTS)
-    # Unlike of(), read() raises: a digest without the weights would be worse than none.
     tensors = [read.of(name) + read.read(tensor) for name, tensor in sorted(weights.items())]
     config = getattr(getattr(model, "model_config", None), "unet_config", {})
     settings = {

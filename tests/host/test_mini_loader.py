@@ -133,7 +133,7 @@ def test_the_hosts_lora_loader_finds_its_layers(
     unet = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
     text = "lora_te_text_model_encoder_layers_0_self_attn_q_proj"
     tensors = {}
-    for layer, (outputs, inputs) in {unet: (32, 128), text: (128, 128)}.items():
+    for layer, (outputs, inputs) in {unet: (64, 128), text: (128, 128)}.items():
         tensors[f"{layer}.lora_up.weight"] = torch.randn(outputs, 2, generator=generator)
         tensors[f"{layer}.lora_down.weight"] = torch.randn(2, inputs, generator=generator)
         tensors[f"{layer}.alpha"] = torch.tensor(2.0)

@@ -100,6 +100,18 @@ def with_wrapper(model: Any, kind: str) -> Any:
     return clone
 
 
+def with_callback(model: Any, kind: str) -> Any:
+    clone = model.clone()
+    clone.add_callback_with_key(kind, "other pack", torch.add)
+    return clone
+
+
+def with_attachment(model: Any, value: Any) -> Any:
+    clone = model.clone()
+    clone.set_attachments("other pack", value)
+    return clone
+
+
 def with_weight_wrapper(model: Any) -> Any:
     clone = model.clone()
     clone.add_weight_wrapper(QUERY, torch.nn.functional.relu)
@@ -171,6 +183,10 @@ def different_models() -> dict[str, Any]:
         "wrapper": with_wrapper(model, WrappersMP.APPLY_MODEL),
         "other wrapper": with_wrapper(model, WrappersMP.DIFFUSION_MODEL),
         "weight wrapper": with_weight_wrapper(model),
+        "callback": with_callback(model, CallbacksMP.ON_PRE_RUN),
+        "other callback": with_callback(model, CallbacksMP.ON_APPLY_HOOKS),
+        "attachment": with_attachment(model, 1.3),
+        "other attachment": with_attachment(model, 1.4),
         "everything": with_everything(model),
         "CLIP": clip.patcher,
         "CLIP of SDXL": small_clip_sdxl().patcher,
@@ -230,6 +246,8 @@ def test_loading_makes_no_difference(in_place: bool) -> None:
     plain = small_sd15()
     changed = with_everything(plain)
     changed.weight_inplace_update = in_place
+    # As nodes of other packs do: the function knows the model that it was made for, and a part of it.
+    changed.set_model_attn2_patch(lambda q, k, v, extra, own=changed, part=plain.model.diffusion_model: (q, k, v))
     before = model_digest(plain), model_digest(changed), model_digest(plain.clone())
     weight = plain.model.state_dict()[QUERY].clone()
     comfy.model_management.load_models_gpu([changed])
@@ -238,7 +256,11 @@ def test_loading_makes_no_difference(in_place: bool) -> None:
         assert changed.backup and changed.object_patches_backup
         # The clone that is loaded, and one that shares its modules but not what was done to them.
         assert (model_digest(plain), model_digest(changed), model_digest(plain.clone())) == before
+        # Where the host loads weights one by one, it keeps all buffers, also those of exchanged objects.
+        changed.backup_buffers["model_sampling.sigmas"] = changed.model.model_sampling.sigmas
+        assert (model_digest(plain), model_digest(changed), model_digest(plain.clone())) == before
     finally:
+        changed.backup_buffers.clear()
         comfy.model_management.unload_all_models()
     assert torch.equal(plain.model.state_dict()[QUERY], weight)
     assert (model_digest(plain), model_digest(changed), model_digest(plain.clone())) == before
@@ -296,8 +318,7 @@ def test_sampling_makes_no_difference(model: Any) -> None:
 def test_clones_are_the_same(model: Any) -> None:
     changed = with_everything(model)
     changed.add_callback(CallbacksMP.ON_CLONE, lambda old, new: None)
-    # As nodes of other packs do: the function knows the model that it was made for, and a layer of it.
-    changed.set_model_attn2_patch(lambda q, k, v, extra, own=changed, layer=changed.model.diffusion_model: (q, k, v))
+    changed.set_model_attn2_patch(lambda q, k, v, extra, own=changed: (q, k, v))
     assert model_digest(changed.clone()) == model_digest(changed.clone().clone()) == model_digest(changed)
 
 
@@ -328,6 +349,7 @@ def test_copies_for_further_devices_make_no_difference_other_models_do(model: An
 def test_a_wider_type_for_the_same_numbers_makes_no_difference() -> None:
     narrow, wide = small_sd15(), small_sd15()
     narrow.model.diffusion_model.half()
+    narrow.model.model_config.unet_config["dtype"] = torch.float16
     before = model_digest(wide)
     wide.model.diffusion_model.half().float()
     assert model_digest(narrow) == model_digest(wide) != before
@@ -359,6 +381,13 @@ def test_weights_that_have_no_data_yet_count_by_shape() -> None:
     patcher = small_sd15()
     patcher.model.diffusion_model.to("meta")
     assert model_digest(patcher) != model_digest(small_sd15())
+
+
+def test_a_weight_that_cannot_be_read_is_an_error() -> None:
+    patcher = small_sd15()
+    patcher.model.diffusion_model.out[2].bias = torch.nn.Parameter(torch.zeros(4).to_sparse())
+    with pytest.raises(TypeError):
+        model_digest(patcher)
 
 
 def scaled_by(number: float) -> Callable[[float], float]:
