@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import comfy.model_management
@@ -21,6 +22,9 @@ from ..hrv.vocabulary import Vocabulary
 from .text_encoding import WordEmbedding, word_tokens
 
 PAPER, ALL_WORDS = ESTIMATORS = ("paper", "all words")
+
+# Words that go through the text encoder at once: with 77 tokens each as much work as a few long prompts.
+_TOGETHER = 32
 
 Places = npt.NDArray[np.int64]
 
@@ -52,14 +56,17 @@ class ConceptWords:
     ``rows``     int64 [N, W, L]: rows of ``context`` of each word of each concept, -1 where there is none.
     ``numbers``  how many words each concept has.
 
-    A cancel takes effect between two concepts. Raises HRVError for a word without tokens.
+    A cancel takes effect now and then. Raises HRVError for a word without tokens.
     """
 
     def __init__(self, clip: Any, vocabulary: Vocabulary):
-        encoded: list[list[WordEmbedding]] = []
-        for _, listed in vocabulary:
+        every = [word for _, listed in vocabulary for word in listed]
+        embeddings: list[WordEmbedding] = []
+        for first in range(0, len(every), _TOGETHER):
             comfy.model_management.throw_exception_if_processing_interrupted()
-            encoded.append([word_tokens(clip, word) for word in listed])
+            embeddings.extend(word_tokens(clip, every[first : first + _TOGETHER]))
+        in_turn = iter(embeddings)
+        encoded = [list(islice(in_turn, len(listed))) for _, listed in vocabulary]
         self.numbers = [len(words) for words in encoded]
         longest = max(len(word.tokens) for words in encoded for word in words)
         self.rows: Places = np.full((len(encoded), max(self.numbers), longest), -1, dtype=np.int64)

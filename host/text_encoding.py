@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -73,24 +73,32 @@ def tag_conditioning(conditioning: Conditioning, clip: Any, text: str) -> Condit
     return _tagged(conditioning, _read_prompt(clip, text))
 
 
-def word_tokens(clip: Any, word: str) -> WordEmbedding:
-    """Encode one concept-word alone and return the embedding of its own tokens (arXiv 2412.02237, section 3).
+def word_tokens(clip: Any, words: Sequence[str]) -> list[WordEmbedding]:
+    """Encode concept-words, each alone, and return the embeddings of their own tokens (arXiv 2412.02237, section 3).
 
-    C is the full context width of the model (for SDXL that of both encoders together). The result depends on
-    nothing but ``clip`` and ``word``, so it may be kept. Raises HRVError as :func:`token_map` does, for a
-    word that has no token, and for one that does not fit into one chunk.
+    C is the full context width of the model (for SDXL that of both encoders together). Every word is a chunk of its own
+    and sees nothing of the others; they go through the encoder together because the host looks after its memory at
+    each call. Raises HRVError as :func:`token_map` does, for a word that has no token, and for one that does not fit
+    into one chunk.
     """
-    prompt = _read_prompt(clip, word)
-    positions = list(prompt.words.content_positions)
-    if not positions:
-        raise HRVError(f"The concept-word {word!r} has no token of its own: remove it or write another word.")
-    if prompt.words.length > prompt.chunk:
-        raise HRVError(
-            f"The concept-word {word[:40]!r} has {len(positions)} tokens, more than one chunk of the text "
-            f"encoder takes ({prompt.chunk} with start and end): write a shorter one."
-        )
-    context = clip.encode_from_tokens(prompt.tokens)[0].float().cpu()
-    return WordEmbedding(tokens=context[positions], start=context[[0]])
+    prompts = [_read_prompt(clip, word) for word in words]
+    tokens: dict[str, list[list[tuple[Any, float]]]] = {name: [] for name in prompts[0].tokens}
+    for word, prompt in zip(words, prompts, strict=True):
+        positions = list(prompt.words.content_positions)
+        if not positions:
+            raise HRVError(f"The concept-word {word!r} has no token of its own: remove it or write another word.")
+        if prompt.words.length > prompt.chunk:
+            raise HRVError(
+                f"The concept-word {word[:40]!r} has {len(positions)} tokens, more than one chunk of the text "
+                f"encoder takes ({prompt.chunk} with start and end): write a shorter one."
+            )
+        for name, chunks in prompt.tokens.items():
+            tokens[name].extend(chunks)
+    context = clip.encode_from_tokens(tokens)[0].float().cpu().unflatten(0, (len(words), -1))
+    return [
+        WordEmbedding(tokens=own[list(prompt.words.content_positions)], start=own[[0]])
+        for own, prompt in zip(context, prompts, strict=True)
+    ]
 
 
 class _Prompt(NamedTuple):

@@ -273,7 +273,7 @@ def test_an_encoder_with_longer_chunks_serves_as_far_as_the_other_agrees(embeddi
     conditioning, words = encode_prompt(longer, "a red car")
     assert words.find("red") == (2,)
     assert conditioning[0][0].shape[1] == words.length == 77
-    assert word_tokens(longer, "red car").tokens.shape == (2, 40)
+    assert word_tokens(longer, ["red car"])[0].tokens.shape == (2, 40)
     with pytest.raises(HRVError, match="longer chunks"):
         token_map(longer, "a " * 90)
     alone = small_clip(SD1Tokenizer, SD1ClipModel, embeddings, clip_l_max_length=248)
@@ -341,33 +341,41 @@ def test_tagging_refuses_lengths_that_cannot_match(sd1: Any, text: str, tokens: 
 def test_a_word_alone_gives_its_own_tokens_and_the_start(
     clips: dict[str, Any], kind: str, width: int, word: str, count: int
 ) -> None:
-    tokens, start = word_tokens(clips[kind], word)
+    _, (tokens, start), _ = word_tokens(clips[kind], ["a much longer word", word, "embedding"])
     (host,) = CLIPTextEncode().encode(clips[kind], word)
     assert tokens.shape == (count, width) and start.shape == (1, width)
     assert tokens.dtype == start.dtype == torch.float32
-    assert torch.equal(tokens, host[0][0][0, 1 : count + 1])
-    assert torch.equal(start, host[0][0][0, :1])
+    torch.testing.assert_close(tokens, host[0][0][0, 1 : count + 1], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(start, host[0][0][0, :1], rtol=1e-5, atol=1e-6)
+    ((alone, _),) = word_tokens(clips[kind], [word])
+    assert torch.equal(alone, host[0][0][0, 1 : count + 1])
 
 
 def test_a_textual_inversion_can_be_a_concept_word(sd1: Any) -> None:
-    assert word_tokens(sd1, "embedding:dots").tokens.shape == (3, 16)
+    assert word_tokens(sd1, ["embedding:dots"])[0].tokens.shape == (3, 16)
 
 
 @pytest.mark.parametrize("word", ["", " ", "<|endoftext|>", "embedding:foreign"])
 def test_a_concept_word_without_tokens_is_refused_by_name(sd1: Any, word: str) -> None:
     with pytest.raises(HRVError) as error:
-        word_tokens(sd1, word)
+        word_tokens(sd1, ["red", word])
     assert f"The concept-word {word!r} has no token" in str(error.value)
 
 
 def test_a_concept_word_of_more_than_a_chunk_is_refused(sd1: Any) -> None:
-    assert len(word_tokens(sd1, "a " * 75).tokens) == 75
+    assert len(word_tokens(sd1, ["a " * 75])[0].tokens) == 75
     with pytest.raises(HRVError, match=r"'red red .* has 76 tokens, more than one chunk .*77 with start and end"):
-        word_tokens(sd1, "red " * 76)
+        word_tokens(sd1, ["red " * 76])
 
 
 @pytest.mark.parametrize(
-    "use", [token_map, encode_prompt, word_tokens, lambda clip, text: tag_conditioning([], clip, text)]
+    "use",
+    [
+        token_map,
+        encode_prompt,
+        lambda clip, text: word_tokens(clip, [text]),
+        lambda clip, text: tag_conditioning([], clip, text),
+    ],
 )
 def test_other_text_encoders_are_refused_with_those_that_work(use: Callable[[Any, str], Any]) -> None:
     flux = comfy.sd.CLIP(no_init=True)
