@@ -18,6 +18,7 @@ from uuid import UUID
 
 import numpy as np
 import torch
+from comfy.hooks import HookKeyframeGroup
 from comfy.model_patcher import ModelPatcher
 
 _WEIGHT_ELEMENTS = 16  # of each weight of a model and of a LoRA
@@ -117,13 +118,9 @@ def _original_model(patcher: ModelPatcher) -> bytes:
 
 
 def _forced_hooks(patcher: ModelPatcher) -> list[Any]:
-    """The hooks that always act (Set CLIP Hooks): their patches and schedules, without where these stand."""
+    """The hooks that always act (Set CLIP Hooks): their patches and schedules."""
     return [
-        (
-            type(hook),
-            patcher.hook_patches.get(hook.hook_ref),
-            [(key.strength, key.start_percent, key.guarantee_steps) for key in hook.hook_keyframe.keyframes],
-        )
+        (type(hook), patcher.hook_patches.get(hook.hook_ref), hook.hook_keyframe)
         for hook in (patcher.forced_hooks.hooks if patcher.forced_hooks else ())
     ]
 
@@ -242,6 +239,12 @@ class _Reader:
             if not name.startswith("_") and "comfy_" not in name and name not in _LOAD_STATE
         }
         return self.all("module", type(value), tensors, dict(value.named_children()), settings)
+
+    @read.register
+    def _(self, value: HookKeyframeGroup) -> bytes:
+        """The schedule of a hook, without where a run stands in it."""
+        keys = [(key.strength, key.start_percent, key.guarantee_steps) for key in value.keyframes]
+        return self.all("schedule", keys)
 
     @read.register
     def _(self, value: ModelPatcher) -> bytes:

@@ -26,9 +26,8 @@ from comfy_extras.nodes_hooks import SetClipHooks
 from comfy_extras.nodes_model_advanced import ModelComputeDtype, ModelSamplingDiscrete, RescaleCFG
 from comfy_extras.nodes_pag import PerturbedAttentionGuidance
 from hrv_pack.host.attention_control import with_mechanism
-from hrv_pack.host.model_digest import model_digest
+from hrv_pack.host.model_digest import clip_digest, model_digest
 from hrv_pack.tests.host.small_host import (
-    encoded,
     latents,
     picture_of_model,
     randomise,
@@ -119,17 +118,17 @@ def with_weight_wrapper(model: Any) -> Any:
 
 
 def hooked(clip: Any, strength: float, seed: int = 0, keyframe: float | None = None) -> Any:
-    """The patcher of a CLIP behind the host's Set CLIP Hooks, which it does to a LoRA hook."""
+    """A CLIP behind the host's Set CLIP Hooks, with a hook of a LoRA for it alone."""
     hook = comfy.hooks.WeightHook(strength_clip=strength)
     hook.need_weight_init = False
-    hook.weights_clip = lora_of(clip.patcher, CLIP_QUERY, seed)
+    hook.weights, hook.weights_clip = {}, lora_of(clip.patcher, CLIP_QUERY, seed)
     hooks = comfy.hooks.HookGroup()
     hooks.add(hook)
     if keyframe is not None:
         schedule = comfy.hooks.HookKeyframeGroup()
-        schedule.add(comfy.hooks.HookKeyframe(strength=keyframe))
+        schedule.add(comfy.hooks.HookKeyframe(strength=keyframe, start_percent=0.25))
         hooks.set_keyframes_on_hooks(schedule)
-    return SetClipHooks().apply_hooks(clip, True, True, hooks)[0].patcher
+    return SetClipHooks().apply_hooks(clip, True, True, hooks)[0]
 
 
 def with_other_weights() -> Any:
@@ -190,11 +189,11 @@ def different_models() -> dict[str, Any]:
         "everything": with_everything(model),
         "CLIP": clip.patcher,
         "CLIP of SDXL": small_clip_sdxl().patcher,
-        "CLIP with hook": hooked(clip, 1.0),
-        "CLIP with weaker hook": hooked(clip, 0.5),
-        "CLIP with other hook": hooked(clip, 1.0, seed=1),
-        "CLIP with hook on a schedule": hooked(clip, 1.0, keyframe=0.5),
-        "CLIP with hook on another schedule": hooked(clip, 1.0, keyframe=0.75),
+        "CLIP with hook": hooked(clip, 1.0).patcher,
+        "CLIP with weaker hook": hooked(clip, 0.5).patcher,
+        "CLIP with other hook": hooked(clip, 1.0, seed=1).patcher,
+        "CLIP with hook on a schedule": hooked(clip, 1.0, keyframe=0.5).patcher,
+        "CLIP with hook on another schedule": hooked(clip, 1.0, keyframe=0.75).patcher,
         "names": with_value(model, {f"name {number}" for number in range(20)}),
         "random": with_value(model, [uuid.uuid4(), object(), {"id": uuid.uuid4()}]),
     }
@@ -267,7 +266,7 @@ def test_loading_makes_no_difference(in_place: bool) -> None:
 
 
 def test_hooks_that_act_at_the_moment_make_no_difference() -> None:
-    patcher = hooked(small_clip_sd15(), 1.0)
+    patcher = hooked(small_clip_sd15(), 1.0).patcher
     before = model_digest(patcher)
     weight = patcher.model.state_dict()[CLIP_QUERY].clone()
     patcher.patch_hooks(patcher.forced_hooks)
@@ -309,10 +308,23 @@ def test_injected_models_are_read_without_what_is_injected() -> None:
 
 
 def test_sampling_makes_no_difference(model: Any) -> None:
-    changed, clip = with_everything(model), small_clip_sd15()
-    before = model_digest(changed), model_digest(clip.patcher)
-    latents(changed, encoded(clip, "a red car"), encoded(clip, "ugly"))
-    assert (model_digest(changed), model_digest(clip.patcher)) == before
+    changed, clip = with_everything(model), hooked(small_clip_sd15(), 1.0, keyframe=0.5)
+    before = model_digest(changed), clip_digest(clip)
+    prompts = (clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in ("a red car", "ugly"))
+    latents(changed, *prompts)
+    assert clip.apply_hooks_to_conds.hooks[0].hook_keyframe.keyframes[0].start_t < 1e6, "the run has left no trace"
+    assert (model_digest(changed), clip_digest(clip)) == before
+
+
+def test_what_lies_on_the_clip_itself_counts() -> None:
+    clip = small_clip_sd15()
+    skipping, weighting, scheduled = clip.clone(), clip.clone(), clip.clone()
+    skipping.clip_layer(-2)
+    weighting.set_tokenizer_option("min_length", 154)
+    scheduled.use_clip_schedule = True
+    clips = (clip, skipping, weighting, scheduled, hooked(clip, 1.0), hooked(clip, 0.5))
+    assert len({clip_digest(other) for other in clips}) == len(clips)
+    assert clip_digest(clip.clone()) == clip_digest(clip) == clip_digest(small_clip_sd15())
 
 
 def test_clones_are_the_same(model: Any) -> None:
