@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import unicodedata
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from itertools import chain, pairwise
 
@@ -12,6 +13,9 @@ from .errors import HRVError
 # What an error message shows at most, so that a long prompt does not bury the sentence.
 _LISTED_WORDS = 20
 _SHOWN_LETTERS = 40
+
+ALL_WORDS = "*"
+"""The phrase that means all words of a prompt."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,16 @@ class TokenMap:
             raise HRVError(f"The prompt contains {_quoted(phrase)} only {times}: there is no occurrence {number}.")
         return found[number - 1]
 
+    def joined(self, other: TokenMap, offset: int) -> TokenMap:
+        """The map of a conditioning with another one's tokens behind it, the first of them at ``offset``.
+
+        Raises HRVError for an offset at which the words of the two would overlap.
+        """
+        moved = tuple(
+            replace(word, positions=tuple(offset + position for position in word.positions)) for word in other.words
+        )
+        return TokenMap(f"{self.text} | {other.text}", (*self.words, *moved), offset + other.length)
+
     def describe(self) -> str:
         """One line a word, "skyscraper: 3 sky, 4 scraper": positions, and pieces where there are several."""
         return "\n".join(f"{word.text}: {', '.join(_places(word))}" for word in self.words)
@@ -121,6 +135,19 @@ class TokenMap:
         words.sort(key=lambda word: SequenceMatcher(None, wanted, _folded(word)).ratio(), reverse=True)
         closest = ", ".join(map(_quoted, words[:_LISTED_WORDS]))
         return f"Its closest words are: {closest} (and {len(words) - _LISTED_WORDS} more)."
+
+
+def find_phrases(tokens: TokenMap, phrases: Sequence[str], occurrence: str | int = "all") -> tuple[int, ...]:
+    """Return the positions of several words or phrases, ascending and each once.
+
+    The phrase "*" is every word of the prompt, whatever the occurrence. Raises HRVError as :meth:`TokenMap.find`
+    does.
+    """
+    _occurrence_number(occurrence)
+    found: set[int] = set()
+    for phrase in phrases:
+        found.update(tokens.content_positions if phrase.strip() == ALL_WORDS else tokens.find(phrase, occurrence))
+    return tuple(sorted(found))
 
 
 def _folded(text: str) -> str:

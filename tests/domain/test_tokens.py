@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 from hrv_pack.hrv.errors import HRVError
-from hrv_pack.hrv.tokens import PromptWord, TokenMap
+from hrv_pack.hrv.tokens import PromptWord, TokenMap, find_phrases
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -91,6 +91,51 @@ def test_occurrences_are_counted_from_one_and_never_overlap() -> None:
 def test_an_unknown_occurrence_is_refused(occurrence: str | int) -> None:
     with pytest.raises(HRVError, match='"all", "first" or a number from 1'):
         VASE.find("rose", occurrence)
+
+
+@pytest.mark.parametrize(
+    ("phrases", "occurrence", "positions"),
+    [
+        ([], "all", ()),
+        (["vase", "rose"], "all", (2, 5, 11)),
+        (["rose", "rose-colored", "ROSE"], "all", (2, 3, 4, 11)),
+        (["rose", "a"], "first", (1, 2)),
+        (["rose", "a"], 2, (7, 11)),
+        (["*"], "all", tuple(range(1, 12))),
+        ([" * ", "vase"], "first", tuple(range(1, 12))),
+    ],
+)
+def test_phrases_give_each_position_once(phrases: list[str], occurrence: str | int, positions: tuple[int, ...]) -> None:
+    assert find_phrases(VASE, phrases, occurrence) == positions
+
+
+def test_all_words_of_an_empty_prompt_are_none() -> None:
+    assert find_phrases(map_of(), ["*"]) == ()
+
+
+def test_phrases_are_refused_as_one_phrase_is() -> None:
+    with pytest.raises(HRVError, match='does not contain "tulip"'):
+        find_phrases(VASE, ["rose", "tulip"])
+    with pytest.raises(HRVError, match='"vase" only once: there is no occurrence 2'):
+        find_phrases(VASE, ["rose", "vase"], "2")
+    with pytest.raises(HRVError, match='"all", "first" or a number from 1'):
+        find_phrases(VASE, ["*"], "last")
+
+
+def test_joined_maps_find_the_words_of_both() -> None:
+    first = map_of("a", "red", "car")
+    second = TokenMap(
+        "red skyscraper", (PromptWord("red", (1,)), PromptWord("skyscraper", (2, 3), ("sky", "scraper"))), 77
+    )
+    both = first.joined(second, 154)
+    assert (both.text, both.length) == ("a red car | red skyscraper", 231)
+    assert both.words[:3] == first.words
+    assert both.words[4] == PromptWord("skyscraper", (156, 157), ("sky", "scraper"))
+    assert both.find("red") == (2, 155)
+    assert both.find("red", 2) == (155,)
+    assert first.joined(map_of(), 77).words == first.words
+    with pytest.raises(HRVError, match="ascend"):
+        first.joined(second, 2)
 
 
 @pytest.mark.parametrize("phrase", ["", "  \n"])
