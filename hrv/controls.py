@@ -8,14 +8,17 @@ running model is the host layer.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from uuid import uuid4
 
 import numpy as np
 import numpy.typing as npt
 
 from .errors import HRVError
+from .head_sets import spell_heads
 from .layout import HeadLayout
+from .orders import RANDOM, head_order
 from .vectors import HRV
 
 Factors = npt.NDArray[np.float32]
@@ -23,6 +26,12 @@ Factors = npt.NDArray[np.float32]
 DESIRED_WEIGHT = 2.0
 UNDESIRED_WEIGHT = -1.0
 """The published weights of concept adjusting."""
+
+WEAKEN_FACTOR = -2.0
+"""The published factor of ordered weakening."""
+
+# A set of heads that takes more letters than this is counted in a label instead of spelled.
+_SPELLED_LETTERS = 40
 
 
 @dataclass(frozen=True)
@@ -55,6 +64,7 @@ class Control:
     ``window``     when it acts.
     ``layout``     the head positions that ``factors`` belongs to.
     ``label``      what it is, for people.
+    ``uid``        tells it from every other control, equal ones included; copies keep it.
 
     Raises HRVError for factors of another length than the layout's and factors or a strength that are not finite.
     """
@@ -65,6 +75,7 @@ class Control:
     strength: float = 1.0
     window: Window = Window()
     label: str = ""
+    uid: str = field(default_factory=lambda: uuid4().hex)
 
     def __post_init__(self) -> None:
         factors = np.array(self.factors, dtype=np.float32)
@@ -138,4 +149,62 @@ def adjust(
         strength=strength,
         window=window,
         label=f"{desired} rather than {undesired}",
+    )
+
+
+def weaken(
+    hrv: HRV,
+    concept: str,
+    order: str,
+    heads: int,
+    positions: Iterable[int],
+    strength: float,
+    window: Window,
+    factor: float = WEAKEN_FACTOR,
+    seed: int = 0,
+) -> Control:
+    """Ordered weakening: ``factor`` for the first ``heads`` of an order, 1 for the others.
+
+    Source: arXiv 2412.02237, section 4. Raises HRVError as :func:`head_order` does, and for fewer heads
+    than none or more than all.
+    """
+    layout = hrv.layout
+    if not 0 <= heads <= layout.head_count:
+        raise HRVError(f"Of {layout.describe()} 0 to {layout.head_count} can be weakened, not {heads}.")
+    factors = np.ones(layout.head_count, dtype=np.float32)
+    factors[head_order(hrv, concept, order, seed)[:heads]] = factor
+    chosen = f"in random order (seed {seed})" if order == RANDOM else f"of {hrv.concepts[hrv.index(concept)]}, {order}"
+    return Control(
+        factors=factors,
+        positions=tuple(positions),
+        layout=layout,
+        strength=strength,
+        window=window,
+        label=f"weaken {heads} {'head' if heads == 1 else 'heads'} {chosen}",
+    )
+
+
+def scale_heads(
+    layout: HeadLayout,
+    head_positions: Iterable[int],
+    factor: float,
+    positions: Iterable[int],
+    strength: float,
+    window: Window,
+) -> Control:
+    """Head positions of one's own choice: ``factor`` for them, 1 for the others.
+
+    Raises HRVError for a head position that the layout does not have.
+    """
+    chosen = sorted(set(head_positions))
+    spelled = spell_heads(layout, chosen) or "no heads"
+    factors = np.ones(layout.head_count, dtype=np.float32)
+    factors[chosen] = factor
+    return Control(
+        factors=factors,
+        positions=tuple(positions),
+        layout=layout,
+        strength=strength,
+        window=window,
+        label=f"scale {spelled if len(spelled) <= _SPELLED_LETTERS else f'{len(chosen)} heads'} by {factor:g}",
     )

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hrv_pack.hrv.controls import Control, Window, adjust, clamped_row, strengthen
+from hrv_pack.hrv.controls import Control, Window, adjust, clamped_row, scale_heads, strengthen, weaken
 from hrv_pack.hrv.errors import HRVError
 from hrv_pack.hrv.layout import AttentionLayer, HeadLayout
+from hrv_pack.hrv.orders import head_order
 from hrv_pack.hrv.vectors import HRV
 from hypothesis import given
 from hypothesis import strategies as st
@@ -127,3 +128,67 @@ def test_unknown_concepts_are_refused_with_those_there_are() -> None:
         strengthen(MADE, "Colour", [1], 1.0, WHOLE, None)
     with pytest.raises(HRVError, match="'Fruit' in this HRV"):
         adjust(MADE, "Color", "Fruit", [1], 1.0, WHOLE, None)
+
+
+@pytest.mark.parametrize(
+    ("order", "heads", "factors"),
+    [
+        ("most relevant first", 0, [1, 1, 1, 1, 1]),
+        ("most relevant first", 2, [1, 1, 1, -2, -2]),
+        ("least relevant first", 2, [-2, -2, 1, 1, 1]),
+        ("random", 5, [-2, -2, -2, -2, -2]),
+    ],
+)
+def test_weakening_scales_the_first_heads_of_an_order(order: str, heads: int, factors: list[float]) -> None:
+    made = weaken(MADE, "color", order, heads, [2, 3], 1.0, Window(0.1, 0.2))
+    assert made.weights.tolist() == factors
+    assert (made.positions, made.window, made.layout) == ((2, 3), Window(0.1, 0.2), LAYOUT)
+
+
+def test_weakening_takes_any_factor_and_the_random_order_of_its_seed() -> None:
+    made = weaken(MADE, "Color", "random", 2, [1], 0.5, WHOLE, factor=0.0, seed=9)
+    first = head_order(MADE, "Color", "random", 9)[:2]
+    assert made.weights.tolist() == [0.5 if head in first else 1.0 for head in range(5)]
+
+
+def test_labels_say_which_heads() -> None:
+    labels = [
+        weaken(MADE, "color", "most relevant first", 3, [1], 1.0, WHOLE).label,
+        weaken(MADE, "Color", "random", 1, [1], 1.0, WHOLE, seed=7).label,
+        scale_heads(LAYOUT, [4, 2, 3], 0.0, [1], 1.0, WHOLE).label,
+        scale_heads(LAYOUT, [], -0.5, [1], 1.0, WHOLE).label,
+        scale_heads(HeadLayout((AttentionLayer("middle", 0, 0, 99),)), range(0, 99, 2), 2.0, [1], 1.0, WHOLE).label,
+    ]
+    assert labels == [
+        "weaken 3 heads of Color, most relevant first",
+        "weaken 1 head in random order (seed 7)",
+        "scale mid by 0",
+        "scale no heads by -0.5",
+        "scale 50 heads by 2",
+    ]
+
+
+@pytest.mark.parametrize("heads", [-1, 6])
+def test_weakening_takes_no_more_heads_than_there_are(heads: int) -> None:
+    with pytest.raises(HRVError, match=rf"Of 5 heads in 2 .* 0 to 5 can be weakened, not {heads}\."):
+        weaken(MADE, "Color", "random", heads, [1], 1.0, WHOLE)
+
+
+def test_weakening_refuses_what_orders_refuse() -> None:
+    with pytest.raises(HRVError, match="no order 'first'"):
+        weaken(MADE, "Color", "first", 1, [1], 1.0, WHOLE)
+    with pytest.raises(HRVError, match=r"finite numbers \(weaken 1 head of Color"):
+        weaken(MADE, "Color", "most relevant first", 1, [1], 1.0, WHOLE, factor=math.inf)
+
+
+def test_chosen_heads_get_the_factor_and_the_others_one() -> None:
+    made = scale_heads(LAYOUT, [3, 0, 3], -1.5, [4, 2], 1.0, Window(0.0, 0.5))
+    assert made.weights.tolist() == [-1.5, 1, 1, -1.5, 1]
+    assert (made.positions, made.window, made.layout) == ((2, 4), Window(0.0, 0.5), LAYOUT)
+    assert scale_heads(LAYOUT, [1], 3.0, [1], 0.5, WHOLE).weights.tolist() == [1, 2, 1, 1, 1]
+    assert scale_heads(LAYOUT, [], 0.0, [1], 1.0, WHOLE).is_identity
+
+
+def test_chosen_heads_must_be_there() -> None:
+    with pytest.raises(HRVError, match="are 0 to 4"):
+        scale_heads(LAYOUT, [5], 0.0, [1], 1.0, WHOLE)
