@@ -73,6 +73,20 @@ def tag_conditioning(conditioning: Conditioning, clip: Any, text: str) -> Condit
     return _tagged(conditioning, _read_prompt(clip, text))
 
 
+def token_maps(conditioning: Conditioning, what: str = "This conditioning") -> list[TokenMap]:
+    """The token maps that the entries of a conditioning carry.
+
+    Raises HRVError for an entry without one; ``what`` names the conditioning there.
+    """
+    maps = [extras.get(TOKEN_MAP_KEY) for _, extras in conditioning]
+    if None in maps:
+        raise HRVError(
+            f"{what} does not say which token belongs to which word. Encode the prompt with the node 'CLIP Text Encode "
+            "(HRV)', or connect 'Tag Conditioning (HRV)' behind the node that encodes it."
+        )
+    return maps
+
+
 def word_tokens(clip: Any, words: Sequence[str]) -> list[WordEmbedding]:
     """Encode concept-words, each alone, and return the embeddings of their own tokens (arXiv 2412.02237, section 3).
 
