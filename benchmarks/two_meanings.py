@@ -83,7 +83,7 @@ def main() -> None:
                     positive: Any = encode_prompt(clip, f"a {word} {shape}")[0]
                     steered, tagged = model, positive
                     if control is not None:
-                        steered, tagged = add_control(model, positive, hrv, [word], control)
+                        steered, tagged = add_control(model, positive, [word], control)
                     samples = comfy.sample.sample(
                         steered, noise, options.steps, options.cfg, "euler", "normal", tagged, negative, latent,
                         disable_pbar=True,

@@ -57,7 +57,7 @@ def model_digest(patcher: ModelPatcher) -> str:
             "objects": patcher.object_patches,
             "weight_wrappers": patcher.weight_wrapper_patches,
             "options": patcher.model_options,
-            # This pack's own wrappers do nothing to prompts without controls, such as a build's.
+            # What this pack itself attaches does nothing to prompts without controls, such as a build's.
             "wrappers": {
                 (kind, key): wrappers
                 for kind, by_key in patcher.wrappers.items()
@@ -65,7 +65,7 @@ def model_digest(patcher: ModelPatcher) -> str:
                 if not str(key).startswith("hrv_")
             },
             "callbacks": patcher.callbacks,
-            "attachments": patcher.attachments,
+            "attachments": {key: kept for key, kept in patcher.attachments.items() if not key.startswith("hrv_")},
             "injections": patcher.injections,
             # Copies of the same model for further devices stand under "multigpu".
             "models": {key: models for key, models in patcher.additional_models.items() if key != "multigpu"},

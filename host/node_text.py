@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from comfy_api.latest import io
+from comfy_execution.utils import get_executing_context
 from server import PromptServer
 
 MOST_LINES = 24
@@ -16,10 +17,20 @@ def show_text(node: type[io.ComfyNode], text: str) -> None:
     results only for nodes of the host's own; this message it shows on any node of the page that started the run. A
     node that is called without the host's executor is on no page.
     """
-    if node.hidden is None:
-        return
+    if node.hidden is not None:
+        _send(text, node.hidden.unique_id)
+
+
+def show_on_running_node(text: str) -> None:
+    """Show ``text`` on whatever node the host's executor is running, as :func:`show_text` does on ours."""
+    context = get_executing_context()
+    if context is not None:
+        _send(text, context.node_id)
+
+
+def _send(text: str, node_id: str) -> None:
     lines = text.splitlines()
     if len(lines) > MOST_LINES:
         lines[MOST_LINES:] = ["", f"... and {len(lines) - MOST_LINES} more lines."]
     server = PromptServer.instance
-    server.send_progress_text("\n".join(lines), node.hidden.unique_id, server.client_id)
+    server.send_progress_text("\n".join(lines), node_id, server.client_id)

@@ -19,7 +19,7 @@ from ..hrv.layout import AttentionLayer, HeadLayout
 from ..hrv.vectors import Counts
 from ..hrv_kernels.concept_attention import concept_attention
 from .concept_words import Asked, ConceptWords
-from .cross_attention import Replacer, own_options, wrap_cross_attention
+from .cross_attention import LayerWrapping, Replacer, at_every_call, own_options
 from .head_layout import cross_attention_modules, head_layout
 
 _WRAPPER_KEY = "hrv_recording"
@@ -111,7 +111,8 @@ class Recorder:
                 comfy.patcher_extension.add_wrapper_with_key(
                     kind, _WRAPPER_KEY, wrapper, options, is_model_options=True
                 )
-            wrap_cross_attention(options, self.layout, self._replacer)
+            wrapping = LayerWrapping(self.layout, self._replacer)
+            at_every_call(options, _WRAPPER_KEY, lambda x, context, call_options: wrapping.into(call_options))
             return executor(*args, **kwargs)
 
     def _begin_evaluation(self, executor: Any, *args: Any, **kwargs: Any) -> Any:

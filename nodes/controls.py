@@ -7,24 +7,20 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..host.attention_control import add_control
+from ..host.head_layout import require_fitting
 from ..hrv.controls import DESIRED_WEIGHT, UNDESIRED_WEIGHT, Window, adjust, strengthen
 from ..hrv.vectors import HRV
-from .sockets import CATEGORY, HRVSocket, control_inputs, split_words, words_input
-
-
-def _connections() -> list[Any]:
-    return [
-        io.Model.Input("model", tooltip="The model that will sample; it gets the mechanism, no setting."),
-        io.Conditioning.Input("conditioning", tooltip="From CLIP Text Encode (HRV), or from another HRV control."),
-        HRVSocket.Input("hrv", tooltip="Built on this model or on a relative with the same heads."),
-    ]
-
-
-def _outputs() -> list[Any]:
-    return [
-        io.Model.Output(tooltip="The model that reads controls; sample with it, whatever the number of controls."),
-        io.Conditioning.Output(tooltip="The conditioning with this control added to those it carried."),
-    ]
+from .sockets import (
+    CATEGORY,
+    clamp_input,
+    control_connections,
+    control_outputs,
+    hrv_input,
+    occurrence_input,
+    split_words,
+    strength_and_window,
+    words_input,
+)
 
 
 class ConceptStrengthen(io.ComfyNode):
@@ -37,12 +33,15 @@ class ConceptStrengthen(io.ComfyNode):
             description="Makes words count more in the heads that matter for a concept and less in the others.",
             search_aliases=["concept strengthening", "emphasis", "attention heads", "hrv"],
             inputs=[
-                *_connections(),
+                *control_connections(),
+                hrv_input(),
                 words_input(),
                 io.String.Input("concept", default="Color", tooltip="A concept of the HRV, by name."),
-                *control_inputs(),
+                *strength_and_window(),
+                clamp_input(),
+                occurrence_input(),
             ],
-            outputs=_outputs(),
+            outputs=control_outputs(),
         )
 
     @classmethod
@@ -57,15 +56,17 @@ class ConceptStrengthen(io.ComfyNode):
         start: float,
         end: float,
         clamp: float,
+        occurrence: str = "all",
     ) -> io.NodeOutput:
+        require_fitting(hrv, model)
         window = Window(start, end)
         return io.NodeOutput(
             *add_control(
                 model,
                 conditioning,
-                hrv,
                 split_words(words),
                 lambda positions: strengthen(hrv, concept, positions, strength, window, clamp or None),
+                occurrence,
             )
         )
 
@@ -81,7 +82,8 @@ class ConceptAdjust(io.ComfyNode):
             "Color, not as Plants.",
             search_aliases=["concept adjusting", "polysemous", "misinterpretation", "meaning", "hrv"],
             inputs=[
-                *_connections(),
+                *control_connections(),
+                hrv_input(),
                 words_input(),
                 io.String.Input(
                     "desired",
@@ -95,7 +97,8 @@ class ConceptAdjust(io.ComfyNode):
                     default="Plants",
                     tooltip="The concept that they shall not be read as.",
                 ),
-                *control_inputs(),
+                *strength_and_window(),
+                clamp_input(),
                 io.Float.Input(
                     "desired_weight",
                     default=DESIRED_WEIGHT,
@@ -114,8 +117,9 @@ class ConceptAdjust(io.ComfyNode):
                     tooltip="Weight of the undesired concept's HRV; published: -1.",
                     advanced=True,
                 ),
+                occurrence_input(),
             ],
-            outputs=_outputs(),
+            outputs=control_outputs(),
         )
 
     @classmethod
@@ -133,7 +137,9 @@ class ConceptAdjust(io.ComfyNode):
         clamp: float,
         desired_weight: float,
         undesired_weight: float,
+        occurrence: str = "all",
     ) -> io.NodeOutput:
+        require_fitting(hrv, model)
         window = Window(start, end)
 
         def control(positions: Any) -> Any:
@@ -149,4 +155,4 @@ class ConceptAdjust(io.ComfyNode):
                 undesired_weight,
             )
 
-        return io.NodeOutput(*add_control(model, conditioning, hrv, split_words(words), control))
+        return io.NodeOutput(*add_control(model, conditioning, split_words(words), control, occurrence))

@@ -9,14 +9,37 @@ import torch
 from comfy_api.latest import io
 from PIL import Image
 
+from ..hrv.tokens import ALL_WORDS
+
 HRVSocket = io.Custom("HRV")
 ConceptsSocket = io.Custom("HRV_CONCEPTS")
 
 CATEGORY = "HRV"
 
 
-def control_inputs() -> list[Any]:
-    """What every control takes after its own inputs: strength, window, clamp."""
+def control_connections() -> list[Any]:
+    """What every control acts on."""
+    return [
+        io.Model.Input("model", tooltip="The model that will sample; it gets the mechanism, no setting."),
+        io.Conditioning.Input("conditioning", tooltip="From CLIP Text Encode (HRV), or from another HRV control."),
+    ]
+
+
+def hrv_input() -> Any:
+    """The HRV of a control."""
+    return HRVSocket.Input("hrv", tooltip="Built on this model or on a relative with the same heads.")
+
+
+def control_outputs() -> list[Any]:
+    """What every control gives."""
+    return [
+        io.Model.Output(tooltip="The model that reads controls; sample with it, whatever the number of controls."),
+        io.Conditioning.Output(tooltip="The conditioning with this control added to those it carried."),
+    ]
+
+
+def strength_and_window() -> list[Any]:
+    """How much and when a control acts."""
     return [
         io.Float.Input(
             "strength",
@@ -24,7 +47,7 @@ def control_inputs() -> list[Any]:
             min=-5.0,
             max=5.0,
             step=0.05,
-            tooltip="0 changes nothing (bit for bit), 1 is the published effect; between and beyond is linear.",
+            tooltip="0 changes nothing (bit for bit), 1 is the full effect; between and beyond is linear.",
         ),
         io.Float.Input(
             "start",
@@ -44,25 +67,40 @@ def control_inputs() -> list[Any]:
             tooltip="Sampling progress at which the control ends.",
             advanced=True,
         ),
-        io.Float.Input(
-            "clamp",
-            default=0.0,
-            min=0.0,
-            max=100.0,
-            step=0.5,
-            tooltip="Upper limit of the HRV's elements, 0 for none. Published: 9 for SDXL, none for SD 1.x.",
-            advanced=True,
-        ),
     ]
 
 
-def words_input() -> Any:
+def clamp_input() -> Any:
+    """The limit of the HRV's elements in a control."""
+    return io.Float.Input(
+        "clamp",
+        default=0.0,
+        min=0.0,
+        max=100.0,
+        step=0.5,
+        tooltip="Upper limit of the HRV's elements, 0 for none. Published: 9 for SDXL, none for SD 1.x.",
+        advanced=True,
+    )
+
+
+def words_input(default: str = "") -> Any:
     """The words of the prompt that a control acts on."""
     return io.String.Input(
         "words",
-        default="",
-        tooltip="Words or phrases of the prompt to act on, separated by commas, as written there: 'rose-colored'. "
-        "Every occurrence counts. Empty: the conditioning passes through unchanged.",
+        default=default,
+        tooltip="Words or phrases of the prompt to act on, separated by commas, as written there: 'rose-colored'; "
+        f"{ALL_WORDS} for all words. Empty: the conditioning passes through unchanged.",
+    )
+
+
+def occurrence_input() -> Any:
+    """Which occurrence of its words a control acts on; the last input, so that older graphs keep their settings."""
+    return io.String.Input(
+        "occurrence",
+        default="all",
+        optional=True,
+        tooltip="Where a word stands in the prompt several times: all, first, or a number from 1.",
+        advanced=True,
     )
 
 

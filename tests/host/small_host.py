@@ -270,7 +270,7 @@ def with_explicit_maps(model: Any, rescalings: Sequence[Rescaling]) -> Any:
                     continue
                 for first in range(0, context.shape[1], own):
                     for position in rescaling.positions:
-                        weights[row, :, first + position] *= torch.from_numpy(rescaling.factors)
+                        weights[row, :, first + position] *= torch.tensor(rescaling.factors)
         return executor(x, timesteps, context, y, control, {**options, "explicit_weights": weights})
 
     clone.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "explicit maps", weigh)

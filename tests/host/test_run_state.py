@@ -12,7 +12,7 @@ import comfy.utils
 import pytest
 import torch
 from comfy.model_management import InterruptProcessingException
-from hrv_pack.host.attention_control import CONTROLS_KEY, _ControlledRun
+from hrv_pack.host.controlled_run import CONTROLS_KEY, ControlledRun
 from hrv_pack.host.head_layout import head_layout
 from hrv_pack.hrv.vectors import HRV
 from hrv_pack.nodes.controls import ConceptAdjust, ConceptStrengthen
@@ -146,7 +146,7 @@ def test_a_guider_can_be_used_again_after_a_run_that_broke_off(strengthened: Any
 
 def runs_alive() -> int:
     gc.collect()
-    return sum(type(thing) is _ControlledRun for thing in gc.get_objects())
+    return sum(type(thing) is ControlledRun for thing in gc.get_objects())
 
 
 def test_the_state_of_a_run_dies_with_it(strengthened: Any, prompts: Any) -> None:
