@@ -180,6 +180,48 @@ def test_a_short_weighted_segment_is_pushed_whole_to_the_next_chunk(clips: dict[
     assert_true_to_the_host(clips[kind], prompt.text)
 
 
+REAL_PROMPT = (
+    r"a ((photo of (a Rose-Colored vase:1.3)):0.9), \(red\) (red:1.2) <b>, красная роза, "
+    "embedding:both, an [old] skyscraper's door, " + "very " * 60 + "RED, a rose-colored skyscraper"
+)
+
+
+@pytest.mark.parametrize("kind", ["sd1", "sdxl"])
+@pytest.mark.parametrize(
+    ("phrase", "occurrence", "words"),
+    [
+        ("photo of a rose-colored VASE", "all", ["photo", "of", "a", "rose", "-", "colored", "vase"]),
+        ("red", "all", ["red", "red", "red"]),
+        ("red", "first", ["red"]),
+        ("(red)", "all", ["(", "red", ")"]),
+        (") red", "all", [")", "red"]),
+        ("rose-colored", 2, ["rose", "-", "colored"]),
+        ("КРАСНАЯ роза", "all", ["красная", "роза"]),
+        ("embedding:both", "all", ["embedding:both"]),
+        ("[old] skyscraper's", "all", ["[", "old", "]", "skyscraper", "'s"]),
+        ("Red, a rose", "all", ["red", ",", "a", "rose"]),
+        ("skyscraper", 2, ["skyscraper"]),
+    ],
+)
+def test_phrases_are_found_in_a_real_prompt_at_the_tokens_that_they_have(
+    clips: dict[str, Any], kind: str, phrase: str, occurrence: str | int, words: list[str]
+) -> None:
+    clip = clips[kind]
+    prompt = token_map(clip, REAL_PROMPT)
+    assert prompt.length == 2 * 77
+    found = prompt.find(phrase, occurrence)
+    for encoder in encoders_of(clip):
+        alone = torch.cat([seen_alone(clip, encoder, word) for word in words])
+        assert torch.equal(seen(clip, encoder, REAL_PROMPT)[list(found)], alone)
+
+
+def test_a_word_that_is_not_in_a_long_prompt_is_refused_with_the_closest_that_are(sdxl: Any) -> None:
+    with pytest.raises(HRVError, match=r'does not contain "skyscrapers"\. Its closest words are: "skyscraper", '):
+        token_map(sdxl, REAL_PROMPT).find("skyscrapers")
+    with pytest.raises(HRVError, match=r'"skyscraper" only 2 times: there is no occurrence 3'):
+        token_map(sdxl, REAL_PROMPT).find("skyscraper", 3)
+
+
 WORDS = st.sampled_from(
     ["red", "Skyscrapers", "a", "café", "红色", "лошадь", "🧑🏽", "42", "rose-colored", ",", "car's"]
 )
