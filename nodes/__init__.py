@@ -14,10 +14,12 @@ from .concepts import Concepts  # noqa: E402
 from .controls import ConceptAdjust, ConceptStrengthen  # noqa: E402
 from .convergence import Convergence  # noqa: E402
 from .files import LoadHRV, SaveHRV  # noqa: E402
+from .head_controls import ScaleHeads, WeakenHeads  # noqa: E402
 from .heat_map import HeatMap  # noqa: E402
 from .mini import LoadMini  # noqa: E402
 from .published import ImportConcepts, ImportNpy, Published  # noqa: E402
 from .text_encode import TextEncode  # noqa: E402
+from .tokens import ConditioningConcat, TagConditioning, Tokens  # noqa: E402
 
 NODES: list[type[io.ComfyNode]] = [
     LoadMini,
@@ -28,6 +30,11 @@ NODES: list[type[io.ComfyNode]] = [
     TextEncode,
     ConceptStrengthen,
     ConceptAdjust,
+    WeakenHeads,
+    ScaleHeads,
+    Tokens,
+    TagConditioning,
+    ConditioningConcat,
     HeatMap,
     Convergence,
     Published,

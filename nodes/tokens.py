@@ -1,0 +1,93 @@
+"""HRV Tokens, Tag Conditioning and Conditioning Concat: conditionings and the words that they know."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..host.conditioning_join import concatenate
+from ..host.controlled_run import CONTROLS_KEY
+from ..host.node_text import show_text
+from ..host.text_encoding import tag_conditioning, token_maps
+from ..hrv.prompt_text import prompt_text
+from .sockets import CATEGORY
+
+
+class Tokens(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="HRV_Tokens",
+            display_name="HRV Tokens",
+            category=CATEGORY,
+            description="Shows the words of a prompt with the positions of their tokens, and the controls that the "
+            "conditioning carries.",
+            search_aliases=["show tokens", "token positions", "words", "inspect conditioning", "tokenizer"],
+            is_output_node=True,
+            inputs=[
+                io.Conditioning.Input("conditioning", tooltip="From CLIP Text Encode (HRV), or from an HRV control.")
+            ],
+            outputs=[
+                io.String.Output(
+                    "text", display_name="text", tooltip="What the node shows: a line for each word and each control."
+                )
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(cls, conditioning: Any) -> io.NodeOutput:
+        texts = [
+            prompt_text(tokens, extras.get(CONTROLS_KEY, ()))
+            for tokens, (_, extras) in zip(token_maps(conditioning), conditioning, strict=True)
+        ]
+        # Entries of a schedule have the same words.
+        text = "\n\n".join(dict.fromkeys(texts))
+        show_text(cls, text)
+        return io.NodeOutput(text, ui={"text": [text]})
+
+
+class TagConditioning(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="HRV_TagConditioning",
+            display_name="Tag Conditioning (HRV)",
+            category=CATEGORY,
+            description="Tells a conditioning that another node made which token belongs to which word, so that HRV "
+            "controls can find words by name.",
+            search_aliases=["token map", "other text encoder", "foreign conditioning", "words"],
+            inputs=[
+                io.Conditioning.Input("conditioning", tooltip="Made from this text by any node that encodes prompts."),
+                io.Clip.Input("clip", tooltip="The CLIP that it was made with."),
+                io.String.Input("text", multiline=True, tooltip="The text that it was made from, letter for letter."),
+            ],
+            outputs=[io.Conditioning.Output(tooltip="The same conditioning, which knows its words now.")],
+        )
+
+    @classmethod
+    def execute(cls, conditioning: Any, clip: Any, text: str) -> io.NodeOutput:
+        return io.NodeOutput(tag_conditioning(conditioning, clip, text))
+
+
+class ConditioningConcat(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="HRV_ConditioningConcat",
+            display_name="Conditioning Concat (HRV)",
+            category=CATEGORY,
+            description="Puts one conditioning behind another exactly as Conditioning (Concat) does, and keeps the "
+            "words and the HRV controls of both.",
+            search_aliases=["concatenate prompts", "append", "join conditioning", "break"],
+            inputs=[
+                io.Conditioning.Input("conditioning_to", tooltip="Comes first; its area, hooks and so on are kept."),
+                io.Conditioning.Input("conditioning_from", tooltip="Its tokens and its controls are appended."),
+            ],
+            outputs=[io.Conditioning.Output(tooltip="Both prompts in one, with the words and the controls of both.")],
+        )
+
+    @classmethod
+    def execute(cls, conditioning_to: Any, conditioning_from: Any) -> io.NodeOutput:
+        return io.NodeOutput(concatenate(conditioning_to, conditioning_from))
