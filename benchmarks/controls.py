@@ -1,0 +1,113 @@
+"""What controls cost: time and memory of sampling over the plain model.
+
+    python benchmarks/controls.py [--model hrv-mini] [--device cpu] [--rounds 5] [--out FOLDER]
+
+Every round samples the same images plainly, with a model that has the mechanism and a prompt without controls, with one
+control, with four (one of them in a window), and with the same four by explicit maps, in turn. ``sd15`` and ``sdxl``
+are UNets of full size with random weights. Needs a host on COMFYUI_PATH. Writes ``controls-MODEL.json`` and ``.md``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
+from host_process import enter_host
+from pack_import import import_pack
+
+enter_host(gpu="cuda" in sys.argv)
+import_pack()
+
+import comfy.model_management
+import numpy as np
+import torch
+from hrv_pack.benchmarks.measuring import add_options, compare, load, sampling
+from hrv_pack.host.attention_control import add_control, with_mechanism
+from hrv_pack.host.controlled_run import CONTROLS_KEY
+from hrv_pack.host.head_layout import head_layout
+from hrv_pack.host.text_encoding import TOKEN_MAP_KEY
+from hrv_pack.hrv.controls import Control, Window
+from hrv_pack.hrv.layout import HeadLayout, LayerKey
+from hrv_pack.hrv.tokens import PromptWord, TokenMap
+
+# Prompts of random numbers have these words; the windows of four controls, one a word.
+WORDS = ("red", "circle", "left", "night")
+WINDOWS = (Window(), Window(), Window(0.0, 0.6), Window())
+
+
+def with_controls(model: Any, positive: Any, count: int) -> tuple[Any, Any]:
+    """The first ``count`` controls, each with random factors of its own."""
+    layout = head_layout(model)
+    for number in range(count):
+        factors = np.random.default_rng(number).uniform(0, 3, layout.head_count).astype(np.float32)
+
+        def control(positions: tuple[int, ...], factors: Any = factors, window: Window = WINDOWS[number]) -> Control:
+            return Control(factors, positions, layout, window=window)
+
+        model, positive = add_control(model, positive, [WORDS[number]], control)
+    return model, positive
+
+
+def by_explicit_maps(model: Any, positive: Any) -> Any:
+    """A clone whose positive rows form their maps and multiply the columns, as the method's first implementation does.
+
+    The window is left out, so this is less than what the controls do.
+    """
+    layout: HeadLayout = head_layout(model)
+    weights = np.ones((layout.head_count, positive[0][0].shape[1]), dtype=np.float32)
+    for control in positive[0][1][CONTROLS_KEY]:
+        weights[:, list(control.positions)] *= control.weights[:, None]
+    device = model.load_device
+
+    def replacer(key: LayerKey) -> Callable[..., torch.Tensor]:
+        own = torch.from_numpy(weights[layout.head_slice(key)]).to(device)[:, None]
+
+        def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, extra: dict[str, Any]) -> torch.Tensor:
+            chunks = len(extra["cond_or_uncond"])
+            queries, keys, values = (part.unflatten(-1, (extra["n_heads"], -1)).transpose(1, 2) for part in (q, k, v))
+            maps = (queries @ keys.transpose(-1, -2) * queries.shape[-1] ** -0.5).softmax(-1)
+            maps.chunk(chunks)[extra["cond_or_uncond"].index(0)].mul_(own)
+            return (maps @ values).transpose(1, 2).flatten(2)
+
+        return attend
+
+    clone = model.clone()
+    for layer in layout.layers:
+        clone.set_model_attn2_replace(replacer(layer.key), *layer.key)
+    return clone
+
+
+def ways(options: argparse.Namespace, device: torch.device) -> dict[str, Callable[[], None]]:
+    """Ways to make the images, by name; plain sampling comes first."""
+    model, clip, positive, negative = load(options.model, device)
+    if clip is None:
+        words = tuple(PromptWord(word, (2 + place,)) for place, word in enumerate(WORDS))
+        positive[0][1][TOKEN_MAP_KEY] = TokenMap(" ".join(WORDS), words, positive[0][0].shape[1])
+    sample = sampling(options, model, negative)
+    made: dict[str, Callable[[], None]] = {
+        "plain sampling": lambda: sample(model.clone(), positive),
+        "0 controls": lambda: sample(with_mechanism(model), positive),
+    }
+    for count in (1, 4):
+        controlled = with_controls(model, positive, count)
+        made[f"{count} control{'s' * (count > 1)}"] = lambda pair=controlled: sample(*pair)
+    if not options.without_maps:
+        exact = by_explicit_maps(model, controlled[1])
+        made["4 controls by explicit maps"] = lambda: sample(exact, positive)
+    return made
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_options(parser)
+    options = parser.parse_args()
+    device = comfy.model_management.get_torch_device()
+    compare(options, device, "controls", ways(options, device))
+
+
+if __name__ == "__main__":
+    main()
