@@ -25,7 +25,7 @@ WORDS = "a: 1\nrose: 2\n-: 3\ncolored: 4\nskyscraper: 5 sky, 6 scraper\n\n"
 
 
 def control(positions: tuple[int, ...], strength: float = 1.0, window: Window | None = None) -> Control:
-    return Control(np.zeros(2), positions, LAYOUT, strength, window or Window(), "scale mid by 0")
+    return Control(np.zeros(2, np.float32), positions, LAYOUT, strength, window or Window(), "scale mid by 0")
 
 
 @pytest.mark.parametrize(

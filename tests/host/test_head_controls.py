@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -103,7 +103,7 @@ def explicit(
     return with_explicit_maps(setup.model, [Rescaling(context, positions, factors, window)])
 
 
-def factors_of(count: int, heads: Sequence[int], factor: float) -> np.ndarray:
+def factors_of(count: int, heads: Iterable[int], factor: float) -> np.ndarray:
     factors = np.ones(count)
     factors[list(heads)] = factor
     return factors
@@ -183,13 +183,13 @@ def test_a_scaled_negative_prompt_leaves_the_positive_alone(sd15: Setup) -> None
 def test_controls_of_all_kinds_multiply_in_any_order_of_nodes(sd15: Setup) -> None:
     strengthen = ("red", "Color", 0.5, 0.0, 1.0, 0.0)
     model, positive = weakened(sd15, heads=9, factor=0.0)
-    one = ConceptStrengthen.execute(model, positive, sd15.hrv, *strengthen).result
+    model_1, positive_1 = ConceptStrengthen.execute(model, positive, sd15.hrv, *strengthen).result
     model, positive = ConceptStrengthen.execute(sd15.model, sd15.prompt, sd15.hrv, *strengthen).result
-    other = WeakenHeads.execute(
+    model_2, positive_2 = WeakenHeads.execute(
         model, positive, sd15.hrv, "*", "Color", "most relevant first", 9, 0.0, 1.0, 0.0, 1.0, 0
     ).result
-    found = latents(*one, sd15.negative)
-    assert torch.equal(found, latents(*other, sd15.negative))
+    found = latents(model_1, positive_1, sd15.negative)
+    assert torch.equal(found, latents(model_2, positive_2, sd15.negative))
     weakening = factors_of(56, np.argsort(-sd15.hrv.values[0], kind="stable")[:9], 0.0)
     strengthening = 1 + 0.5 * (sd15.hrv.values[0].astype(np.float64) - 1)
     context = sd15.prompt[0][0][0]
@@ -237,7 +237,7 @@ def positions(result: tuple[Any, Any]) -> tuple[int, ...]:
     ("given", "expected"),
     [({}, (1, 5)), ({"occurrence": "all"}, (1, 5)), ({"occurrence": "first"}, (1,)), ({"occurrence": "2"}, (5,))],
 )
-def test_every_control_takes_an_occurrence(sd15: Setup, given: dict[str, str], expected: tuple[int, ...]) -> None:
+def test_every_control_takes_an_occurrence(sd15: Setup, given: dict[str, Any], expected: tuple[int, ...]) -> None:
     model, prompt, hrv = sd15.model, sd15.prompt, sd15.hrv
     common = (1.0, 0.0, 1.0, 0.0)
     assert positions(weakened(sd15, words="A", **given)) == expected
