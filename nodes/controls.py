@@ -8,10 +8,13 @@ from comfy_api.latest import io
 
 from ..host.attention_control import add_control
 from ..host.head_layout import require_fitting
+from ..host.wiring import check_wiring
 from ..hrv.controls import DESIRED_WEIGHT, UNDESIRED_WEIGHT, Window, adjust, strengthen
 from ..hrv.vectors import HRV
 from .sockets import (
     CATEGORY,
+    CONTROL_HIDDEN,
+    CONTROL_NODES,
     clamp_input,
     control_connections,
     control_outputs,
@@ -42,6 +45,7 @@ class ConceptStrengthen(io.ComfyNode):
                 occurrence_input(),
             ],
             outputs=control_outputs(),
+            hidden=list(CONTROL_HIDDEN),
         )
 
     @classmethod
@@ -58,6 +62,7 @@ class ConceptStrengthen(io.ComfyNode):
         clamp: float,
         occurrence: str = "all",
     ) -> io.NodeOutput:
+        check_wiring(cls, CONTROL_NODES)
         require_fitting(hrv, model)
         window = Window(start, end)
         return io.NodeOutput(
@@ -120,6 +125,7 @@ class ConceptAdjust(io.ComfyNode):
                 occurrence_input(),
             ],
             outputs=control_outputs(),
+            hidden=list(CONTROL_HIDDEN),
         )
 
     @classmethod
@@ -139,6 +145,7 @@ class ConceptAdjust(io.ComfyNode):
         undesired_weight: float,
         occurrence: str = "all",
     ) -> io.NodeOutput:
+        check_wiring(cls, CONTROL_NODES)
         require_fitting(hrv, model)
         window = Window(start, end)
 

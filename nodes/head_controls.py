@@ -8,6 +8,7 @@ from comfy_api.latest import io
 
 from ..host.attention_control import add_control
 from ..host.head_layout import head_layout, require_fitting
+from ..host.wiring import check_wiring
 from ..hrv.controls import WEAKEN_FACTOR, Window, scale_heads, weaken
 from ..hrv.head_sets import parse_heads
 from ..hrv.orders import ORDERS
@@ -15,6 +16,8 @@ from ..hrv.tokens import ALL_WORDS
 from ..hrv.vectors import HRV
 from .sockets import (
     CATEGORY,
+    CONTROL_HIDDEN,
+    CONTROL_NODES,
     control_connections,
     control_outputs,
     hrv_input,
@@ -69,6 +72,7 @@ class WeakenHeads(io.ComfyNode):
                 occurrence_input(),
             ],
             outputs=control_outputs(),
+            hidden=list(CONTROL_HIDDEN),
         )
 
     @classmethod
@@ -88,6 +92,7 @@ class WeakenHeads(io.ComfyNode):
         seed: int,
         occurrence: str = "all",
     ) -> io.NodeOutput:
+        check_wiring(cls, CONTROL_NODES)
         require_fitting(hrv, model)
         window = Window(start, end)
         return io.NodeOutput(
@@ -127,6 +132,7 @@ class ScaleHeads(io.ComfyNode):
                 occurrence_input(),
             ],
             outputs=control_outputs(),
+            hidden=list(CONTROL_HIDDEN),
         )
 
     @classmethod
@@ -142,6 +148,7 @@ class ScaleHeads(io.ComfyNode):
         end: float,
         occurrence: str = "all",
     ) -> io.NodeOutput:
+        check_wiring(cls, CONTROL_NODES)
         layout = head_layout(model)
         head_positions = parse_heads(layout, heads)
         window = Window(start, end)

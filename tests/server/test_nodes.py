@@ -123,6 +123,18 @@ def built(comfy_server: ComfyServer) -> str:
     return "built.safetensors"
 
 
+def test_a_control_that_leads_nowhere_is_said(api: ApiClient, comfy_server: ComfyServer, built: str) -> None:
+    graph = steer_graph(built, strengthen(strength=0.45))
+    api.run(graph, timeout=300)
+    complaint = "Apply Concept Strengthen: Nothing samples with the MODEL of an HRV control"
+    assert complaint not in comfy_server.log_path.read_text(encoding="utf-8")
+    graph["sample steered"]["inputs"]["model"] = ["mini", 0]
+    graph["control"]["inputs"]["strength"] = 0.55
+    result = api.run(graph, timeout=300)
+    assert (picture(api, result, "steered") == picture(api, result, "plain")).all()
+    assert complaint in comfy_server.log_path.read_text(encoding="utf-8")
+
+
 def test_building_leaves_a_file_and_a_heat_map(api: ApiClient, built: str, folder: Path) -> None:
     hrv = load_hrv(folder / built)
     assert hrv.concepts == ("Color", "Shape", "Scene")
