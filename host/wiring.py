@@ -34,7 +34,7 @@ def wiring_complaint(prompt: Mapping[str, Any], node_id: str, controls: Collecti
 
 
 def check_wiring(node: type[io.ComfyNode], controls: Collection[str]) -> None:
-    """Say what :func:`wiring_complaint` finds, in the log and on the node; its schema asks for the prompt and its id."""
+    """Say in the log and on the node what :func:`wiring_complaint` finds; the schema asks for the prompt and its id."""
     if node.hidden is None or not node.hidden.prompt:
         return
     complaint = wiring_complaint(node.hidden.prompt, node.hidden.unique_id, controls)
