@@ -1,9 +1,13 @@
-"""Nodes that fail, or that last until they are cancelled, on request: what no core node does."""
+"""Nodes that fail, last until they are cancelled, or look at the process they run in: what no core node does."""
 
 from __future__ import annotations
 
+import gc
+import json
 import time
+from typing import Any
 
+import psutil
 import torch
 from comfy.utils import ProgressBar
 from comfy_api.latest import ComfyExtension, io
@@ -51,9 +55,34 @@ class ProbeLast(io.ComfyNode):
         return io.NodeOutput(torch.zeros(1, 8, 8, 3))
 
 
+class ProbeState(io.ComfyNode):
+    """Tells, once ``after`` is there, the memory of the process and what a MODEL carries."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="ProbeState",
+            inputs=[io.Model.Input("model"), io.Image.Input("after")],
+            is_output_node=True,
+            category="probe",
+        )
+
+    @classmethod
+    def execute(cls, model: Any, after: torch.Tensor) -> io.NodeOutput:
+        gc.collect()
+        carried = {
+            "options": repr(model.model_options),
+            "wrappers": repr(model.wrappers),
+            "attachments": repr(model.attachments),
+            "patches": [len(model.patches), len(model.object_patches), len(model.hook_patches)],
+        }
+        state = {"bytes": psutil.Process().memory_info().rss, "carried": carried}
+        return io.NodeOutput(ui={"text": [json.dumps(state)]})
+
+
 class ProbeExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [ProbeFail, ProbeLast]
+        return [ProbeFail, ProbeLast, ProbeState]
 
 
 async def comfy_entrypoint() -> ProbeExtension:
