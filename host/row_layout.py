@@ -33,10 +33,11 @@ def row_groups(lists: Sequence[int], extra: Mapping[str, Any]) -> list[RowGroup]
     layouts = [extra[key] for key in COUPLE_LAYOUTS if key in extra]
     if not layouts:
         return [RowGroup(chunk) for chunk in range(len(lists))]
-    positives = sum(number != 1 for number in lists)
-    if len(layouts) > 1 or not positives:
+    if len(layouts) > 1:
         return None
-    regions, rest = divmod(len(layouts[0]) - (len(lists) - positives), positives)
+    positives = sum(number != 1 for number in lists)
+    # A call of negatives alone has no regions.
+    regions, rest = divmod(len(layouts[0]) - (len(lists) - positives), positives) if positives else (0, 0)
     groups = [
         RowGroup(chunk, region)
         for chunk, number in enumerate(lists)

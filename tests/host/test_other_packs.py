@@ -358,6 +358,20 @@ def warnings(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
     return lambda: [record.message for record in caplog.records if record.message.startswith("[HRV]")]
 
 
+def test_a_negative_with_attention_couple_keeps_its_controls(setup: Setup, warnings: Any) -> None:
+    # The negative's rows alone in a call: none of them is of a region, for attention couple divides positives only.
+    prompt, base = encoded(setup.clip, "a red car"), encoded(setup.clip, "a red wall")
+    region = encoded(setup.clip, LONG)
+    model, negative = setup.controlled(setup.model, base)
+    plain = latents(setup.model, prompt, with_couple_hook(base, region))
+    found = latents(model, prompt, with_couple_hook(negative, region))
+    assert relative_error(found, latents(model, prompt, negative)) <= 1e-4
+    assert relative_error(found, plain) > 0.01
+    model, positive = setup.controlled(setup.model, prompt)
+    assert relative_error(latents(model, positive, with_couple_hook(base, region)), plain) > 0.01
+    assert warnings() == []
+
+
 def test_a_layout_that_is_not_understood_is_left_alone_and_said_once(setup: Setup, warnings: Any) -> None:
     base, negative = encoded(setup.clip, "a red car"), encoded(setup.clip, "ugly")
 
