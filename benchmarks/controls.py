@@ -92,11 +92,11 @@ def ways(options: argparse.Namespace, device: torch.device) -> dict[str, Callabl
         "plain sampling": lambda: sample(model.clone(), positive),
         "0 controls": lambda: sample(with_mechanism(model), positive),
     }
-    for count in (1, 4):
-        controlled = with_controls(model, positive, count)
-        made[f"{count} control{'s' * (count > 1)}"] = lambda pair=controlled: sample(*pair)
+    one, four = (with_controls(model, positive, count) for count in (1, 4))
+    made["1 control"] = lambda: sample(*one)
+    made["4 controls"] = lambda: sample(*four)
     if not options.without_maps:
-        exact = by_explicit_maps(model, controlled[1])
+        exact = by_explicit_maps(model, four[1])
         made["4 controls by explicit maps"] = lambda: sample(exact, positive)
     return made
 

@@ -12,35 +12,14 @@ from typing import Any
 from comfy.patcher_extension import WrappersMP
 
 from ..hrv.controls import Control
-from ..hrv.errors import HRVError
 from ..hrv.tokens import find_phrases
 from .controlled_run import CONTROLS_KEY, ControlledRun
 from .cross_attention import own_options
-from .text_encoding import TOKEN_MAP_KEY, Conditioning
+from .text_encoding import Conditioning, token_maps
 
 _WRAPPER_KEY = "hrv_attention_control"
 # The attachment of a model that names the controls made for it, so that a run can say which ones got lost on the way.
 _MADE_KEY = "hrv_controls_made"
-
-
-def find_words(
-    conditioning: Conditioning, phrases: Sequence[str], occurrence: str | int = "all"
-) -> list[tuple[int, ...]]:
-    """Positions of the phrases in every entry of a tagged conditioning, one tuple per entry.
-
-    ``occurrence`` is one of :meth:`~..hrv.tokens.TokenMap.find`. Raises HRVError for a conditioning without token maps
-    and for phrases that are not in the prompt.
-    """
-    found = []
-    for _, extras in conditioning:
-        tokens = extras.get(TOKEN_MAP_KEY)
-        if tokens is None:
-            raise HRVError(
-                "This conditioning does not say which token belongs to which word. Encode the prompt with the node "
-                "'CLIP Text Encode (HRV)', or connect 'Tag Conditioning (HRV)' behind the node that encodes it."
-            )
-        found.append(find_phrases(tokens, phrases, occurrence))
-    return found
 
 
 def add_control(
@@ -52,10 +31,12 @@ def add_control(
 ) -> tuple[Any, Conditioning]:
     """A clone of the MODEL with the mechanism, and a copy of the conditioning that carries one more control.
 
-    ``control`` makes the control for the positions of the phrases in an entry of the conditioning. Tensors are
-    shared. Raises HRVError as :func:`find_words` does.
+    ``control`` makes the control for the positions of the phrases in an entry of the conditioning; ``occurrence`` is
+    one of :meth:`~..hrv.tokens.TokenMap.find`. Tensors are shared. Raises HRVError for a conditioning without token
+    maps and for phrases that are not in the prompt.
     """
-    added = [control(positions) for positions in find_words(conditioning, phrases, occurrence)]
+    found = [find_phrases(tokens, phrases, occurrence) for tokens in token_maps(conditioning)]
+    added = [control(positions) for positions in found]
     if not phrases:
         logging.info("[HRV] No words were given, so the conditioning stays as it is.")
     tagged = [

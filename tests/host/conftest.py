@@ -6,6 +6,7 @@ Test modules in this folder import ``comfy``, ``nodes`` and the rest like code i
 from __future__ import annotations
 
 import atexit
+import importlib
 import os
 import shutil
 import sys
@@ -26,6 +27,8 @@ def become_host(folder: Path) -> None:
     atexit.register(shutil.rmtree, base)
     args.cpu = True
     args.base_directory = base
+    # Like main.py, before anything can put another module of this common name in its place.
+    importlib.import_module("utils.extra_config")
 
 
 if HOST:
