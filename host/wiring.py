@@ -39,7 +39,7 @@ def check_wiring(node: type[io.ComfyNode], controls: Collection[str]) -> None:
         return
     complaint = wiring_complaint(node.hidden.prompt, node.hidden.unique_id, controls)
     if complaint is not None:
-        logging.warning("[HRV] %s: %s", node.GET_SCHEMA().display_name, complaint)
+        logging.warning("[HRV] %s: %s", node.SCHEMA.display_name, complaint)
         show_text(node, complaint)
 
 
