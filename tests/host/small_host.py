@@ -83,16 +83,21 @@ def randomise(module: torch.nn.Module, seed: int) -> None:
             parameter.data.copy_(noise * 0.1 + name.endswith("weight"))
 
 
-def _patcher(config: Any) -> Any:
-    config.set_inference_dtype(torch.float32, None)
+def _patcher(config: Any, dtype: torch.dtype = torch.float32) -> Any:
+    config.set_inference_dtype(dtype, None)
     model = config.get_model({}, device="cpu")
     randomise(model.diffusion_model, seed=1)
     return comfy.model_patcher.ModelPatcher(model, load_device=torch.device("cpu"), offload_device=torch.device("cpu"))
 
 
-def small_sd15() -> Any:
-    """A MODEL like SD 1.x: 7 cross-attention layers of 8 heads."""
-    return _patcher(comfy.supported_models.SD15(_SD15_UNET))
+def small_sd15(dtype: torch.dtype = torch.float32) -> Any:
+    """A MODEL like SD 1.x: 7 cross-attention layers of 8 heads. In every type it has the same weights, rounded."""
+    return _patcher(comfy.supported_models.SD15({**_SD15_UNET, "dtype": dtype}), dtype)
+
+
+def small_sd15_inpainting() -> Any:
+    """Its inpainting form, which sees a mask and the masked picture beside the latent."""
+    return _patcher(comfy.supported_models.SD15({**_SD15_UNET, "in_channels": 9}))
 
 
 def small_sdxl() -> Any:
@@ -249,8 +254,8 @@ class Rescaling:
     window: tuple[float, float] = (0.0, 1.0)
 
 
-def with_explicit_maps(model: Any, rescalings: Sequence[Rescaling]) -> Any:
-    """A clone of a MODEL whose cross-attention forms its maps in float64 and multiplies their columns.
+def with_explicit_maps(model: Any, rescalings: Sequence[Rescaling], dtype: torch.dtype = torch.float64) -> Any:
+    """A clone of a MODEL whose cross-attention forms its maps in ``dtype`` and multiplies their columns.
 
     It knows nothing of how controls travel: rows are recognised by their context, windows by the timestep.
     """
@@ -275,21 +280,22 @@ def with_explicit_maps(model: Any, rescalings: Sequence[Rescaling]) -> Any:
 
     clone.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "explicit maps", weigh)
     for layer in layout.layers:
-        clone.set_model_attn2_replace(_explicit(layout, layer.key), *layer.key)
+        clone.set_model_attn2_replace(_explicit(layout, layer.key, dtype), *layer.key)
     return clone
 
 
-def explicit_maps(q: torch.Tensor, k: torch.Tensor, heads: int) -> torch.Tensor:
-    """softmax(Q K^T / sqrt(d)) in float64 [B, heads, P, T]."""
-    q, k = (part.double().unflatten(-1, (heads, -1)).transpose(1, 2) for part in (q, k))
+def explicit_maps(q: torch.Tensor, k: torch.Tensor, heads: int, dtype: torch.dtype = torch.float64) -> torch.Tensor:
+    """softmax(Q K^T / sqrt(d)) in ``dtype`` [B, heads, P, T]."""
+    q, k = (part.to(dtype).unflatten(-1, (heads, -1)).transpose(1, 2) for part in (q, k))
     return torch.softmax(q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5, dim=-1)
 
 
-def _explicit(layout: HeadLayout, key: LayerKey) -> Callable[..., torch.Tensor]:
+def _explicit(layout: HeadLayout, key: LayerKey, dtype: torch.dtype) -> Callable[..., torch.Tensor]:
     def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, extra: dict[str, Any]) -> torch.Tensor:
         heads = extra["n_heads"]
-        maps = explicit_maps(q, k, heads) * extra["explicit_weights"][:, layout.head_slice(key), None, :]
-        values = v.double().unflatten(-1, (heads, -1)).transpose(1, 2)
+        weights = extra["explicit_weights"][:, layout.head_slice(key), None, :].to(dtype)
+        maps = explicit_maps(q, k, heads, dtype) * weights
+        values = v.to(dtype).unflatten(-1, (heads, -1)).transpose(1, 2)
         return (maps @ values).transpose(1, 2).flatten(2).to(q.dtype)
 
     return attend

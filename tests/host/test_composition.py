@@ -16,6 +16,7 @@ import comfy.controlnet
 import comfy.hooks
 import comfy.ops
 import comfy.sd
+import node_helpers
 import pytest
 import torch
 from comfy.ldm.modules.attention import REGISTERED_ATTENTION_FUNCTIONS
@@ -49,6 +50,7 @@ from hrv_pack.tests.host.small_host import (
     relative_error,
     small_clip_sd15,
     small_sd15,
+    small_sd15_inpainting,
     with_explicit_maps,
 )
 
@@ -85,11 +87,11 @@ class Setup:
         ).result
         return model, positive, negative
 
-    def explicit(self, context: torch.Tensor | None = None) -> Graph:
+    def explicit(self, context: torch.Tensor | None = None, dtype: torch.dtype = torch.float64) -> Graph:
         """The same control on explicit maps, of rows with this context (the prompt's own by default)."""
         rows = self.prompt[0][0][0] if context is None else context
         rescaling = Rescaling(rows, RED, self.hrv.row("Color"), (0.0, 0.8))
-        return with_explicit_maps(self.model, [rescaling]), self.prompt, self.negative
+        return with_explicit_maps(self.model, [rescaling], dtype), self.prompt, self.negative
 
 
 @pytest.fixture(scope="module")
@@ -217,7 +219,7 @@ WITH_OTHERS: dict[str, Callable[[Graph], Graph]] = {
     "cross-attention multiply": v3(UNetCrossAttentionMultiply, q=1.2, k=1.1, v=0.9, out=1.1),
     "self-attention multiply": v3(UNetSelfAttentionMultiply, q=1.2, k=1.1, v=0.9, out=1.1),
     # A swap size of 1 leaves one way to cut into tiles; more draws it at random.
-    "hypertile": v3(HyperTile, tile_size=32, swap_size=1, max_depth=0, scale_depth=False),
+    "hypertile": on_model(lambda model: HyperTile.execute(model, 32, 1, 0, False)[0]),
     "token merging": v3(TomePatchModel, ratio=0.4),
     "deep shrink": v3(
         PatchModelAddDownscale,
@@ -347,6 +349,34 @@ def test_every_row_of_a_batch_may_have_its_own_prompt(setup: Setup) -> None:
         alone = setup.controlled((setup.model, prompt, setup.negative))
         assert relative_error(found[row : row + 1], latents(*alone, seeds=(seed,))) <= TOLERANCE
         assert relative_error(found[row : row + 1], latents(setup.model, prompt, setup.negative, seeds=(seed,))) > 0.01
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_loses_no_more_than_explicit_maps_do(setup: Setup, dtype: torch.dtype) -> None:
+    half = Setup(small_sd15(dtype), setup.clip, setup.hrv)
+    assert {weight.dtype for weight in half.model.model.diffusion_model.parameters()} == {dtype}
+    exact = latents(*setup.explicit())
+    by_maps = latents(*half.explicit(dtype=dtype))
+    found = latents(*half.controlled(half.graph))
+    assert relative_error(found, exact) <= 2 * relative_error(by_maps, exact)
+    assert relative_error(latents(*half.graph), exact) > 2 * relative_error(found, exact)
+
+
+def test_an_inpainting_model_and_a_mask(setup: Setup) -> None:
+    inpainting = Setup(small_sd15_inpainting(), setup.clip, setup.hrv)
+    generator = torch.Generator().manual_seed(2)
+    mask = torch.zeros(1, 8, 8)
+    mask[..., 2:6] = 1.0
+    around = {"concat_latent_image": torch.randn(1, 4, 8, 8, generator=generator), "concat_mask": mask}
+
+    def painted(graph: Graph) -> Graph:
+        return graph[0], *(node_helpers.conditioning_set_values(prompt, around) for prompt in graph[1:])
+
+    found = latents(*painted(inpainting.controlled(inpainting.graph)))
+    assert torch.equal(found, latents(*inpainting.controlled(painted(inpainting.graph))))
+    assert relative_error(found, latents(*painted(inpainting.explicit()))) <= TOLERANCE
+    assert relative_error(found, latents(*painted(inpainting.graph))) > 100 * TOLERANCE
+    assert relative_error(found, latents(*inpainting.controlled(inpainting.graph))) > 100 * TOLERANCE
 
 
 def test_weights_that_the_host_casts_for_every_call_make_no_difference(setup: Setup) -> None:
