@@ -133,8 +133,9 @@ class ControlledRun:
         table: Mapping[_Chunk, _Ask] = transformer_options.get(_TABLE_KEY, {})
         lists, uuids = transformer_options.get("cond_or_uncond", ()), transformer_options.get("uuids", ())
         chunks: tuple[_Chunk, ...] = tuple(zip(lists, uuids, strict=False))
-        regional = _REGIONS_KEY in transformer_options
-        if context is None or not (regional or any(chunk in table for chunk in chunks)):
+        # Regions show at the layers only: what they ask for, or that a control made for one of them cannot be read.
+        regional = _REGIONS_KEY in transformer_options or bool(self.missing)
+        if context is None or not chunks or not (regional or any(chunk in table for chunk in chunks)):
             return transformer_options
         call = _Call(chunks, table, len(x), context.shape[1], transformer_options["sigmas"][0], {})
         if len(lists) != len(uuids) or len(x) % len(chunks):

@@ -393,13 +393,20 @@ def test_a_layout_that_is_not_understood_is_left_alone_and_said_once(setup: Setu
     assert "changed how prompts share the rows" in warnings()[0]
 
 
-def test_controls_of_regions_that_nobody_tells_are_said_to_be_missing(setup: Setup, warnings: Any) -> None:
+@pytest.mark.parametrize("base_too", [False, True])
+def test_controls_of_regions_that_nobody_tells_are_said_to_be_missing(
+    setup: Setup, warnings: Any, base_too: bool
+) -> None:
     base, negative = encoded(setup.clip, "a red car"), encoded(setup.clip, "ugly")
-    model, region = setup.controlled(setup.model, encoded(setup.clip, "a red bird"))
-    model, positive = setup.controlled(model, base, 0.5)
-    latents(with_couple(model, "cond_or_uncond_couple", region), positive, negative)
+    plain = encoded(setup.clip, "a red bird")
+    model, region = setup.controlled(setup.model, plain)
+    if base_too:
+        model, base = setup.controlled(model, base, 0.5)
+    found = latents(with_couple(model, "cond_or_uncond_couple", region), base, negative)
     (said,) = warnings()
     assert "strengthen Color: on no prompt of this run" in said and "attention couple" in said
+    expected = latents(with_couple(setup.model, "cond_or_uncond_couple", plain), base, negative)
+    assert torch.equal(found, expected) != base_too
 
 
 def test_controls_that_the_hosts_concat_drops_are_said_to_be_missing(setup: Setup, warnings: Any) -> None:
