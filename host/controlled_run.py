@@ -221,9 +221,17 @@ class ControlledRun:
         for number, ask in enumerate(asks):
             own_tokens = ask.tokens // 2 if halved else ask.tokens
             active = [control for control in ask.controls if not control.is_identity]
-            last = max((control.positions[-1] for control in active), default=0)
-            if active and (tokens % own_tokens or last >= own_tokens):
+            if not active:
+                continue
+            last = max(control.positions[-1] for control in active)
+            if tokens % own_tokens:
                 self.say(f"A prompt of {own_tokens} tokens reached attention with {tokens}; HRV controls are left out.")
+                continue
+            if last >= own_tokens:
+                self.say(
+                    f"A control acts on token {last} of a prompt that reached attention with {own_tokens}, as happens "
+                    "when prompts are joined that NegPip doubled; the controls of that prompt are left out."
+                )
                 continue
             for control in active:
                 product = products.setdefault(

@@ -393,6 +393,16 @@ def test_a_layout_that_is_not_understood_is_left_alone_and_said_once(setup: Setu
     assert "changed how prompts share the rows" in warnings()[0]
 
 
+def test_joined_prompts_that_negpip_doubled_are_left_alone_and_said(setup: Setup, warnings: Any) -> None:
+    model, clip = negpip(setup.model, setup.clip, 1.0, marked=True)
+    base, negative = encoded(clip, "a car"), encoded(clip, "ugly")
+    patched, other = setup.controlled(model, encoded(clip, "a red bird"))
+    joined = concatenate(base, other)
+    assert torch.equal(latents(patched, joined, negative), latents(model, joined, negative))
+    (said,) = warnings()
+    assert "acts on token 156 of a prompt that reached attention with 154" in said
+
+
 @pytest.mark.parametrize("base_too", [False, True])
 def test_controls_of_regions_that_nobody_tells_are_said_to_be_missing(
     setup: Setup, warnings: Any, base_too: bool
