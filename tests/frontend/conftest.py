@@ -45,6 +45,11 @@ SEARCHES = {
     "top heads": "HRV Rank",
     "split half": "HRV Convergence (image)",
     "cosine": "Compare HRVs (image)",
+    "ordered weakening": "Weaken Heads by Order",
+    "manual heads": "Scale Heads",
+    "show tokens": "HRV Tokens",
+    "foreign conditioning": "Tag Conditioning (HRV)",
+    "join conditioning": "Conditioning Concat (HRV)",
 }
 
 # Nodes that show text on themselves.
