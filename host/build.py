@@ -29,7 +29,7 @@ from ..hrv.errors import HRVError
 from ..hrv.vectors import HRV
 from ..hrv.vocabulary import Vocabulary, require_contrast
 from .build_states import kept_state
-from .concept_words import ALL_WORDS, ESTIMATORS, ConceptWords
+from .concept_words import ESTIMATORS, PAPER, ConceptWords
 from .head_layout import describe_model, head_layout
 from .model_digest import clip_digest, model_digest
 from .recording import Recorder
@@ -59,7 +59,7 @@ class BuildSettings:
     height: int
     batch_size: int = 1
     negative: str = ""
-    estimator: str = ALL_WORDS
+    estimator: str = PAPER
     shard: tuple[int, int] = (1, 1)
     stop_at: float = 0.0
 

@@ -86,8 +86,8 @@ class BuildHRV(io.ComfyNode):
                     options=list(ESTIMATORS),
                     default=BuildSettings.estimator,
                     optional=True,
-                    tooltip="'all words' asks about every word of every concept at every step; 'paper' draws one word "
-                    "per concept each time, as published: cheaper for large vocabularies, and noisier.",
+                    tooltip="'paper' draws one word per concept at every step and layer, as published, and settles with "
+                    "fewer images; 'all words' asks about every word each time, and ranks heads differently.",
                     advanced=True,
                 ),
                 io.Float.Input(

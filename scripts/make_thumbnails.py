@@ -63,7 +63,7 @@ def assemble(pictures: dict[str, list[Image.Image]]) -> Image.Image:
         draw.text((left, line * pitch + LABEL // 2), title, INK, font, "lm")
         for column, picture in enumerate(row[:columns]):
             place = (left + column * (cell + MARGIN), line * pitch + LABEL)
-            square.paste(picture.resize((cell, cell), Image.Resampling.LANCZOS), place)
+            square.paste(ImageOps.pad(picture, (cell, cell), Image.Resampling.LANCZOS, PAPER), place)
     return square
 
 
