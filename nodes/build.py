@@ -86,8 +86,8 @@ class BuildHRV(io.ComfyNode):
                     options=list(ESTIMATORS),
                     default=BuildSettings.estimator,
                     optional=True,
-                    tooltip="'paper' draws one word per concept at every step and layer, as published, and settles with "
-                    "fewer images; 'all words' asks about every word each time, and ranks heads differently.",
+                    tooltip="'paper' draws one word per concept at every step and layer, as published, and settles "
+                    "with fewer images; 'all words' asks about every word each time, and ranks heads differently.",
                     advanced=True,
                 ),
                 io.Float.Input(
