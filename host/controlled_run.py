@@ -180,8 +180,9 @@ class ControlledRun:
         rows, tokens = v.shape[:2]
         # Without attention couple the halved context shows; with it the common length of all prompts hides it.
         halved = self.negpip if coupled else 2 * tokens == call.tokens
-        product, touched = self.product(call, asks, rows, tokens, halved, v.device)
-        return product[..., self.layout.head_slice(layer.key)] if layer.key in touched else None
+        # Of this layer's heads alone: this runs at every layer.
+        product, touched = self.product(call, asks, rows, tokens, halved, v.device, self.layout.head_slice(layer.key))
+        return product if layer.key in touched else None
 
     def ask_of(self, group: RowGroup, call: _Call, extra: Mapping[str, Any]) -> _Ask:
         """What a group of rows asks for; for regions as prompt-control tells it."""
@@ -196,15 +197,23 @@ class ControlledRun:
         return _Ask(controls, context.shape[1])
 
     def product(
-        self, call: _Call, asks: tuple[_Ask, ...], rows: int, tokens: int, halved: bool, device: torch.device
+        self,
+        call: _Call,
+        asks: tuple[_Ask, ...],
+        rows: int,
+        tokens: int,
+        halved: bool,
+        device: torch.device,
+        heads: slice = slice(None),
     ) -> tuple[torch.Tensor, frozenset[LayerKey]]:
-        """The product of all controls at this call's sigma, [rows, tokens, H], and the layers that it touches."""
+        """The product of all controls at this call's sigma, [rows, tokens, heads], and all layers that they touch."""
         key = (asks, rows, tokens, halved, device)
         if key not in self.weights:
             self.weights[key] = self.make_weights(asks, rows, tokens, halved, device)
         product: torch.Tensor | None = None
         touched: frozenset[LayerKey] = frozenset()
-        for window, weights, layers in self.weights[key]:
+        for window, of_all_heads, layers in self.weights[key]:
+            weights = of_all_heads[..., heads]
             if not window.is_whole:
                 start, end = map(self.sampling.percent_to_sigma, (window.start, window.end))
                 # On the device: asking for the sigma here would wait for it at every call.
