@@ -115,7 +115,7 @@ def test_a_finished_build_is_there_at_once(builder: Builder, whole: HRV) -> None
 
 @pytest.mark.parametrize(
     "changes",
-    [{"seed": 4}, {"steps": 3}, {"images": 8}, {"batch_size": 1}, {"estimator": "paper"}, {"prompts": ["a cat"]}],
+    [{"seed": 4}, {"steps": 3}, {"images": 8}, {"batch_size": 1}, {"estimator": "all words"}, {"prompts": ["a cat"]}],
     ids=str,
 )
 def test_other_inputs_are_another_build(builder: Builder, changes: dict[str, Any]) -> None:

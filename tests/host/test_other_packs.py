@@ -98,7 +98,7 @@ def assert_scaled(
         expected, first = other.v.clone(), 0
         for rows, tokens, control in rows_of(one.lists):
             if control is not None:
-                factors = torch.from_numpy(control.weights[layout.head_slice(one.key)])
+                factors = torch.tensor(control.weights[layout.head_slice(one.key)])
                 factors = factors.repeat_interleave(one.v.shape[-1] // len(factors))
                 for start in range(0, one.v.shape[1], tokens):
                     expected[first : first + rows, start + RED] *= factors
@@ -207,7 +207,7 @@ def test_a_replacer_that_a_hook_brings_is_called_with_the_scaled_values(setup: S
         seen.clear()
         found = latents(model, hooked(positive, key), negative, steps=STEPS)
         assert len(seen) == len(plain) == STEPS
-        factors = torch.from_numpy(setup.control().weights[head_layout(model).head_slice(("middle", 0, 0))])
+        factors = torch.tensor(setup.control().weights[head_layout(model).head_slice(("middle", 0, 0))])
         for one, other in zip(seen, plain, strict=True):
             expected = other.clone()
             expected[:, RED] *= factors.repeat_interleave(expected.shape[-1] // len(factors))
