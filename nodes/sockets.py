@@ -13,6 +13,7 @@ from ..hrv.tokens import ALL_WORDS
 
 HRVSocket = io.Custom("HRV")
 ConceptsSocket = io.Custom("HRV_CONCEPTS")
+ScorerSocket = io.Custom("HRV_SCORER")
 
 CATEGORY = "HRV"
 
