@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageChops, ImageDraw
 
 from .drawing import INK, LABEL_SIZE, MARGIN, PAPER, RULE, SOFT_INK, Heading, draw_text, text_width
 
@@ -94,7 +94,10 @@ class Chart:
         if len(there) > 1:
             upper = [self._point(x, high) for x, _, high in there]
             lower = [self._point(x, low) for x, low, _ in reversed(there)]
-            self._draw.polygon([*upper, *lower], fill=color)
+            # Where bands overlap, both stay visible.
+            tint = Image.new("RGB", self.picture.size, (255, 255, 255))
+            ImageDraw.Draw(tint).polygon([*upper, *lower], fill=color)
+            self.picture.paste(ImageChops.multiply(self.picture, tint))
 
     def _point(self, x: float, y: float) -> tuple[float, float]:
         across = self._left + self._across.place(x) * (self._right - self._left)

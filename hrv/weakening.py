@@ -18,7 +18,7 @@ import numpy.typing as npt
 from .controls import WEAKEN_FACTOR, Factors
 from .errors import HRVError
 from .experiments import Case
-from .orders import LEAST_RELEVANT_FIRST, MOST_RELEVANT_FIRST, RANDOM, head_order
+from .orders import LEAST_RELEVANT_FIRST, MOST_RELEVANT_FIRST, RANDOM, head_order, heads_of_percent
 from .vectors import HRV
 
 Scores = npt.NDArray[np.float64]
@@ -120,15 +120,15 @@ def parse_head_counts(text: str, head_count: int) -> tuple[int, ...]:
         return usual_head_counts(head_count)
     counts = {0, head_count}
     for part in (part.strip() for part in text.split(",")):
-        number, percent = part.removesuffix("%").strip(), part.endswith("%")
         try:
-            value = float(number) if percent else int(number)
+            heads = heads_of_percent(float(part[:-1]), head_count) if part.endswith("%") else int(part)
+        except HRVError:
+            raise
         except ValueError:
             raise HRVError(f"{part!r} is no number of heads: write some like 0, 11, 25%, {head_count}.") from None
-        heads = round(value * head_count / 100) if percent and np.isfinite(value) else value
         if not 0 <= heads <= head_count:
             raise HRVError(f"This model has {head_count} heads: {part} of them cannot be weakened.")
-        counts.add(int(heads))
+        counts.add(heads)
     return tuple(sorted(counts))
 
 

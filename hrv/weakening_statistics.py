@@ -56,6 +56,7 @@ class Curve:
 class Finding:
     """What the analysis of one concept found at one factor.
 
+    ``factor``        what weakened heads were multiplied by.
     ``verdict``       "yes", "weakly" or "no": whether the HRV tells which heads the concept needs.
     ``area``          between LeRHF and MoRHF over the share of heads weakened, in units of the score.
     ``share``         the area as a share of what weakening every head takes away; None if that is nothing.
@@ -70,6 +71,7 @@ class Finding:
     """
 
     concept: str
+    factor: float
     verdict: str
     area: Estimate
     share: float | None
@@ -143,6 +145,7 @@ def finding(result: Weakening, factor: float | None = None) -> Finding:
     unweakened, all_weakened = (float(end.mean()) for end in ends)
     return Finding(
         concept=result.concept,
+        factor=used,
         verdict=_verdict(area, p, int(complete.sum()), unweakened > all_weakened),
         area=area,
         share=area.value / (unweakened - all_weakened) if unweakened > all_weakened else None,
