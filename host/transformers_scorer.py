@@ -11,7 +11,6 @@ import comfy.model_management
 import folder_paths
 import torch
 from comfy.model_patcher import ModelPatcher
-from transformers import CLIPModel, CLIPProcessor
 
 from ..hrv.cosine_scorer import CosineScorer
 from ..hrv.errors import HRVError
@@ -108,6 +107,9 @@ def _load(path: Path) -> tuple[Any, Any]:
     # Without them transformers makes a tokenizer that knows no word.
     if not any(all((path / name).is_file() for name in files) for files in _TOKENIZERS):
         raise HRVError(f"The folder {path} has no tokenizer. Put the model's tokenizer.json there.")
+    # Here, because it takes seconds of the host's start, and few have such a folder.
+    from transformers import CLIPModel, CLIPProcessor
+
     try:
         loaded: Any = CLIPModel.from_pretrained(
             path, local_files_only=True, use_safetensors=True, output_loading_info=True
