@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 from host_process import enter_host
@@ -33,7 +32,7 @@ from hrv_pack.hrv.orders import LEAST_RELEVANT_FIRST, MOST_RELEVANT_FIRST
 from hrv_pack.hrv.vectors import HRV
 from hrv_pack.hrv.weakening import UNIFORM, Plan, Weakening, parse_head_counts
 from hrv_pack.hrv.weakening_pictures import curves_picture, factors_picture, summary_picture
-from hrv_pack.hrv.weakening_statistics import finding, mean_scores
+from hrv_pack.hrv.weakening_statistics import Finding, finding, mean_scores
 from hrv_pack.hrv.weakening_tables import findings_table, results_json
 from hrv_pack.mini.truth_scorer import MiniScorer
 
@@ -94,7 +93,7 @@ def main() -> None:
     parts: list[str] = [
         f"{machine(model.load_device)}; {options.steps} steps, {options.prompts or 'all'} prompts a concept.\n"
     ]
-    every: list[tuple[Weakening, Any]] = []
+    every: list[tuple[Weakening, Finding]] = []
     for name, used in (("hrv", hrv), ("shuffled", shuffled(hrv))):
         results = analyse(used, concepts, Plan(counts, options.random_orders))
         findings = [finding(result) for result in results]
@@ -102,14 +101,14 @@ def main() -> None:
         parts += [f"\n{name}\n\n", findings_table(findings)]
         title = "HRV-mini's HRV" if name == "hrv" else "The same HRV, its heads shuffled"
         summary_picture(findings, title).save(options.out / f"weakening-{name}.png")
-    best, found = max(every[: len(concepts)], key=lambda pair: float(pair[1].area.value))
+    best, found = max(every[: len(concepts)], key=lambda pair: pair[1].area.value)
     curves_picture(best, found).save(options.out / "weakening-curves.png")
     (sweep,) = analyse(hrv, [options.factors_of], Plan(counts, 0, FACTORS, uniform=True))
     factors_picture(sweep).save(options.out / "weakening-factors.png")
     parts += [f"\n{options.factors_of}, mean score by factor, order and heads weakened\n\n", factors_table(sweep)]
     (options.out / "weakening.md").write_text("".join(parts), encoding="utf-8")
-    results, findings = zip(*every, strict=True)
-    (options.out / "weakening.json").write_text(results_json(results, findings), encoding="utf-8")
+    record = results_json([result for result, _ in every], [found for _, found in every])
+    (options.out / "weakening.json").write_text(record, encoding="utf-8")
     print("".join(parts))
 
 

@@ -143,8 +143,9 @@ def analyse_weakening(
                 continue
             comfy.model_management.throw_exception_if_processing_interrupted()
             made = work.images(batch, bar)
-            those = [cases[batch.concept][case] for case, _ in batch.units]
-            state.scores[place : place + len(those)] = work.scores(made, those)
+            state.scores[place : place + len(made)] = work.scores(
+                made, [cases[batch.concept][case] for case, _ in batch.units]
+            )
             if batch.concept == 0 and batch.cell in places and (0, 0) in batch.units:
                 state.sheet[places[batch.cell]] = small_picture(made[batch.units.index((0, 0))], size)
             if folder is not None:
@@ -152,7 +153,7 @@ def analyse_weakening(
                     save_image(image, folder / image_name(cases[batch.concept], case, settings.seeds[seed], batch.cell))
             state.done = number + 1
             kept.save_now_and_then()
-            done = place + len(those)
+            done = place + len(made)
             left = (time.monotonic() - started) / (done - first) * (len(state.scores) - done)
             report(f"{concepts[batch.concept]}: {done} of {len(state.scores)} images, {clock(left)} left")
     results = _results(state.scores, batches, concepts, cases, plan, settings, provenance)

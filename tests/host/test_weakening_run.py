@@ -267,7 +267,7 @@ def test_hrv_minis_hrv_separates_and_a_shuffled_one_does_not(analyst: Analyst) -
     found = {}
     for name, order in (("shipped", np.arange(len(shuffled))), ("shuffled", shuffled)):
         analyst.hrv = HRV(shipped.values[:, order], shipped.concepts, shipped.layout)
-        changes = {"seeds": (0,), "steps": 8, "width": 128, "height": 128, "batch_size": 6}
+        changes: dict[str, Any] = {"seeds": (0,), "steps": 8, "width": 128, "height": 128, "batch_size": 6}
         found[name] = finding(analyst(MiniScorer(), experiment=experiment, plan=plan, **changes).results[0])
     assert found["shipped"].verdict == YES and found["shipped"].area.value > 0.2
     assert found["shuffled"].verdict == NO

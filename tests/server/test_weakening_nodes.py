@@ -17,7 +17,7 @@ from PIL import Image
 Graph = dict[str, dict[str, Any]]
 
 PROMPTS = "[Color]\na large <red | blue> circle\n[Shape]\na large red <star>"
-MADE = {
+MADE: dict[str, Any] = {
     "seeds": 1,
     "seed": 3,
     "prompts": 0,
@@ -30,7 +30,7 @@ MADE = {
     "batch_size": 8,
     "negative": "",
 }
-ANALYSIS = {
+ANALYSIS: dict[str, Any] = {
     "concept": "color",
     **MADE,
     "head_counts": "25%",
@@ -88,8 +88,8 @@ def test_an_analysis_is_pictures_a_verdict_and_tables(api: ApiClient, comfy_serv
 
 
 def test_all_concepts_are_a_row_each(api: ApiClient) -> None:
-    settings = {"head_counts": "25%", "random_orders": 1, "factor": -2.0, "order_seed": 0}
-    inputs = {**MADE, **settings, "concepts": "", "filename_prefix": "weak/all"}
+    settings: dict[str, Any] = {"head_counts": "25%", "random_orders": 1, "factor": -2.0, "order_seed": 0}
+    inputs: dict[str, Any] = {**MADE, **settings, "concepts": "", "filename_prefix": "weak/all"}
     result = api.run(graph("HRV_WeakeningSummary", 1, **inputs), timeout=300)
     table = result.outputs["text1"]["text"][0]
     assert [line.split(" | ")[0] for line in table.splitlines()[2:]] == ["| Color", "| Shape"]
@@ -104,7 +104,13 @@ def test_a_quick_check_says_what_it_rests_on(api: ApiClient) -> None:
 
 
 def test_a_sweep_has_an_area_for_each_factor(api: ApiClient) -> None:
-    inputs = {**MADE, "concept": "Shape", "factors": "-2, 1", "head_counts": "50%", "filename_prefix": "weak/factors"}
+    inputs: dict[str, Any] = {
+        **MADE,
+        "concept": "Shape",
+        "factors": "-2, 1",
+        "head_counts": "50%",
+        "filename_prefix": "weak/factors",
+    }
     result = api.run(graph("HRV_FactorSweep", 1, **inputs), timeout=300)
     first, second = result.outputs["text1"]["text"][0].splitlines()
     assert first.startswith("factor -2: area ") and second == "factor 1: area 0.000 (0.000 to 0.000)"
