@@ -45,7 +45,7 @@ def run_workflow(api: ApiClient, path: Path) -> dict[str, list[Image.Image]]:
 
 
 def assemble(pictures: dict[str, list[Image.Image]]) -> Image.Image:
-    """A square of SIDE pixels: rows of several pictures with their titles, or else the lowest picture as large as it gets."""
+    """A square of SIDE pixels: rows of several pictures with their titles, or else the lowest picture, enlarged."""
     from PIL import Image, ImageDraw, ImageFont, ImageOps
 
     rows = {title: row for title, row in pictures.items() if len(row) > 1}
