@@ -30,11 +30,13 @@ from comfy_extras.nodes_custom_sampler import (
 from hrv_pack.host.excitement import excite
 from hrv_pack.host.head_layout import cross_attention_modules, head_layout
 from hrv_pack.host.step_latents import at_each_step
+from hrv_pack.hrv.controls import Window
 from hrv_pack.hrv.errors import HRVError
 from hrv_pack.hrv.excitement import ExcitementSettings, Threshold
 from hrv_pack.hrv.excitement_report import ExcitementReport
 from hrv_pack.hrv.vectors import HRV
-from hrv_pack.nodes.excitement import AttendAndExcite, ExcitementReport as ReportNode
+from hrv_pack.nodes.excitement import AttendAndExcite
+from hrv_pack.nodes.excitement import ExcitementReport as ReportNode
 from hrv_pack.tests.host.small_host import (
     encoded,
     latents,
@@ -68,16 +70,17 @@ class Setup:
     negative: Any
 
     def excited(
-        self, subjects: Sequence[tuple[str, str]] = HRV_SUBJECTS, settings: ExcitementSettings = SMALL_STEPS, **more: Any
+        self,
+        subjects: Sequence[tuple[str, str]] = HRV_SUBJECTS,
+        settings: ExcitementSettings = SMALL_STEPS,
+        **more: Any,
     ) -> tuple[Any, Any, Any]:
         """MODEL, positive and the log of reports."""
         return excite(self.model, self.prompt, subjects, self.hrv, settings, **more)
 
 
 def set_up(model: Any, clip: Any) -> Setup:
-    return Setup(
-        model, clip, random_hrv(head_layout(model)), encoded(clip, PROMPT), encoded(clip, "ugly, blurry")
-    )
+    return Setup(model, clip, random_hrv(head_layout(model)), encoded(clip, PROMPT), encoded(clip, "ugly, blurry"))
 
 
 @pytest.fixture(scope="module")
@@ -178,9 +181,7 @@ def explicit(
     return torch.stack(losses), torch.stack(gradients), {words: torch.stack(found) for words, found in maxima.items()}
 
 
-def one_call(
-    model: Any, positive: Any, negative: Any, x: torch.Tensor, sigma: float, cfg: float = 4.0
-) -> torch.Tensor:
+def one_call(model: Any, positive: Any, negative: Any, x: torch.Tensor, sigma: float, cfg: float = 4.0) -> torch.Tensor:
     """What a sampler holds after one call of the model at its latent x [B, C, h, w]."""
     after = []
 
@@ -246,7 +247,7 @@ def test_updates_raise_the_most_neglected_subject(request: pytest.FixtureRequest
 
 def test_each_image_of_a_batch_is_moved_as_if_it_were_alone(exact: Setup) -> None:
     settings = ExcitementSettings(step_size=0.5, thresholds=(Threshold(0.0, 0.6),), iterations=4)
-    model, positive, log = exact.excited(settings=settings)
+    model, positive, _ = exact.excited(settings=settings)
     together = latents(model, positive, exact.negative, seeds=(5, 6))
     for row, seed in enumerate((5, 6)):
         alone = latents(model, positive, exact.negative, seeds=(seed,))
@@ -287,9 +288,6 @@ def test_activation_checkpointing_keeps_less(sd15: Setup) -> None:
 
     # What the blocks' own hooks take up is not seen from outside them.
     assert kept(checkpointing=True) < kept() / 2
-
-
-ROUTES = ("KSampler", "SamplerCustom", "SamplerCustomAdvanced", "SamplerCustomAdvanced, guided")
 
 
 def by_route(route: str, model: Any, positive: Any, negative: Any) -> torch.Tensor:
@@ -395,7 +393,7 @@ def test_samplers_of_another_kind_are_refused(sd15: Setup) -> None:
     class Own(comfy.samplers.Sampler):
         pass
 
-    with pytest.raises(HRVError, match="Own is another. Choose a sampler from the list"):
+    with pytest.raises(HRVError, match=r"Own is another\. Choose a sampler from the list"):
         at_each_step(Own(), lambda *_: None)
 
 
@@ -517,8 +515,6 @@ def test_a_threshold_that_cannot_be_met_ends_and_is_said(sd15: Setup, caplog: py
 
 
 def test_no_step_in_the_window_is_said(sd15: Setup, caplog: pytest.LogCaptureFixture) -> None:
-    from hrv_pack.hrv.controls import Window
-
     model, positive, log = sd15.excited(settings=ExcitementSettings(window=Window(0.2, 0.21)))
     with caplog.at_level(logging.WARNING):
         made = latents(model, positive, sd15.negative)
@@ -545,7 +541,7 @@ def test_settings_that_contradict_each_other_are_refused(sd15: Setup) -> None:
 def test_subjects_made_for_another_model_are_refused(sd15: Setup, sdxl: Setup) -> None:
     model, _, _ = sd15.excited()
     _, positive, _ = sdxl.excited()
-    with pytest.raises(HRVError, match="was made for 19 heads .* this model has 56 heads"):
+    with pytest.raises(HRVError, match=r"was made for 19 heads .* this model has 56 heads"):
         latents(model, positive, sd15.negative)
 
 
