@@ -437,7 +437,8 @@ class _Maps:
             or before.size == tuple(extra["activations_shape"][-2:])
             or _distance(extra) < before.distance
         )
-        target = map_size(*extra["original_shape"][-2:], self.settings.resolution)
+        height, width = extra["original_shape"][-2:]
+        target = map_size(height, width, self.settings.resolution)
         self.asked[uuid, layer.key] = _Ask(weights, target, plain)
 
     def keep_plain(self, layer: AttentionLayer, uuid: Any, maps: torch.Tensor, extra: Mapping[str, Any]) -> None:

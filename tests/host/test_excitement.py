@@ -150,7 +150,8 @@ def explicit(
     for halvings in range(3):
         height, width = (side // 2**halvings for side in sizes["input"])
         seen_by_size[height * width] = height, width
-    losses, gradients, maxima = [], [], {words: [] for words, _ in subjects}
+    losses, gradients = [], []
+    maxima: dict[str, list[torch.Tensor]] = {words: [] for words, _ in subjects}
     for image in x.double():
         latent = (image[None] / math.sqrt(sigma**2 + 1)).requires_grad_(True)
         with torch.enable_grad():
@@ -171,7 +172,7 @@ def explicit(
                     quarter = [maps[0] for maps in seen.values() if maps.shape[2] == math.prod(x.shape[-2:]) // 4]
                     total = torch.cat(quarter).mean(0).unflatten(0, (x.shape[-2] // 2, x.shape[-1] // 2))
                 text = torch.softmax(100 * total[..., 1:], dim=-1)
-                map_ = sum(text[..., position - 1] for position in POSITIONS[words])
+                map_ = torch.stack([text[..., position - 1] for position in POSITIONS[words]]).sum(0)
                 shares.append(blurred(map_, gaussian(1, 0.5)).max())
                 maxima[words].append(shares[-1].detach())
             loss = max(1 - share for share in shares)
@@ -206,7 +207,7 @@ def test_loss_and_gradient_equal_an_explicit_implementation(exact: Setup, subjec
     sigma = 13.0
     model, positive, log = exact.excited(subjects, ONE_UPDATE)
     reports: list[ExcitementReport] = []
-    log.add = lambda made, report: reports.append(report)  # type: ignore[method-assign]
+    log.add = lambda made, report: reports.append(report)
     moved = one_call(model, positive, exact.negative, x, sigma)
     losses, gradients, maxima = explicit(exact, x, sigma, subjects, (7, 10))
     (iteration,) = reports[0].steps[0].iterations
@@ -563,7 +564,7 @@ def test_a_mask_keeps_what_it_covers(sd15: Setup) -> None:
     assert torch.allclose(found[..., :4], plain[..., :4], atol=1e-4)
 
 
-NODE = {
+NODE: dict[str, Any] = {
     "step_size": 0.5,
     "iterations": 2,
     "thresholds": "0: 0.05, 0.2: 0.5, 0.4: 0.8",
