@@ -170,12 +170,13 @@ class ExcitementRun:
         show_on_running_node(f"HRV: Attend and Excite: {sentence}")
 
     def progress_of(self, sigma: float) -> float:
-        """Sampling progress at a sigma: where the host's own conversion, which falls, meets it."""
+        """Sampling progress at a sigma to four digits: where the host's own conversion, which falls, meets it."""
         low, high = 0.0, 1.0
         for _ in range(32):
             middle = (low + high) / 2
             low, high = (middle, high) if self.sampling.percent_to_sigma(middle) > sigma else (low, middle)
-        return high
+        # Schedules hit a half and the like by rounding only.
+        return round(high, 4)
 
     def show_progress(self, step: ExcitedStep, iteration: int) -> None:
         """Count the iteration on the node that samples; raises the host's exception if the user cancelled."""

@@ -485,14 +485,15 @@ def test_a_model_that_gives_no_numbers_is_named(sd15: Setup) -> None:
 
 
 def test_cancelling_stops_between_iterations(sd15: Setup) -> None:
-    settings = ExcitementSettings(step_size=0.01, thresholds=(Threshold(0.0, 1.0),), iterations=1000)
+    settings = ExcitementSettings(step_size=0.01, thresholds=(Threshold(0.0, 1.0),), iterations=50)
     model, positive, _ = sd15.excited(settings=settings)
     before = picture_of_model(model)
     counted: list[tuple[int, int]] = []
 
+    # The host passes progress on ten times a second at most.
     def count(value: int, total: int, *_: Any, **__: Any) -> None:
         counted.append((value, total))
-        if value == 3:
+        if value:
             comfy.model_management.interrupt_current_processing()
 
     comfy.utils.set_progress_bar_global_hook(count)
@@ -502,7 +503,8 @@ def test_cancelling_stops_between_iterations(sd15: Setup) -> None:
     finally:
         comfy.utils.set_progress_bar_global_hook(None)
         comfy.model_management.interrupt_current_processing(False)
-    assert counted == [(number, 2 * 1001) for number in range(4)]
+    assert counted[0] == (0, 2 * 51)
+    assert len(counted) == 2 and 0 < counted[1][0] < 50 and counted[1][1] == 2 * 51
     assert picture_of_model(model) == before
 
 
