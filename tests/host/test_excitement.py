@@ -33,10 +33,8 @@ from hrv_pack.host.step_latents import at_each_step
 from hrv_pack.hrv.controls import Window
 from hrv_pack.hrv.errors import HRVError
 from hrv_pack.hrv.excitement import ExcitementSettings, Threshold
-from hrv_pack.hrv.excitement_report import ExcitementReport
 from hrv_pack.hrv.vectors import HRV
-from hrv_pack.nodes.excitement import AttendAndExcite
-from hrv_pack.nodes.excitement import ExcitementReport as ReportNode
+from hrv_pack.nodes.excitement import AttendAndExcite, ExcitementReport
 from hrv_pack.tests.host.small_host import (
     encoded,
     latents,
@@ -182,8 +180,10 @@ def explicit(
     return torch.stack(losses), torch.stack(gradients), {words: torch.stack(found) for words, found in maxima.items()}
 
 
-def one_call(model: Any, positive: Any, negative: Any, x: torch.Tensor, sigma: float, cfg: float = 4.0) -> torch.Tensor:
-    """What a sampler holds after one call of the model at its latent x [B, C, h, w]."""
+def one_call(
+    model: Any, positive: Any, negative: Any, x: torch.Tensor, sigma: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What a sampler holds after one call of the model at its latent x [B, C, h, w], and what the run gives."""
     after = []
 
     def call(model_k: Any, noise: Any, sigmas: Any, extra_args: Any, callback: Any, disable: Any) -> torch.Tensor:
@@ -195,10 +195,9 @@ def one_call(model: Any, positive: Any, negative: Any, x: torch.Tensor, sigma: f
 
     guider = comfy.samplers.CFGGuider(model)
     guider.set_conds(positive, negative)
-    guider.set_cfg(cfg)
-    sigmas = torch.tensor([sigma, 0.0])
-    guider.sample(torch.zeros_like(x), torch.zeros_like(x), comfy.samplers.KSAMPLER(call), sigmas, disable_pbar=True)
-    return after[-1]
+    nothing, sigmas = torch.zeros_like(x), torch.tensor([sigma, 0.0])
+    made = guider.sample(nothing, nothing, comfy.samplers.KSAMPLER(call), sigmas, disable_pbar=True)
+    return after[-1], made
 
 
 @pytest.mark.parametrize("subjects", [HRV_SUBJECTS, PLAIN_SUBJECTS, MIXED_SUBJECTS], ids=["HRV", "plain", "mixed"])
@@ -206,16 +205,15 @@ def test_loss_and_gradient_equal_an_explicit_implementation(exact: Setup, subjec
     x = torch.randn(2, 4, 16, 24, generator=torch.Generator().manual_seed(1)) * 14
     sigma = 13.0
     model, positive, log = exact.excited(subjects, ONE_UPDATE)
-    reports: list[ExcitementReport] = []
-    log.add = lambda made, report: reports.append(report)
-    moved = one_call(model, positive, exact.negative, x, sigma)
+    moved, made = one_call(model, positive, exact.negative, x, sigma)
     losses, gradients, maxima = explicit(exact, x, sigma, subjects, (7, 10))
-    (iteration,) = reports[0].steps[0].iterations
+    (step,) = log.find(made.numpy()).steps
+    (iteration,) = step.iterations
     assert relative_error(torch.from_numpy(iteration.losses), losses) <= TOLERANCE
     for (words, _), row in zip(subjects, iteration.maxima, strict=True):
         assert relative_error(torch.from_numpy(row), maxima[words]) <= TOLERANCE
     # Latents of the host are sqrt(sigma^2 + 1) times what the network sees, where steps are measured.
-    size = 20 * math.sqrt(1 - 0.5 * reports[0].steps[0].progress)
+    size = 20 * math.sqrt(1 - 0.5 * step.progress)
     found = (x - moved).double() / math.sqrt(sigma**2 + 1) / size
     for one, expected in zip(found, gradients, strict=True):
         assert relative_error(one, expected) <= TOLERANCE
@@ -223,7 +221,7 @@ def test_loss_and_gradient_equal_an_explicit_implementation(exact: Setup, subjec
 
 def test_single_precision_loses_little(sd15: Setup, exact: Setup) -> None:
     x = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(1)) * 14
-    moves = [one_call(*setup.excited()[:2], setup.negative, x, 13.0) - x for setup in (sd15, exact)]
+    moves = [one_call(*setup.excited()[:2], setup.negative, x, 13.0)[0] - x for setup in (sd15, exact)]
     assert relative_error(*moves) <= 1e-3
 
 
@@ -446,7 +444,7 @@ def test_half_precision_weights(sd15: Setup, dtype: torch.dtype) -> None:
     half = set_up(small_sd15(dtype), sd15.clip)
     x = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(1)) * 14
     found, expected = (
-        one_call(*setup.excited(PLAIN_SUBJECTS)[:2], setup.negative, x, 13.0) - x for setup in (half, sd15)
+        one_call(*setup.excited(PLAIN_SUBJECTS)[:2], setup.negative, x, 13.0)[0] - x for setup in (half, sd15)
     )
     # The softmax of 100 times the maps makes every rounding count: the direction is what must hold.
     assert F.cosine_similarity(found.flatten(), expected.flatten(), dim=0) > 0.8
@@ -587,7 +585,7 @@ def test_the_report_of_a_run_is_found_by_its_latent(sd15: Setup) -> None:
     first, second = (latents(model, positive, sd15.negative, seeds=seeds, size=16) for seeds in ((5, 6), (7, 8)))
     shown = []
     for made in (first, second):
-        curves, maps, masks, text = ReportNode.execute(report, {"samples": made}).result
+        curves, maps, masks, text = ExcitementReport.execute(report, {"samples": made}).result
         assert curves.shape[0] == maps.shape[0] == 1 and curves.shape[3] == maps.shape[3] == 3
         assert masks.shape == (4, 128, 128) and 0 <= masks.min() < masks.max() <= 1
         shown.append(json.loads(text))
@@ -597,4 +595,4 @@ def test_the_report_of_a_run_is_found_by_its_latent(sd15: Setup) -> None:
     assert len(iteration["loss"]) == 2 and set(iteration["maxima"]) == {"car", "skyscrapers"}
     assert iteration["loss"][0] == pytest.approx(1 - min(row[0] for row in iteration["maxima"].values()))
     with pytest.raises(HRVError, match="No run with this Attend and Excite made this latent"):
-        ReportNode.execute(report, {"samples": first + 1})
+        ExcitementReport.execute(report, {"samples": first + 1})

@@ -15,7 +15,6 @@ from hrv_pack.host.excitement import excite
 from hrv_pack.host.head_layout import head_layout
 from hrv_pack.hrv.errors import HRVError
 from hrv_pack.hrv.excitement import ExcitementSettings
-from hrv_pack.hrv.excitement_report import ExcitementReport
 from hrv_pack.nodes.controls import ConceptStrengthen
 from hrv_pack.tests.host.small_host import encoded, random_hrv, relative_error, small_clip_sd15, small_sd15
 from hrv_pack.tests.host.test_composition import SAME_RESULT, WITH_OTHERS, compiled, in_tiles
@@ -50,14 +49,13 @@ def one_look(graph: Graph, x: torch.Tensor, step_size: float) -> tuple[torch.Ten
         return held[-1]
 
     model, positive, log = excite(model, positive, SUBJECTS, random_hrv(head_layout(model)), settings)
-    reports: list[ExcitementReport] = []
-    log.add = lambda made, report: reports.append(report)
     guider = comfy.samplers.CFGGuider(model)
     guider.set_conds(positive, negative)
     guider.set_cfg(3.0)
     nothing = torch.zeros_like(x)
-    guider.sample(nothing, nothing, comfy.samplers.KSAMPLER(call), torch.tensor([SIGMA, 0.0]), disable_pbar=True)
-    return torch.from_numpy(reports[0].steps[0].iterations[0].losses), held[-1]
+    sampler, sigmas = comfy.samplers.KSAMPLER(call), torch.tensor([SIGMA, 0.0])
+    made = guider.sample(nothing, nothing, sampler, sigmas, disable_pbar=True)
+    return torch.from_numpy(log.find(made.numpy()).steps[0].iterations[0].losses), held[-1]
 
 
 def latent() -> torch.Tensor:
