@@ -16,6 +16,7 @@ import torch
 from comfy.ldm.modules.attention import SpatialTransformer
 from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock
 from comfy.quant_ops import QuantizedTensor
+from torch.autograd.graph import allow_mutation_on_saved_tensors
 from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
 
@@ -35,8 +36,11 @@ _WITH_WEIGHTS = frozenset(
 
 @contextmanager
 def gradients() -> Iterator[None]:
-    """Inside, operations on a tensor that requires a gradient build a graph, whatever mode the caller is in."""
-    with torch.inference_mode(False), torch.enable_grad(), _OrdinaryTensors():
+    """Inside, operations on a tensor that requires a gradient build a graph, whatever mode the caller is in.
+
+    The host and other nodes change activations in place (``h += control``); what the graph needs is copied then.
+    """
+    with torch.inference_mode(False), torch.enable_grad(), allow_mutation_on_saved_tensors(), _OrdinaryTensors():
         yield
 
 
