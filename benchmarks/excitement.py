@@ -5,14 +5,12 @@
 Every round samples the same images plainly, with one update of plain A&E or of A&E-HRV in each of the first half of the
 steps, and with activation checkpointing, in turn; and makes the same number of plain passes forward and back through
 the UNet, which is the least that gradients can cost. ``sd15`` and ``sdxl`` are UNets of full size with random weights.
-Also counts what the graph of one update keeps, weights left out. Needs a host on COMFYUI_PATH. Writes
-``excitement-MODEL.json`` and ``.md``, and ``excitement-graph-MODEL.json``.
+Needs a host on COMFYUI_PATH. Writes ``excitement-MODEL.json`` and ``.md``.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -70,40 +68,8 @@ def forward_and_back(options: argparse.Namespace, model: Any, positive: Any, dev
     return run
 
 
-def graph_bytes(run: Run, model: Any) -> int:
-    """The most that a run keeps for backward passes at once: each memory once, weights left out."""
-    weights = {weight.untyped_storage().data_ptr() for weight in model.model.parameters()}
-    held: dict[int, list[int]] = {}
-    now = most = 0
-
-    class Kept:
-        """A tensor that a graph keeps, counted while it does."""
-
-        def __init__(self, tensor: torch.Tensor):
-            nonlocal now, most
-            self.tensor = tensor
-            self.place = tensor.untyped_storage().data_ptr()
-            entry = held.setdefault(self.place, [0, tensor.untyped_storage().nbytes()])
-            entry[0] += 1
-            if entry[0] == 1 and self.place not in weights:
-                now += entry[1]
-                most = max(most, now)
-
-        def __del__(self) -> None:
-            nonlocal now
-            entry = held[self.place]
-            entry[0] -= 1
-            if not entry[0]:
-                now -= 0 if self.place in weights else entry[1]
-                del held[self.place]
-
-    with torch.autograd.graph.saved_tensors_hooks(Kept, lambda kept: kept.tensor):
-        run()
-    return most
-
-
-def ways(options: argparse.Namespace, device: torch.device) -> tuple[Any, dict[str, Run]]:
-    """The MODEL, and ways to make the images, by name; plain sampling comes first."""
+def ways(options: argparse.Namespace, device: torch.device) -> dict[str, Run]:
+    """Ways to make the images, by name; plain sampling comes first."""
     model, clip, positive, negative = load(options.model, device)
     if clip is None:
         words = tuple(PromptWord(word, (3 + place,)) for place, word in enumerate(WORDS))
@@ -118,25 +84,15 @@ def ways(options: argparse.Namespace, device: torch.device) -> tuple[Any, dict[s
             one = excited(model, positive, own, checkpointing)
             made[name + more] = lambda one=one: sample(*one)  # type: ignore[misc]
     made["forward and back alone"] = forward_and_back(options, model, positive, device)
-    return model, made
+    return made
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(parser)
-    parser.add_argument("--graph-only", action="store_true", help="count what graphs keep, and measure nothing")
     options = parser.parse_args()
     device = comfy.model_management.get_torch_device()
-    model, made = ways(options, device)
-    if not options.graph_only:
-        compare(options, device, "excitement", made)
-    options.out.mkdir(parents=True, exist_ok=True)
-    with torch.inference_mode():
-        kept = {name: graph_bytes(run, model) for name, run in made.items() if name != "plain sampling"}
-    for name, number in kept.items():
-        print(f"{name}: the graph keeps {number / 2**20:.0f} MiB")
-    path = options.out / f"excitement-graph-{options.model}.json"
-    path.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
+    compare(options, device, "excitement", ways(options, device))
 
 
 if __name__ == "__main__":
