@@ -16,6 +16,7 @@ import torch.nn.functional as F
 
 from .world import (
     COLORS,
+    OUTLINE,
     PAIR_OFFSET,
     PAIR_RADIUS,
     PATTERNS,
@@ -24,6 +25,7 @@ from .world import (
     SCENES,
     SHAPES,
     SIZE,
+    cover,
     plant_layers,
     second_color,
     shape_distance,
@@ -59,6 +61,21 @@ ROUGH_STEPS, FINE_STEPS = (0.5,), (0.7, 0.35, 0.2)
 SILHOUETTE_ERRORS = (-0.9, -0.2, 0.7)
 """What to add to radii of shapes found by silhouettes: an outline's half covered pixels look like foreground, and an
 outline in the scene's colors does not."""
+
+ShiftedPattern = tuple[int, int, int]
+"""A pattern by number, and the pixels by which it is shifted to the right and down."""
+
+DRAWN_PATTERNS: tuple[ShiftedPattern, ...] = tuple((kind, 0, 0) for kind in range(len(PATTERNS)))
+PERIODS = {"plain": (1, 1), "striped": (1, 5), "dotted": (4, 4), "checkered": (6, 6)}
+"""Pixels across and down after which patterns repeat."""
+
+ALL_PATTERNS: tuple[ShiftedPattern, ...] = tuple(
+    (kind, dx, dy)
+    for kind, name in enumerate(PATTERNS)
+    for dx in range(PERIODS[name][0])
+    for dy in range(PERIODS[name][1])
+)
+"""A pattern is what it is wherever it begins."""
 
 CANDIDATES, FINALISTS = 4, 2
 """So many shapes and all plants are rendered where their silhouettes fit, so many of each moved and scaled then."""
@@ -221,7 +238,7 @@ def fit(table: Table, pictures: View) -> Fit:
     shape = rough.form < len(SHAPES)
     shapes = reduce(Guesses.or_better, (by_colors(rough[shape].moved(0, 0, more)) for more in SILHOUETTE_ERRORS))
     finalists = shapes.best(FINALISTS).beside(by_colors(rough[~shape]).best(FINALISTS))
-    best = finalists.climb(by_colors, FINE_STEPS).best(1)
+    best = _rendered(finalists.climb(by_colors, FINE_STEPS), view, ALL_PATTERNS).best(1)
     noise = foreign.where(foreign < (1.5 * FOREGROUND) ** 2, 0).sum(-1)
     return Fit(best, foreign.sum(-1) - noise, (best.error - noise).clamp(min=0))
 
@@ -238,20 +255,21 @@ def _candidates(table: Table, evidence: torch.Tensor) -> Guesses:
     return replace(table.things[chosen.flatten()], picture=picture)
 
 
-def _rendered(guesses: Guesses, view: View) -> Guesses:
+def _rendered(guesses: Guesses, view: View, patterns: Sequence[ShiftedPattern] = DRAWN_PATTERNS) -> Guesses:
     """Guesses in their best colors and patterns, with the squared errors that these leave."""
     color, pattern, error = guesses.color.clone(), guesses.pattern.clone(), torch.empty_like(guesses.error)
     for form, rows, part in guesses.by_form():
         behind, wanted = view.background[part.picture], view.pictures[part.picture]
         distances = _distances(form, part, view.x, view.y)
         if form < len(SHAPES):
-            shares = _pattern_shares(view.x - part.x[:, None], view.y - part.y[:, None])
+            shares = _pattern_shares(patterns, view.x - part.x[:, None], view.y - part.y[:, None])
             errors = _shape_errors(distances[0], shares, behind, wanted)
             error[rows], best = errors.flatten(1).min(-1)
-            pattern[rows], color[rows] = best // len(COLORS), best % len(COLORS)
+            kinds = torch.tensor([kind for kind, _, _ in patterns])
+            pattern[rows], color[rows] = kinds[best // len(COLORS)], best % len(COLORS)
         else:
             for distance, paint in zip(distances, _plant_colors(form), strict=True):
-                behind = behind + (paint[:, None] - behind) * _cover(distance)[:, None]
+                behind = behind + (paint[:, None] - behind) * cover(distance)[:, None]
             error[rows] = ((wanted - behind) ** 2).sum((1, 2))
     return replace(guesses, color=color, pattern=pattern, error=error)
 
@@ -263,7 +281,7 @@ def _shape_errors(
 
     A picture is linear in its colors, so inner products of the maps that they fill are enough for all of them.
     """
-    outer, inner = _cover(distance - 0.6), _cover(distance + 0.6)
+    outer, inner = cover(distance - OUTLINE), cover(distance + OUTLINE)
     second = inner[:, None] * shares
     line = (outer * (1 - inner))[:, None] * (1 - second)
     maps = torch.stack([line, inner[:, None] - second, second], 2)
@@ -274,9 +292,9 @@ def _shape_errors(
     return (rest**2).sum((1, 2))[:, None, None] - 2 * products + squares
 
 
-def _pattern_shares(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+def _pattern_shares(patterns: Sequence[ShiftedPattern], x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """Shares [N, patterns, P] of the second color at offsets x, y [N, P] from things' middles."""
-    return torch.stack([pattern_share(pattern, x, y) for pattern in range(len(PATTERNS))], 1)
+    return torch.stack([pattern_share(kind, x - dx, y - dy) for kind, dx, dy in patterns], 1)
 
 
 @cache
@@ -318,14 +336,10 @@ def _distances(form: int, things: Guesses, x: torch.Tensor, y: torch.Tensor) -> 
     return sampled * things.radius[:, None]
 
 
-def _cover(distance: torch.Tensor) -> torch.Tensor:
-    return (0.5 - distance).clamp(0, 1)
-
-
 def _silhouette(form: int, things: Guesses, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """Share [N, P] of the pixels that things of one form cover, shapes with their outlines."""
     distance = _distances(form, things, x, y).amin(0)
-    return _cover(distance - 0.6 if form < len(SHAPES) else distance)
+    return cover(distance - OUTLINE if form < len(SHAPES) else distance)
 
 
 def _table(places: Sequence[tuple[float, float]], radii: Sequence[float], pixels: torch.Tensor) -> Table:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from ..host.folders import register_folder
+from ..host.folders import register_folder, register_loras
 
 register_folder()
+register_loras()
 
 from .arithmetic import Clamp, Compare, Mean, Merge, PickConcepts, Rank  # noqa: E402 - Load HRV lists the folder
 from .build import BuildHRV  # noqa: E402
@@ -14,13 +15,16 @@ from .concepts import Concepts  # noqa: E402
 from .controls import ConceptAdjust, ConceptStrengthen  # noqa: E402
 from .convergence import Convergence  # noqa: E402
 from .excitement import AttendAndExcite, ExcitementReport  # noqa: E402
+from .experiments import ExperimentNode  # noqa: E402
 from .files import LoadHRV, SaveHRV  # noqa: E402
 from .head_controls import ScaleHeads, WeakenHeads  # noqa: E402
 from .heat_map import HeatMap  # noqa: E402
 from .mini import LoadMini  # noqa: E402
 from .published import ImportConcepts, ImportNpy, Published  # noqa: E402
+from .scorers import Score, ScorerCLIP, ScorerMini, ScorerTransformers  # noqa: E402
 from .text_encode import TextEncode  # noqa: E402
 from .tokens import ConditioningConcat, TagConditioning, Tokens  # noqa: E402
+from .weakening import FactorSweep, OrderedWeakening, QuickCheck, WeakeningSummary  # noqa: E402
 
 NODES: list[type[io.ComfyNode]] = [
     LoadMini,
@@ -49,6 +53,15 @@ NODES: list[type[io.ComfyNode]] = [
     Clamp,
     Rank,
     Compare,
+    ExperimentNode,
+    ScorerMini,
+    ScorerCLIP,
+    ScorerTransformers,
+    Score,
+    OrderedWeakening,
+    WeakeningSummary,
+    QuickCheck,
+    FactorSweep,
 ]
 
 
