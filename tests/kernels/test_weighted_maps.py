@@ -41,8 +41,11 @@ def test_maps_are_those_of_every_head_resized(size: tuple[int, int], target: tup
 
 def test_gradients_are_those_of_the_explicit_maps() -> None:
     q, k, weights = drawn(12)
-    given = q.requires_grad_(True), k.requires_grad_(True)
-    assert torch.autograd.gradcheck(lambda *both: weighted_maps(*both, weights, (3, 4), (2, 3)), given)
+
+    def maps(queries: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+        return weighted_maps(queries, keys, weights, (3, 4), (2, 3))
+
+    assert torch.autograd.gradcheck(maps, (q.requires_grad_(True), k.requires_grad_(True)))
 
 
 def test_the_graph_keeps_queries_and_keys_alone() -> None:
