@@ -14,6 +14,7 @@ from .build import BuildHRV  # noqa: E402
 from .concepts import Concepts  # noqa: E402
 from .controls import ConceptAdjust, ConceptStrengthen  # noqa: E402
 from .convergence import Convergence  # noqa: E402
+from .excitement import AttendAndExcite, ExcitementReport  # noqa: E402
 from .experiments import ExperimentNode  # noqa: E402
 from .files import LoadHRV, SaveHRV  # noqa: E402
 from .head_controls import ScaleHeads, WeakenHeads  # noqa: E402
@@ -36,6 +37,8 @@ NODES: list[type[io.ComfyNode]] = [
     ConceptAdjust,
     WeakenHeads,
     ScaleHeads,
+    AttendAndExcite,
+    ExcitementReport,
     Tokens,
     TagConditioning,
     ConditioningConcat,

@@ -47,6 +47,8 @@ SEARCHES = {
     "cosine": "Compare HRVs (image)",
     "ordered weakening": "Weaken Heads by Order",
     "manual heads": "Scale Heads",
+    "missing object": "Attend and Excite (HRV)",
+    "subject masks": "Attend and Excite Report",
     "show tokens": "HRV Tokens",
     "foreign conditioning": "Tag Conditioning (HRV)",
     "join conditioning": "Conditioning Concat (HRV)",

@@ -1,0 +1,211 @@
+"""Attend and Excite, and the report of what it did."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import torch
+from comfy_api.latest import io, ui
+
+from ..host.excitement import excite
+from ..host.head_layout import require_fitting
+from ..host.wiring import check_wiring
+from ..hrv.controls import Window
+from ..hrv.excitement import ExcitementSettings, parse_subjects, parse_thresholds
+from ..hrv.excitement_picture import curves_picture, maps_picture
+from ..hrv.excitement_report import ReportLog
+from ..hrv.vectors import HRV
+from .sockets import CATEGORY, CONTROL_HIDDEN, HRVSocket, clamp_input, image_tensor
+
+ReportSocket = io.Custom("HRV_EXCITEMENT_REPORT")
+
+_DEFAULTS = ExcitementSettings()
+_THRESHOLDS = ", ".join(f"{one.progress:g}: {one.maximum:g}" for one in _DEFAULTS.thresholds)
+
+
+class AttendAndExcite(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="HRV_AttendAndExcite",
+            display_name="Attend and Excite (HRV)",
+            category=CATEGORY,
+            description="Makes every subject of a prompt appear: while the picture forms, the latent moves until each "
+            "of them is attended to somewhere, by the heads that matter for its concept.",
+            search_aliases=["attend and excite", "a&e", "missing object", "multi-concept", "two subjects", "hrv"],
+            inputs=[
+                io.Model.Input("model", tooltip="The model that will sample; it gets the mechanism, no setting."),
+                io.Conditioning.Input("conditioning", tooltip="From CLIP Text Encode (HRV), or from an HRV control."),
+                HRVSocket.Input(
+                    "hrv", optional=True, tooltip="Needed for subjects with a concept; without one it is plain A&E."
+                ),
+                io.String.Input(
+                    "subjects",
+                    default="cat: Animals, frog: Animals",
+                    multiline=True,
+                    tooltip="Words of the prompt that the picture shall show, each with a concept of the HRV, or "
+                    "without one for plain Attend-and-Excite. Commas or lines between them.",
+                ),
+                io.Float.Input(
+                    "step_size",
+                    default=_DEFAULTS.step_size,
+                    min=0.0,
+                    max=1000.0,
+                    step=0.5,
+                    tooltip="How far an update moves the latent; published: 20. 0 only looks and changes nothing.",
+                ),
+                io.Int.Input(
+                    "iterations",
+                    default=_DEFAULTS.iterations,
+                    min=1,
+                    max=1000,
+                    tooltip="Updates at most in the step of a threshold; published: 20.",
+                ),
+                io.String.Input(
+                    "thresholds",
+                    default=_THRESHOLDS,
+                    tooltip="Progress: share of attention that each subject shall reach at some place by then. "
+                    "Empty for one update a step and no more.",
+                    advanced=True,
+                ),
+                io.Float.Input(
+                    "decay",
+                    default=_DEFAULTS.decay,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    tooltip="The step size has the root of a number that falls from 1 to this over the run; "
+                    "published: 0.5.",
+                    advanced=True,
+                ),
+                io.Float.Input(
+                    "start",
+                    default=_DEFAULTS.window.start,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="Sampling progress at which updates begin: 0 is pure noise.",
+                    advanced=True,
+                ),
+                io.Float.Input(
+                    "end",
+                    default=_DEFAULTS.window.end,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="Sampling progress at which updates end; published: 0.5.",
+                    advanced=True,
+                ),
+                io.Int.Input(
+                    "resolution",
+                    default=_DEFAULTS.resolution,
+                    min=2,
+                    max=64,
+                    tooltip="Side of the maps of subjects with a concept, for a square picture; published: 8.",
+                    advanced=True,
+                ),
+                io.Float.Input(
+                    "smoothing",
+                    default=_DEFAULTS.smoothing,
+                    min=0.0,
+                    max=10.0,
+                    step=0.1,
+                    tooltip="Sigma of the 3 x 3 Gaussian over the maps; published: 0.5. 0 for none.",
+                    advanced=True,
+                ),
+                clamp_input(),
+                io.Boolean.Input(
+                    "checkpointing",
+                    default=False,
+                    tooltip="Less memory, about a third more time: activations are computed again for the gradient.",
+                    advanced=True,
+                ),
+            ],
+            outputs=[
+                io.Model.Output(tooltip="The model that moves latents for conditionings with subjects."),
+                io.Conditioning.Output(tooltip="The conditioning with these subjects: the positive of the sampler."),
+                ReportSocket.Output("report", display_name="report", tooltip="For Attend and Excite Report."),
+            ],
+            hidden=list(CONTROL_HIDDEN),
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        conditioning: Any,
+        subjects: str,
+        step_size: float,
+        iterations: int,
+        thresholds: str,
+        decay: float,
+        start: float,
+        end: float,
+        resolution: int,
+        smoothing: float,
+        clamp: float,
+        checkpointing: bool,
+        hrv: HRV | None = None,
+    ) -> io.NodeOutput:
+        check_wiring(cls, ("HRV_AttendAndExcite",))
+        if hrv is not None:
+            require_fitting(hrv, model)
+        settings = ExcitementSettings(
+            step_size, decay, parse_thresholds(thresholds), iterations, Window(start, end), resolution, smoothing
+        )
+        return io.NodeOutput(
+            *excite(
+                model,
+                conditioning,
+                parse_subjects(subjects),
+                hrv,
+                settings,
+                clamp=clamp or None,
+                checkpointing=checkpointing,
+            )
+        )
+
+
+class ExcitementReport(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="HRV_ExcitementReport",
+            display_name="Attend and Excite Report",
+            category=CATEGORY,
+            description="Shows what Attend and Excite did in a run: the loss and each subject's maximum at every "
+            "update, and where each subject was attended to in the end, as pictures, masks and JSON.",
+            search_aliases=["attend and excite curve", "subject maps", "subject masks", "excitement", "loss curve"],
+            is_output_node=True,
+            inputs=[
+                ReportSocket.Input("report", tooltip="From Attend and Excite (HRV)."),
+                io.Latent.Input("latent", tooltip="From the sampler, as it comes: it says which run is meant."),
+            ],
+            outputs=[
+                io.Image.Output("curves", display_name="curves", tooltip="Loss and maxima, update by update."),
+                io.Image.Output("maps", display_name="maps", tooltip="The last map of each subject, image by image."),
+                io.Mask.Output(
+                    "masks",
+                    display_name="masks",
+                    tooltip="The same maps as masks of the picture's size: all subjects of the first image, then of "
+                    "the next.",
+                ),
+                io.String.Output("json", display_name="json", tooltip="All numbers."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, report: ReportLog, latent: dict[str, Any]) -> io.NodeOutput:
+        samples = latent["samples"]
+        found = report.find(samples.cpu().numpy())
+        curves, maps = (image_tensor(picture(found)) for picture in (curves_picture, maps_picture))
+        size = (8 * samples.shape[-2], 8 * samples.shape[-1])
+        masks = [
+            torch.nn.functional.interpolate(torch.from_numpy(of_subject)[:, None], size, mode="bilinear").clamp(0, 1)
+            for of_subject in found.maps
+        ]
+        # [subjects, B, 1, h, w] to masks image by image.
+        ordered = torch.stack(masks, dim=1).flatten(0, 2) if masks else torch.zeros(len(samples), *size)
+        text = json.dumps(found.to_json(), indent=2)
+        return io.NodeOutput(curves, maps, ordered, text, ui=ui.PreviewImage(curves, cls=cls))
