@@ -13,6 +13,7 @@ from .build import BuildHRV  # noqa: E402
 from .concepts import Concepts  # noqa: E402
 from .controls import ConceptAdjust, ConceptStrengthen  # noqa: E402
 from .convergence import Convergence  # noqa: E402
+from .editing import EditWords, PromptEdit  # noqa: E402
 from .files import LoadHRV, SaveHRV  # noqa: E402
 from .head_controls import ScaleHeads, WeakenHeads  # noqa: E402
 from .heat_map import HeatMap  # noqa: E402
@@ -32,6 +33,8 @@ NODES: list[type[io.ComfyNode]] = [
     ConceptAdjust,
     WeakenHeads,
     ScaleHeads,
+    PromptEdit,
+    EditWords,
     Tokens,
     TagConditioning,
     ConditioningConcat,
