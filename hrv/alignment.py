@@ -6,7 +6,7 @@ appendix on image editing; arXiv 2208.01626). The mapper says which source colum
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from itertools import chain, pairwise
@@ -102,9 +102,9 @@ def align(source: TokenMap, target: TokenMap, pairs: Sequence[tuple[str, str]] =
         if not tokens.words:
             raise HRVError(f"The {what} prompt has no words: write what the image shows.")
     given = [pair for old, new in pairs for pair in _given_pairs(source, target, old, new)]
-    left = _words_left(source, [pair.source for pair in given], "source")
-    right = _words_left(target, [pair.target for pair in given], "target")
-    found = list(_compared(left, right))
+    olds = _numbered([pair.source for pair in given], "source")
+    news = _numbered([pair.target for pair in given], "target")
+    found = list(_compared(source.words, target.words, olds, news))
     if not given and not any(pair.is_same for pair in found):
         raise HRVError(
             f"The source prompt ({source.text[:60]!r}) and the target prompt ({target.text[:60]!r}) have no word in "
@@ -192,25 +192,40 @@ def _given_pairs(source: TokenMap, target: TokenMap, old: str, new: str) -> list
     return [WordPair(one, other) for one, other in zip(olds, news, strict=True)]
 
 
-def _words_left(tokens: TokenMap, taken: Sequence[tuple[PromptWord, ...]], what: str) -> list[PromptWord]:
-    """The words that no pair names. Raises HRVError for one that two pairs name."""
-    named: set[PromptWord] = set()
-    for word in (word for words in taken for word in words):
-        if word in named:
-            raise HRVError(f"The word {word.text!r} of the {what} prompt is in two of the pairs that you gave.")
-        named.add(word)
-    return [word for word in tokens.words if word not in named]
+def _numbered(given: Sequence[tuple[PromptWord, ...]], what: str) -> dict[PromptWord, int]:
+    """The number of the given pair that each word belongs to. Raises HRVError for a word of two."""
+    numbers: dict[PromptWord, int] = {}
+    for number, words in enumerate(given):
+        for word in words:
+            if word in numbers:
+                raise HRVError(f"The word {word.text!r} of the {what} prompt is in two of the pairs that you gave.")
+            numbers[word] = number
+    return numbers
 
 
-def _compared(source: list[PromptWord], target: list[PromptWord]) -> Iterable[WordPair]:
-    old_texts, new_texts = ([folded(word.text) for word in words] for words in (source, target))
-    for kind, first, last, start, stop in SequenceMatcher(None, old_texts, new_texts, autojunk=False).get_opcodes():
-        olds, news = source[first:last], target[start:stop]
-        if kind == "equal" or len(olds) == len(news):
-            for old, new in zip(olds, news, strict=True):
+def _compared(
+    source: Sequence[PromptWord],
+    target: Sequence[PromptWord],
+    olds: Mapping[PromptWord, int],
+    news: Mapping[PromptWord, int],
+) -> Iterator[WordPair]:
+    """Pairs of the words that no given pair has; the given ones, by number, part the rest unless they change places."""
+    both = set(olds.values()) & set(news.values())
+    in_source = dict.fromkeys(olds[word] for word in source if olds.get(word) in both)
+    in_target = dict.fromkeys(news[word] for word in target if news.get(word) in both)
+    if list(in_source) != list(in_target):
+        source = [word for word in source if word not in olds]
+        target = [word for word in target if word not in news]
+    before = [olds.get(word, folded(word.text)) for word in source]
+    after = [news.get(word, folded(word.text)) for word in target]
+    for kind, first, last, start, stop in SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
+        gone = [word for word in source[first:last] if word not in olds]
+        come = [word for word in target[start:stop] if word not in news]
+        if kind == "equal" or len(gone) == len(come):
+            for old, new in zip(gone, come, strict=True):
                 yield WordPair((old,), (new,))
         else:
-            yield WordPair(tuple(olds), tuple(news))
+            yield WordPair(tuple(gone), tuple(come))
 
 
 def _line(pair: WordPair) -> str:

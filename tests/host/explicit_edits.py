@@ -22,20 +22,23 @@ ChangeCross = Callable[[Maps, Maps, slice, float], Maps]
 
 
 def with_explicit_edits(
-    model: Any, targets: Mapping[int, ChangeCross], self_end: float = 0.0, self_positions: int = 0, group: int = 2
+    model: Any,
+    targets: Mapping[int, ChangeCross],
+    self_end: float = 0.0,
+    self_positions: int = 0,
+    group: int = 2,
+    added: Callable[[torch.Tensor], torch.Tensor] = torch.zeros_like,
 ) -> Any:
     """A clone of a MODEL whose positive rows come in groups of ``group``; row r of a group changes by ``targets[r]``.
 
     While progress is below ``self_end``, these rows have the source's self-attention maps in layers of at most
-    ``self_positions``.
+    ``self_positions``. ``added`` is what something else adds to cross-attention, from a row's own queries.
     """
     clone = model.clone()
     layout = head_layout(model)
 
     def note(executor: Any, x: Any, timesteps: Any, context: Any, y: Any, control: Any, options: Any) -> Any:
-        return executor(
-            x, timesteps, context, y, control, {**options, "progress": 1.0 - float(timesteps[0]) / 999}
-        )
+        return executor(x, timesteps, context, y, control, {**options, "progress": 1.0 - float(timesteps[0]) / 999})
 
     clone.add_wrapper_with_key("diffusion_model", "explicit edits", note)
 
@@ -59,7 +62,7 @@ def with_explicit_edits(
             maps = plain.clone()
             for row, source, place in rows(extra, len(q)):
                 maps[row] = targets[place](plain[source], plain[row], heads, extra["progress"])
-            return attend(q, k, v, maps)
+            return attend(q, k, v, maps) + added(q)
 
         return replacer
 
