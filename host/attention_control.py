@@ -17,7 +17,7 @@ from ..hrv.controls import Control
 from ..hrv.tokens import find_phrases
 from .controlled_run import CONTROLS_KEY, ControlledRun, controls_of
 from .cross_attention import own_options
-from .editing_run import memory_for, prepare_editing
+from .edited_sampling import EditedSampling
 from .prompt_rows import ROWS_KEY
 from .text_encoding import Conditioning, token_maps
 
@@ -89,9 +89,9 @@ def _sample_with_controls(
         return sample(sampler)
     with own_options(guider) as options:
         # Controls go around edits: what a prompt's words are worth is decided before rows are exchanged.
+        editing = None
         if edited:
-            sampler = prepare_editing(guider.model_patcher, edited, options, noise, sampler, sigmas, seed)
+            editing = EditedSampling(guider.model_patcher, edited, options, noise, sampler, sigmas, seed)
         if controlled:
             ControlledRun(guider.model_patcher, controls, missing, options)
-        with memory_for(edited):
-            return sample(sampler)
+        return sample(sampler) if editing is None else editing.sample(sample)

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import comfy.model_management
 import comfy.patcher_extension
 import numpy as np
 import torch
 from comfy.patcher_extension import WrappersMP
 
 from ..hrv.controls import Window
-from ..hrv.editing import Edit
-from ..hrv.errors import HRVError
+from ..hrv.editing import Edit, is_small
 from ..hrv.layout import AttentionLayer
 from ..hrv_kernels.value_rescaling import rescale_values
 from .cross_attention import LayerWrapping, Replacer, at_every_call, plain_attention, with_transformer_option
@@ -23,7 +20,6 @@ from .head_layout import head_layout
 from .node_text import show_on_running_node
 from .prompt_rows import ROWS_KEY, PromptRows, brought
 from .row_layout import COUPLE_LAYOUTS
-from .shared_noise import with_shared_noise
 
 _WRAPPER_KEY = "hrv_editing"
 _TABLE_KEY = "hrv_edits_by_uuid"
@@ -33,14 +29,24 @@ _CALL_KEY = "hrv_edited_call"
 _Chunk = tuple[int, Any]
 
 
-class _Follower(NamedTuple):
-    """A row that follows another one, and how."""
+class Follower(NamedTuple):
+    """A row of a call of the model that follows another one: the prompt at ``place`` of its group."""
 
     row: int
     source: int
+    prompts: PromptRows
+    place: int
     edit: Edit
-    source_tokens: int
-    tokens: int
+
+    @property
+    def tokens(self) -> int:
+        """The length of its own context."""
+        return self.prompts.rows[self.place].tokens
+
+    @property
+    def source_tokens(self) -> int:
+        """The length of its source's own context."""
+        return self.prompts.rows[0].tokens
 
 
 class _Cross(NamedTuple):
@@ -59,52 +65,9 @@ class _Call(NamedTuple):
     rows: int
     tokens: int
     latent_positions: int
-    followers: list[_Follower]  # in self-attention, at this moment
+    followers: list[Follower]  # in self-attention, at this moment
     cross: _Cross | None
     orders: dict[int, torch.Tensor | None]  # of layers of so many positions: the row whose map each row uses
-
-
-class BatchMemoryError(HRVError, comfy.model_management.OOM_EXCEPTION):
-    """A batch of a source and its edits that does not fit into memory, which the host frees as for its own error."""
-
-
-def prepare_editing(
-    model: Any,
-    edited: Sequence[PromptRows],
-    options: dict[str, Any],
-    noise: torch.Tensor,
-    sampler: Any,
-    sigmas: torch.Tensor,
-    seed: int | None,
-) -> Any:
-    """Make a run's own model options follow the edits of its conditionings; returns the sampler to use.
-
-    Raises HRVError for conditionings with unlike numbers of prompts, rows of one group that do not start from the same
-    noise, a batch that is no number of groups, an HRV of another head layout than the model's, and as
-    :func:`~.shared_noise.with_shared_noise` does.
-    """
-    group = len(edited[0].rows)
-    if any(len(prompts.rows) != group for prompts in edited):
-        raise HRVError("The conditionings of this run have unlike numbers of edits: give each the same number.")
-    _require_rows(group, noise)
-    EditingRun(model, edited, options)
-    return with_shared_noise(sampler, sigmas, noise, group, model.load_device, seed)
-
-
-@contextmanager
-def memory_for(edited: Sequence[PromptRows]) -> Iterator[None]:
-    """Inside the block, say how to split edits that do not fit into memory together."""
-    try:
-        yield
-    except Exception as error:
-        if not edited or not comfy.model_management.is_oom(error):
-            raise
-        edits = len(edited[0].rows) - 1
-        raise BatchMemoryError(
-            f"A source and {edits} {'edit' if edits == 1 else 'edits'} do not fit into memory together. Edits do not "
-            "depend on each other: make them in several runs, each with the same source and seed, fewer targets and "
-            "one source image; else make the image smaller."
-        ) from error
 
 
 class EditingRun:
@@ -146,15 +109,12 @@ class EditingRun:
         self, x: torch.Tensor, context: torch.Tensor | None, transformer_options: dict[str, Any]
     ) -> dict[str, Any]:
         """Find out which rows follow which before the layers of one call of the model run."""
-        table: Mapping[_Chunk, PromptRows] = transformer_options.get(_TABLE_KEY, {})
-        lists, uuids = transformer_options.get("cond_or_uncond", ()), transformer_options.get("uuids", ())
-        chunks: list[_Chunk] = list(zip(lists, uuids, strict=False))
-        followers = _followers([table.get(chunk) for chunk in chunks], len(x)) if chunks else []
+        followers = followers_of(transformer_options, len(x))
         if context is None or not followers:
             return transformer_options
         sigma = float(transformer_options["sigmas"][0])
         tokens, positions = context.shape[1], x.shape[-2] * x.shape[-1]
-        in_self = [one for one in followers if self.is_open(one.edit.windows.itself, sigma)]
+        in_self = [one for one in followers if is_open(self.sampling, one.edit.windows.itself, sigma)]
         cross = self.cross(followers, sigma, len(x), tokens, x.device)
         call = _Call(len(x), tokens, positions, in_self, cross, {})
         options = {**transformer_options, _CALL_KEY: call}
@@ -162,16 +122,12 @@ class EditingRun:
             options = self.cross_wrapping.into(options)
         return self.self_wrapping.into(options) if in_self else options
 
-    def is_open(self, window: Window, sigma: float) -> bool:
-        start, end = map(self.sampling.percent_to_sigma, (window.start, window.end))
-        return bool(end < sigma <= start)
-
     def cross(
-        self, followers: list[_Follower], sigma: float, rows: int, tokens: int, device: torch.device
+        self, followers: list[Follower], sigma: float, rows: int, tokens: int, device: torch.device
     ) -> _Cross | None:
         """What rows do at this noise level in cross-attention, made once for as long as no window opens or closes."""
         windows = {window for one in followers for window in one.edit.moments}
-        active = frozenset(window for window in windows if self.is_open(window, sigma))
+        active = frozenset(window for window in windows if is_open(self.sampling, window, sigma))
         key = (tuple(followers), active, rows, tokens, device)
         if key not in self.made:
             self.made[key] = _cross(followers, active, rows, tokens, device)
@@ -208,7 +164,7 @@ class EditingRun:
         if positions not in call.orders:
             order = list(range(call.rows))
             for one in call.followers:
-                if one.edit.windows.reaches(positions, call.latent_positions):
+                if is_small(one.edit.windows.size, positions, call.latent_positions):
                     order[one.row] = one.source
             changed = order != list(range(call.rows))
             call.orders[positions] = torch.tensor(order, device=device) if changed else None
@@ -229,26 +185,14 @@ class EditingRun:
             show_on_running_node(f"HRV: {sentence}")
 
 
-def _require_rows(group: int, noise: torch.Tensor) -> None:
-    """Raise HRVError unless the batch is groups of so many rows, with one noise in each group."""
-    if len(noise) % group:
-        raise HRVError(
-            f"The source and its edits are {group} rows, but the latent has {len(noise)}. Connect the LATENT of the "
-            "last Prompt Edit to the sampler."
-        )
-    groups = noise.unflatten(0, (-1, group))
-    if not torch.equal(groups, groups[:, :1].expand_as(groups)):
-        raise HRVError(
-            "The source and its edits do not start from the same noise. Connect the LATENT of the last Prompt Edit to "
-            "the sampler, and use a noise that follows its batch index."
-        )
-
-
-def _followers(chunks: list[PromptRows | None], rows: int) -> list[_Follower]:
-    """The rows of a batch of equal chunks that follow another row."""
-    share = rows // len(chunks)
+def followers_of(transformer_options: Mapping[str, Any], rows: int) -> list[Follower]:
+    """The rows of a call of the model, of equal chunks, that follow another row."""
+    table: Mapping[_Chunk, PromptRows] = transformer_options.get(_TABLE_KEY, {})
+    lists, uuids = transformer_options.get("cond_or_uncond", ()), transformer_options.get("uuids", ())
+    chunks = [table.get(chunk) for chunk in zip(lists, uuids, strict=False)]
+    share = rows // max(1, len(chunks))
     return [
-        _Follower(source + place, source, row.edit, prompts.rows[0].tokens, row.tokens)
+        Follower(source + place, source, prompts, place, row.edit)
         for number, prompts in enumerate(chunks)
         if prompts is not None
         for source in range(number * share, (number + 1) * share, len(prompts.rows))
@@ -257,8 +201,14 @@ def _followers(chunks: list[PromptRows | None], rows: int) -> list[_Follower]:
     ]
 
 
+def is_open(sampling: Any, window: Window, sigma: float) -> bool:
+    """Whether a window of sampling progress is open at a noise level of this model."""
+    start, end = map(sampling.percent_to_sigma, (window.start, window.end))
+    return bool(end < sigma <= start)
+
+
 def _cross(
-    followers: list[_Follower], active: frozenset[Window], batch: int, tokens: int, device: torch.device
+    followers: list[Follower], active: frozenset[Window], batch: int, tokens: int, device: torch.device
 ) -> _Cross | None:
     """The weights of all rows that follow at this moment, for contexts that are repeated to ``tokens``."""
     rows, sources, order = [], [], list(range(batch))

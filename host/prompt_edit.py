@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import comfy.conds
@@ -11,16 +12,21 @@ import comfy.utils
 import torch
 
 from ..hrv.alignment import align
+from ..hrv.controls import Window
 from ..hrv.editing import Edit, EditWindows, WordEdit
 from ..hrv.errors import HRVError
-from ..hrv.tokens import find_phrases
+from ..hrv.tokens import TokenMap, find_phrases
+from .blend_mask import Blend, BlendRecord
 from .controlled_run import CONTROLS_KEY
 from .prompt_rows import ROWS_KEY, PromptRows, RowPrompt
 from .text_encoding import TOKEN_MAP_KEY, Conditioning, token_maps
 
 _WORDS_KEY = "hrv_word_edits"
 _LATENT_KEY = "hrv_prompt_rows"
+_RECORD_KEY = "hrv_blend_record"
 _POOLED_KEY = "pooled_output"
+# Side of what one position of a latent shows, in all models with the UNet of Stable Diffusion.
+_PIXELS = 8
 # What a row's prompt brings itself; all else comes from the source and counts for all rows.
 _OWN_KEYS = {TOKEN_MAP_KEY, CONTROLS_KEY, ROWS_KEY, _WORDS_KEY, _POOLED_KEY}
 
@@ -61,8 +67,8 @@ def edit_prompt(
     :func:`~..hrv.alignment.align` does.
     """
     before, extras, tensor = _source_rows(source)
+    words = token_maps(target, "The target")[0]
     one, its = _only_entry(target, "target")
-    (words,) = token_maps(target, "The target")
     if one.shape[2] != tensor.shape[2]:
         raise HRVError(
             f"The source has {tensor.shape[2]} numbers a token and the target {one.shape[2]}: encode both prompts with "
@@ -119,20 +125,70 @@ def add_row(latent: Mapping[str, Any], rows: int) -> dict[str, Any]:
     return found
 
 
+def with_local_blend(
+    conditioning: Conditioning,
+    latent: Mapping[str, Any],
+    phrases: Sequence[str],
+    threshold: float,
+    window: Window,
+    size: float,
+) -> tuple[Conditioning, dict[str, Any]]:
+    """Copies of an edited conditioning and its latent whose edits keep to the places of some words.
+
+    ``phrases`` are of the source or the targets, each row has those it contains; none are the words that were changed.
+    The rest is :class:`~.blend_mask.Blend`'s. Raises HRVError for a conditioning without edits, a phrase that is in no
+    prompt, and, without phrases, for an edit that changed no word.
+    """
+    rows = [extras.get(ROWS_KEY) for _, extras in conditioning]
+    if len(rows) != 1 or rows[0] is None:
+        raise HRVError("This conditioning has no edits to keep to a place: connect the one of the last Prompt Edit.")
+    source = rows[0].rows[0]
+    edits = [(row.words, row.edit.alignment) for row in rows[0].rows if row.edit is not None]
+    for phrase in phrases:
+        if not any(row.words.occurrences(phrase) for row in rows[0].rows):
+            raise HRVError(f"Neither the source nor a target contains {phrase!r}: write words of the prompts.")
+    if not phrases and not all(alignment.left or alignment.changed for _, alignment in edits):
+        raise HRVError("An edit changed no word, so its place is not clear: name the words whose places may change.")
+    words = tuple(
+        (_places(source.words, phrases), _places(words, phrases)) if phrases else (alignment.left, alignment.changed)
+        for words, alignment in edits
+    )
+    blend = Blend(words, threshold, window, size)
+    ((tensor, extras),) = conditioning
+    return [[tensor, {**extras, ROWS_KEY: replace(rows[0], blend=blend)}]], {**latent, _RECORD_KEY: blend.record}
+
+
+def blend_masks(latent: Mapping[str, Any]) -> torch.Tensor:
+    """The masks of the run that gave this LATENT: float32 [edits, 8h, 8w], 1 where an edit may differ.
+
+    Raises HRVError for a latent of a run without local blend and as :meth:`~.blend_mask.BlendRecord.masks_of` does.
+    """
+    record: BlendRecord | None = latent.get(_RECORD_KEY)
+    if record is None:
+        raise HRVError("This latent was not sampled with Local Blend: connect the LATENT of its sampler.")
+    masks = record.masks_of(latent["samples"]).float()
+    return masks.repeat_interleave(_PIXELS, dim=-2).repeat_interleave(_PIXELS, dim=-1)
+
+
+def _places(words: TokenMap, phrases: Sequence[str]) -> tuple[int, ...]:
+    """Positions of the phrases that the prompt contains."""
+    return find_phrases(words, [phrase for phrase in phrases if words.occurrences(phrase)])
+
+
 def _source_rows(source: Conditioning) -> tuple[tuple[RowPrompt, ...], Mapping[str, Any], torch.Tensor]:
     """The prompts of a source that may have edits already, with its entry's dict and tensor."""
     if len(source) == 1 and (prompts := source[0][1].get(ROWS_KEY)) is not None:
         return prompts.rows, source[0][1], source[0][0]
+    words = token_maps(source, "The source")[0]
     tensor, extras = _only_entry(source, "source")
-    (words,) = token_maps(source, "The source")
     return (RowPrompt(words, tensor.shape[1], extras.get(CONTROLS_KEY, ())),), extras, tensor
 
 
 def _only_entry(conditioning: Conditioning, what: str) -> tuple[torch.Tensor, Mapping[str, Any]]:
     if len(conditioning) != 1 or len(conditioning[0][0]) != 1:
         raise HRVError(
-            f"The {what} is {len(conditioning)} prompts of {len(conditioning[0][0])} rows, but an edit goes from one "
-            "prompt to another: combine prompts, and give them areas or schedules, behind Prompt Edit."
+            f"The {what} is several prompts in one, but an edit goes from one prompt to another. Combine prompts, and "
+            "give them areas or schedules, behind Prompt Edit."
         )
     tensor, extras = conditioning[0]
     return tensor, extras

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from ..hrv.controls import Control
 from ..hrv.editing import Edit
 from ..hrv.tokens import TokenMap
+from .blend_mask import Blend
 
 ROWS_KEY = "hrv_prompt_rows"
 """The key of a conditioning's dict that holds its :class:`PromptRows` (the host keeps unknown keys)."""
@@ -34,9 +35,10 @@ class RowPrompt:
 
 @dataclass(frozen=True, eq=False)
 class PromptRows:
-    """The prompts of a group of rows: the source, then its edits."""
+    """The prompts of a group of rows: the source, then its edits; and what keeps these to one place."""
 
     rows: tuple[RowPrompt, ...]
+    blend: Blend | None = None
 
 
 class Brought(NamedTuple):

@@ -63,6 +63,13 @@ class Alignment:
             sorted(place for pair in self.pairs if pair.target and not pair.is_same for place in _places(pair.target))
         )
 
+    @property
+    def left(self) -> tuple[int, ...]:
+        """Positions of the source's words that are swapped or gone, ascending."""
+        return tuple(
+            sorted(place for pair in self.pairs if pair.source and not pair.is_same for place in _places(pair.source))
+        )
+
     def mapper(self, source_length: int, target_length: int) -> Mapper:
         """float32 [source_length, target_length]: the share of a source column's attention that a target column gets.
 

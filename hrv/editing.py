@@ -29,6 +29,9 @@ SELF_END_PLAIN, SELF_END_HRV = 0.4, 0.9
 SELF_SIZE = 1 / 16
 """Largest self-attention that is injected, as a share of the latent's positions; published: 16x16 of 64x64."""
 
+BLEND_THRESHOLD, BLEND_START = 0.3, 0.2
+"""Published settings of local editing (arXiv 2208.01626): share of the highest attention, and when it begins."""
+
 
 @dataclass(frozen=True)
 class EditWindows:
@@ -49,12 +52,14 @@ class EditWindows:
                 "0.0625 is 16x16 of 64x64."
             )
 
-    def reaches(self, positions: int, latent_positions: int) -> bool:
-        """Whether a self-attention layer of so many positions is injected; sides are rounded up when halved."""
-        if not self.size:
-            return False
-        reduction: int = round((latent_positions / positions) ** 0.5)
-        return reduction**2 * self.size >= 1.0
+
+def is_small(size: float, positions: int, latent_positions: int) -> bool:
+    """Whether a layer of so many positions is at most the share ``size`` of the latent's.
+
+    Sides are rounded up where they are halved: 17x17 of 65x65 is a sixteenth.
+    """
+    reduction: int = round((latent_positions / positions) ** 0.5)
+    return reduction**2 * size >= 1.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -96,13 +96,17 @@ class TokenMap:
 
         Raises HRVError for an empty phrase and for one that is not in the prompt.
         """
-        parts = folded(phrase).split()
-        if not parts:
-            raise HRVError("No word was given: write a word or a phrase of the prompt.")
-        found = list(self._occurrences(parts))
+        found = self.occurrences(phrase)
         if not found:
             raise HRVError(f"The prompt does not contain {_quoted(phrase)}. {self._words_there(phrase)}")
         return found
+
+    def occurrences(self, phrase: str) -> list[tuple[PromptWord, ...]]:
+        """:meth:`find_words` for a phrase that may be in the prompt or not. Raises HRVError for an empty one."""
+        parts = folded(phrase).split()
+        if not parts:
+            raise HRVError("No word was given: write a word or a phrase of the prompt.")
+        return list(self._occurrences(parts))
 
     def joined(self, other: TokenMap, offset: int) -> TokenMap:
         """The map of a conditioning with another one's tokens behind it, the first of them at ``offset``.

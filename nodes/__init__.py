@@ -17,6 +17,7 @@ from .editing import EditWords, PromptEdit  # noqa: E402
 from .files import LoadHRV, SaveHRV  # noqa: E402
 from .head_controls import ScaleHeads, WeakenHeads  # noqa: E402
 from .heat_map import HeatMap  # noqa: E402
+from .local_blend import EditMask, LocalBlend  # noqa: E402
 from .mini import LoadMini  # noqa: E402
 from .published import ImportConcepts, ImportNpy, Published  # noqa: E402
 from .text_encode import TextEncode  # noqa: E402
@@ -35,6 +36,8 @@ NODES: list[type[io.ComfyNode]] = [
     ScaleHeads,
     PromptEdit,
     EditWords,
+    LocalBlend,
+    EditMask,
     Tokens,
     TagConditioning,
     ConditioningConcat,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hrv_pack.hrv.alignment import align
 from hrv_pack.hrv.controls import Window
-from hrv_pack.hrv.editing import Edit, EditWindows, WordEdit, with_concept
+from hrv_pack.hrv.editing import Edit, EditWindows, WordEdit, is_small, with_concept
 from hrv_pack.hrv.errors import HRVError
 from hrv_pack.hrv.layout import AttentionLayer, HeadLayout
 from hrv_pack.hrv.tokens import PromptWord, TokenMap
@@ -102,7 +102,7 @@ def test_an_edit_is_told_in_lines() -> None:
     ],
 )
 def test_layers_are_small_by_their_share_of_the_latent(latent: int, layer: int, size: float, reached: bool) -> None:
-    assert EditWindows(CROSS, CROSS, size).reaches(layer, latent) is reached
+    assert is_small(size, layer, latent) is reached
 
 
 @pytest.mark.parametrize("size", [-0.1, 1.5, float("nan")])
