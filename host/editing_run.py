@@ -24,6 +24,7 @@ from .row_layout import COUPLE_LAYOUTS
 _WRAPPER_KEY = "hrv_editing"
 _TABLE_KEY = "hrv_edits_by_uuid"
 _CALL_KEY = "hrv_edited_call"
+_CROSS_KEY = "hrv_edited_cross_attention"
 
 # One chunk of a batch: the number of its list of conditionings (0 positive, 1 negative) and its uuid.
 _Chunk = tuple[int, Any]
@@ -60,13 +61,12 @@ class _Cross(NamedTuple):
 
 
 class _Call(NamedTuple):
-    """One call of the model: who follows whom in self-attention, and what rows do in cross-attention."""
+    """One call of the model, and who follows whom in self-attention at this moment."""
 
     rows: int
     tokens: int
     latent_positions: int
-    followers: list[Follower]  # in self-attention, at this moment
-    cross: _Cross | None
+    followers: list[Follower]
     orders: dict[int, torch.Tensor | None]  # of layers of so many positions: the row whose map each row uses
 
 
@@ -116,10 +116,9 @@ class EditingRun:
         tokens, positions = context.shape[1], x.shape[-2] * x.shape[-1]
         in_self = [one for one in followers if is_open(self.sampling, one.edit.windows.itself, sigma)]
         cross = self.cross(followers, sigma, len(x), tokens, x.device)
-        call = _Call(len(x), tokens, positions, in_self, cross, {})
-        options = {**transformer_options, _CALL_KEY: call}
+        options = {**transformer_options, _CALL_KEY: _Call(len(x), tokens, positions, in_self, {})}
         if cross is not None:
-            options = self.cross_wrapping.into(options)
+            options = self.cross_wrapping.into({**options, _CROSS_KEY: cross})
         return self.self_wrapping.into(options) if in_self else options
 
     def cross(
@@ -138,9 +137,9 @@ class EditingRun:
 
         def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, extra: dict[str, Any]) -> torch.Tensor:
             call: _Call = extra[_CALL_KEY]
-            if not self.as_announced(call, q, extra) or v.shape[1] != call.tokens or call.cross is None:
+            if not self.as_announced(v.shape[:2] == (call.rows, call.tokens), extra):
                 return previous(q, k, v, extra)
-            rows, sources, order, mapped, own = call.cross
+            rows, sources, order, mapped, own = extra[_CROSS_KEY]
             from_source = mapped.to(v.dtype) @ v[rows]
             if own is None and previous is plain_attention:
                 return previous(q[order], k[order], v.index_copy(0, rows, from_source), extra)
@@ -154,7 +153,8 @@ class EditingRun:
     def self_replacer(self, layer: AttentionLayer, previous: Replacer) -> Replacer:
         def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, extra: dict[str, Any]) -> torch.Tensor:
             call: _Call = extra[_CALL_KEY]
-            order = self.order(call, q.shape[1], q.device) if self.as_announced(call, q, extra) else None
+            as_announced = self.as_announced(len(q) == call.rows, extra)
+            order = self.order(call, q.shape[1], q.device) if as_announced else None
             return previous(q, k, v, extra) if order is None else previous(q[order], k[order], v, extra)
 
         return attend
@@ -170,9 +170,9 @@ class EditingRun:
             call.orders[positions] = torch.tensor(order, device=device) if changed else None
         return call.orders[positions]
 
-    def as_announced(self, call: _Call, q: torch.Tensor, extra: Mapping[str, Any]) -> bool:
-        """Whether a layer's rows are those of the call; says so if not."""
-        if len(q) == call.rows and not any(layout in extra for layout in COUPLE_LAYOUTS):
+    def as_announced(self, same_rows: bool, extra: Mapping[str, Any]) -> bool:
+        """Whether a layer's rows and tokens are those of the call; says so if not."""
+        if same_rows and not any(layout in extra for layout in COUPLE_LAYOUTS):
             return True
         self.say("Another node changed how prompts share the rows of the batch; prompt edits are left out there.")
         return False
