@@ -30,7 +30,7 @@ import_pack()
 import comfy.utils
 import numpy as np
 import torch
-from hrv_pack.host.build import BuildSettings, alike, sample_batch
+from hrv_pack.host.build import BuildSettings, alike, record_images
 from hrv_pack.host.concept_words import ALL_WORDS, PAPER, ConceptWords
 from hrv_pack.host.mini_loader import load_mini
 from hrv_pack.host.recording import Recorder
@@ -168,7 +168,7 @@ def main() -> None:
         for batch in settings.batches():
             ((images, positive),) = alike(clip, prompts, batch)
             together.begin(images)
-            sample_batch(together, images, positive, negative, settings, bar)
+            record_images(together, images, positive, negative, settings, bar)
             for variant in variants:
                 variant.batches.append(variant.recorder.counts())
             print(f"{batch.stop} of {options.images} images", flush=True)

@@ -95,6 +95,13 @@ def _peak_of(device: torch.device, run: Callable[[], None]) -> tuple[float, int]
     return seconds, int(peak) * 1024
 
 
+def machine(device: torch.device) -> str:
+    """What was measured on."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name()
+    return f"{platform.machine()}, {os.cpu_count()} CPUs"
+
+
 def compare(options: argparse.Namespace, device: torch.device, name: str, ways: dict[str, Callable[[], None]]) -> None:
     """Run the ways in turn, round by round, and write and print each one's time and memory over the first one's.
 
@@ -112,7 +119,7 @@ def compare(options: argparse.Namespace, device: torch.device, name: str, ways: 
                 measured[way].append(_peak_of(device, run))
             print(f"round {number + 1} of {options.rounds}", flush=True)
     first, plain = next(iter(measured.items()))
-    what = torch.cuda.get_device_name() if device.type == "cuda" else f"{platform.machine()}, {os.cpu_count()} CPUs"
+    what = machine(device)
     seconds = statistics.median(seconds for seconds, _ in plain)
     text = (
         f"{options.model}, {options.batch} image(s) at a time, {options.steps} steps, {what}, "

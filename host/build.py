@@ -14,25 +14,23 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import comfy.model_management
-import comfy.sample
-import comfy.samplers
 import comfy.utils
 import numpy as np
-import torch
 from comfyui_version import __version__ as host_version
 
-from ..hrv.build_state import BuildState
+from ..hrv.build_state import KIND, BuildState
+from ..hrv.clock import clock
 from ..hrv.convergence import Point
 from ..hrv.draws import noise_seed
 from ..hrv.errors import HRVError
 from ..hrv.vectors import HRV
 from ..hrv.vocabulary import Vocabulary, require_contrast
-from .build_states import kept_state
 from .concept_words import ESTIMATORS, PAPER, ConceptWords
 from .head_layout import describe_model, head_layout
+from .kept_states import kept_state, states_folder
 from .model_digest import clip_digest, model_digest
 from .recording import Recorder
+from .sampling import sample_latents, stacked
 from .text_encoding import Conditioning
 
 # Early stops before so many images would be chance: a half needs a few images to be ranked at all.
@@ -101,9 +99,7 @@ class Progress:
         if self.point:
             parts.append(f"agreement {self.point.expected:.3f}")
         if self.seconds is not None:
-            minutes, seconds = divmod(round(self.seconds), 60)
-            hours, minutes = divmod(minutes, 60)
-            parts.append(f"{hours}:{minutes:02}:{seconds:02} left")
+            parts.append(f"{clock(self.seconds)} left")
         return ", ".join(parts)
 
 
@@ -140,7 +136,8 @@ def build_hrv(
     fresh = BuildState(_key(provenance, settings), np.zeros((2, len(vocabulary), layout.head_count), dtype=np.int64))
     images = sum(len(batch) for batch in batches)
     words = ConceptWords(clip, vocabulary)
-    with kept_state(fresh, states) as state:
+    with kept_state(fresh, states_folder("builds") if states is None else states, KIND) as kept:
+        state = kept.state
         if not _finished(state, settings, images):
             recorder = Recorder(model, words, settings.seed, settings.estimator)
             negative = clip.encode_from_tokens_scheduled(clip.tokenize(settings.negative))
@@ -151,7 +148,7 @@ def build_hrv(
                 if batch.stop - batches[0].start <= before:
                     continue
                 state.add(_counts(recorder, clip, prompts, batch, negative, settings, bar), batch)
-                state.save_now_and_then()
+                kept.save_now_and_then()
                 left = (time.monotonic() - started) / (state.done - before) * (images - state.done)
                 report(Progress(state.done, images, left, state.curve[-1] if state.curve else None))
                 if _finished(state, settings, images):
@@ -212,7 +209,7 @@ def _counts(
     total: np.ndarray | int = 0
     for images, positive in alike(clip, prompts, batch):
         recorder.begin(images)
-        sample_batch(recorder, images, positive, negative, settings, bar)
+        record_images(recorder, images, positive, negative, settings, bar)
         total = total + recorder.counts()
     return np.asarray(total)
 
@@ -224,19 +221,11 @@ def alike(clip: Any, prompts: Sequence[str], batch: range) -> Iterator[tuple[lis
     for image in batch:
         ((tensor, extras),) = clip.encode_from_tokens_scheduled(clip.tokenize(prompts[image % len(prompts)]))
         if images and tensor.shape != rows[0][0].shape:
-            yield images, _stacked(rows)
+            yield images, stacked(rows)
             images, rows = [], []
         images.append(image)
         rows.append([tensor, extras])
-    yield images, _stacked(rows)
-
-
-def _stacked(rows: Conditioning) -> Conditioning:
-    """One conditioning of many rows; pooled outputs are stacked along."""
-    extras = dict(rows[0][1])
-    if extras.get("pooled_output") is not None:
-        extras["pooled_output"] = torch.cat([row["pooled_output"] for _, row in rows])
-    return [[torch.cat([tensor for tensor, _ in rows]), extras]]
+    yield images, stacked(rows)
 
 
 class Recording(Protocol):
@@ -247,7 +236,7 @@ class Recording(Protocol):
     def step_done(self) -> None: ...
 
 
-def sample_batch(
+def record_images(
     recorder: Recording,
     images: Sequence[int],
     positive: Conditioning,
@@ -255,28 +244,11 @@ def sample_batch(
     settings: BuildSettings,
     bar: comfy.utils.ProgressBar,
 ) -> None:
-    """Make images together; only what is recorded is kept."""
-    latent_format = recorder.model.get_model_object("latent_format")
-    ratio = latent_format.spacial_downscale_ratio
-    shape = latent_format.latent_channels, settings.height // ratio, settings.width // ratio
-    latent = torch.zeros(len(images), *shape, device=comfy.model_management.intermediate_device())
-    noise = torch.cat([comfy.sample.prepare_noise(latent[:1], noise_seed(settings.seed, image)) for image in images])
+    """Make images of a build together; only what is recorded is kept."""
 
-    def step_done(step: int, denoised: torch.Tensor, x: torch.Tensor, steps: int) -> None:
+    def step_done() -> None:
         recorder.step_done()
         bar.update(len(images))
 
-    comfy.sample.sample(
-        recorder.model,
-        noise,
-        settings.steps,
-        settings.cfg,
-        settings.sampler_name,
-        settings.scheduler,
-        positive,
-        negative,
-        latent,
-        callback=step_done,
-        disable_pbar=True,
-        seed=noise_seed(settings.seed, images[0]),
-    )
+    seeds = [noise_seed(settings.seed, image) for image in images]
+    sample_latents(recorder.model, seeds, positive, negative, settings, step_done)

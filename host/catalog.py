@@ -24,9 +24,7 @@ from ..hrv.files import load_hrv, save_hrv
 from ..hrv.published import SIZE_LIMIT, hrv_from_npy
 from ..hrv.vectors import HRV
 from ..hrv.vocabulary import parse_vocabulary
-from .folders import SUFFIX, read_user_file
-
-PRESETS = Path(__file__).resolve().parent.parent / "hrv_presets"
+from .folders import PRESETS, SUFFIX, read_user_file
 
 # Seconds without a byte after which a server counts as unreachable.
 _PATIENCE = 20.0

@@ -1,4 +1,4 @@
-"""Where HRV files live: the host's models folder ``hrv``, the HRVs that ship with the pack, and files of the user's."""
+"""Where files live: the host's models folder ``hrv``, what ships with the pack, and files of the user's."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from ..hrv.vectors import HRV
 
 FOLDER = "hrv"
 SUFFIX = ".safetensors"
-SHIPPED = Path(__file__).resolve().parent.parent / "hrv_presets" / "hrvs"
+PRESETS = Path(__file__).resolve().parent.parent / "hrv_presets"
+SHIPPED = PRESETS / "hrvs"
+SHIPPED_LORAS = PRESETS / "loras"
 
 # A name has to work on every system, since models folders are shared and copied: no control characters, halves of
 # characters, punctuation or devices of Windows, and no dot or blank at an end, which Windows cuts off.
@@ -28,6 +30,11 @@ def register_folder() -> None:
     paths, _ = folder_paths.folder_names_and_paths.get(FOLDER, ([], set()))
     wanted = list(dict.fromkeys([*paths, own, str(SHIPPED)]))
     folder_paths.folder_names_and_paths[FOLDER] = (wanted, {SUFFIX})
+
+
+def register_loras() -> None:
+    """Put the shipped LoRAs into the host's list, behind the user's folders; doing it again changes nothing."""
+    folder_paths.add_model_folder_path("loras", str(SHIPPED_LORAS))
 
 
 def hrv_files() -> list[str]:

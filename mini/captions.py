@@ -15,8 +15,8 @@ from . import world
 from .world import CONCEPTS, NOTHING, PLANT, SHAPE, Pictures
 
 KINDS: dict[str, float] = {
-    "single": 0.54,
-    "pair": 0.22,
+    "single": 0.62,
+    "pair": 0.14,
     "plant": 0.06,
     "two meanings": 0.08,
     "colored": 0.04,

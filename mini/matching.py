@@ -16,6 +16,7 @@ import torch.nn.functional as F
 
 from .world import (
     COLORS,
+    OUTLINE,
     PAIR_OFFSET,
     PAIR_RADIUS,
     PATTERNS,
@@ -24,6 +25,7 @@ from .world import (
     SCENES,
     SHAPES,
     SIZE,
+    cover,
     plant_layers,
     second_color,
     shape_distance,
@@ -251,7 +253,7 @@ def _rendered(guesses: Guesses, view: View) -> Guesses:
             pattern[rows], color[rows] = best // len(COLORS), best % len(COLORS)
         else:
             for distance, paint in zip(distances, _plant_colors(form), strict=True):
-                behind = behind + (paint[:, None] - behind) * _cover(distance)[:, None]
+                behind = behind + (paint[:, None] - behind) * cover(distance)[:, None]
             error[rows] = ((wanted - behind) ** 2).sum((1, 2))
     return replace(guesses, color=color, pattern=pattern, error=error)
 
@@ -263,7 +265,7 @@ def _shape_errors(
 
     A picture is linear in its colors, so inner products of the maps that they fill are enough for all of them.
     """
-    outer, inner = _cover(distance - 0.6), _cover(distance + 0.6)
+    outer, inner = cover(distance - OUTLINE), cover(distance + OUTLINE)
     second = inner[:, None] * shares
     line = (outer * (1 - inner))[:, None] * (1 - second)
     maps = torch.stack([line, inner[:, None] - second, second], 2)
@@ -318,14 +320,10 @@ def _distances(form: int, things: Guesses, x: torch.Tensor, y: torch.Tensor) -> 
     return sampled * things.radius[:, None]
 
 
-def _cover(distance: torch.Tensor) -> torch.Tensor:
-    return (0.5 - distance).clamp(0, 1)
-
-
 def _silhouette(form: int, things: Guesses, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """Share [N, P] of the pixels that things of one form cover, shapes with their outlines."""
     distance = _distances(form, things, x, y).amin(0)
-    return _cover(distance - 0.6 if form < len(SHAPES) else distance)
+    return cover(distance - OUTLINE if form < len(SHAPES) else distance)
 
 
 def _table(places: Sequence[tuple[float, float]], radii: Sequence[float], pixels: torch.Tensor) -> Table:

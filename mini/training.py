@@ -33,7 +33,7 @@ from ..host.mini_model import (
 from ..hrv.errors import HRVError
 from .captions import draw_samples
 from .latents import to_latents
-from .world import CONCEPTS, draw
+from .world import CONCEPTS, Pictures, draw
 
 PROMPT_TOKENS = 77
 START, END = 49406, 49407
@@ -185,7 +185,12 @@ def v_loss(
 
 
 def draw_batch(
-    vocabulary: Vocabulary, settings: TrainingSettings, step: int, rank: int, processes: int
+    vocabulary: Vocabulary,
+    settings: TrainingSettings,
+    step: int,
+    rank: int = 0,
+    processes: int = 1,
+    render: Callable[[Pictures], torch.Tensor] = draw,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Generator]:
     """Latents [B, 12, 16, 16], rows [B, 77] and the generator for all else of one process's share of ``step``."""
     rng = np.random.default_rng((settings.seed, step, rank))
@@ -194,7 +199,7 @@ def draw_batch(
     captions = ["" if rng.random() < settings.empty else sample.caption for sample in samples]
     places = np.where(rng.random(count) < settings.unknown, rng.integers(0, 64, count), -1)
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-    return to_latents(draw(pictures)) * LATENT_SCALE, vocabulary.rows(captions, places), generator
+    return to_latents(render(pictures)) * LATENT_SCALE, vocabulary.rows(captions, places), generator
 
 
 def train(

@@ -7,7 +7,9 @@ a size, or a potted plant. Everything that a caption can say is in :data:`CONCEP
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from itertools import product
 
 import torch
 
@@ -68,6 +70,8 @@ PLANT_RADIUS = 7.0
 PAIR_RADIUS = 6.0
 PAIR_OFFSET = 7.75
 NOTHING, SHAPE, PLANT = 0, 1, 2
+OUTLINE = 0.6
+"""A shape's outline reaches this many pixels in and out."""
 
 
 @dataclass
@@ -272,6 +276,72 @@ def _cover(distance: torch.Tensor) -> torch.Tensor:
     return (0.5 - distance).clamp(0, 1)
 
 
+@dataclass(frozen=True)
+class _Things:
+    """All things of one kind and form in one slot of B pictures.
+
+    ``rows`` [R] are the pictures that have one, ``x``, ``y`` [R, 32, 32] pixels from its middle, ``radius`` [R, 1, 1].
+    """
+
+    slot: int
+    kind: int
+    form: int
+    rows: torch.Tensor
+    x: torch.Tensor
+    y: torch.Tensor
+    radius: torch.Tensor
+
+    def shape(self) -> torch.Tensor:
+        """Signed distance in pixels [R, 32, 32] to a shape's edge."""
+        return shape_distance(self.form, self.x / self.radius, self.y / self.radius) * self.radius
+
+    def plant(self) -> list[tuple[torch.Tensor, tuple[int, int, int]]]:
+        """(signed distance in pixels [R, 32, 32], color) of a plant's parts, back to front."""
+        layers = plant_layers(self.form, self.x / self.radius, self.y / self.radius)
+        return [(distance * self.radius, color) for distance, color in layers]
+
+
+def _things(pictures: Pictures) -> Iterator[_Things]:
+    """The things of B pictures, back to front."""
+    axis = torch.arange(SIZE, dtype=torch.float32)
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    for slot, (kind, forms) in product((0, 1), ((SHAPE, SHAPES), (PLANT, PLANTS))):
+        for form in range(len(forms)):
+            rows = ((pictures.kind[:, slot] == kind) & (pictures.form[:, slot] == form)).nonzero()[:, 0]
+            if len(rows):
+                places = (column[rows, slot, None, None] for column in (pictures.x, pictures.y, pictures.radius))
+                middle_x, middle_y, radius = places
+                yield _Things(slot, kind, form, rows, x - middle_x, y - middle_y, radius)
+
+
+def thing_distance(pictures: Pictures) -> torch.Tensor:
+    """Signed distance in pixels [B, 32, 32] to the nearest thing with its outline; infinite where there is none."""
+    nearest = torch.full((len(pictures), SIZE, SIZE), torch.inf)
+    for things in _things(pictures):
+        parts = [things.shape() - OUTLINE] if things.kind == SHAPE else [part for part, _ in things.plant()]
+        nearest[things.rows] = torch.stack([nearest[things.rows], *parts]).amin(0)
+    return nearest
+
+
+def cover(distance: torch.Tensor) -> torch.Tensor:
+    """Share of a pixel covered at a signed distance in pixels."""
+    return (0.5 - distance).clamp(0, 1)
+
+
+def _paint_shapes(body: torch.Tensor, things: _Things, color: torch.Tensor, pattern: torch.Tensor) -> torch.Tensor:
+    """Shapes of base colors [R, 3] and patterns [R] over pictures [R, 3, 32, 32]."""
+    distance = things.shape()
+    share = torch.zeros_like(distance)
+    for index in range(1, len(PATTERNS)):
+        share = torch.where((pattern == index)[:, None, None], _pattern_share(index, things.x, things.y), share)
+    # A thin outline keeps every color apart from every scene; black gets a light one.
+    outline = torch.where(color.sum(-1, keepdim=True) < 0.3, torch.tensor(0.78), torch.tensor(0.08))
+    body = _paint(body, outline.expand(-1, 3), cover(distance - OUTLINE))
+    inner = cover(distance + OUTLINE)
+    body = _paint(body, color, inner)
+    return _paint(body, second_color(color), inner * share)
+
+
 def draw(pictures: Pictures) -> torch.Tensor:
     """Draw B pictures: float32 [B, 3, 32, 32], RGB in 0..1."""
     count = len(pictures)
@@ -284,37 +354,13 @@ def draw(pictures: Pictures) -> torch.Tensor:
             flat = _rgb(ground)[None, :, None, None].expand(len(rows), 3, SIZE, SIZE)
             canvas[rows] = _paint(flat, _rgb(texture), _scene_layer(scene, pictures.seed[rows], x, y))
     palette = torch.stack([_rgb(color) for color in COLORS.values()])
-    for slot in (0, 1):
-        kind, form = pictures.kind[:, slot], pictures.form[:, slot]
-        px = x - pictures.x[:, slot, None, None]
-        py = y - pictures.y[:, slot, None, None]
-        radius = pictures.radius[:, slot, None, None]
-        for index in range(len(SHAPES)):
-            rows = ((kind == SHAPE) & (form == index)).nonzero()[:, 0]
-            if not len(rows):
-                continue
-            distance = shape_distance(index, px[rows] / radius[rows], py[rows] / radius[rows]) * radius[rows]
-            base = palette[pictures.color[rows, slot]]
-            share = torch.zeros_like(distance)
-            for pattern in range(1, len(PATTERNS)):
-                share = torch.where(
-                    (pictures.pattern[rows, slot] == pattern)[:, None, None],
-                    _pattern_share(pattern, px[rows], py[rows]),
-                    share,
-                )
-            # A thin outline keeps every color apart from every scene; black gets a light one.
-            outline = torch.where(base.sum(-1, keepdim=True) < 0.3, torch.tensor(0.78), torch.tensor(0.08))
-            body = canvas[rows]
-            body = _paint(body, outline.expand(-1, 3), _cover(distance - 0.6))
-            inner = _cover(distance + 0.6)
-            body = _paint(body, base, inner)
-            canvas[rows] = _paint(body, second_color(base), inner * share)
-        for index in range(len(PLANTS)):
-            rows = ((kind == PLANT) & (form == index)).nonzero()[:, 0]
-            if not len(rows):
-                continue
-            body = canvas[rows]
-            for distance, color in plant_layers(index, px[rows] / radius[rows], py[rows] / radius[rows]):
-                body = _paint(body, _rgb(color), _cover(distance * radius[rows]))
-            canvas[rows] = body
+    for things in _things(pictures):
+        rows, slot = things.rows, things.slot
+        body = canvas[rows]
+        if things.kind == SHAPE:
+            body = _paint_shapes(body, things, palette[pictures.color[rows, slot]], pictures.pattern[rows, slot])
+        else:
+            for distance, part in things.plant():
+                body = _paint(body, _rgb(part), cover(distance))
+        canvas[rows] = body
     return canvas.clamp(0, 1)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from ..host.folders import register_folder
+from ..host.folders import register_folder, register_loras
 
 register_folder()
+register_loras()
 
 from .arithmetic import Clamp, Compare, Mean, Merge, PickConcepts, Rank  # noqa: E402 - Load HRV lists the folder
 from .build import BuildHRV  # noqa: E402

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import comfy.samplers
 from comfy_api.latest import io
 
 from ..host.build import BuildSettings, Progress, build_hrv
 from ..host.concept_words import ESTIMATORS
 from ..host.node_text import show_text
 from ..hrv.vocabulary import Vocabulary
-from .sockets import CATEGORY, ConceptsSocket, HRVSocket
+from .sockets import CATEGORY, ConceptsSocket, HRVSocket, sampling_inputs
 
 DEFAULT_PROMPTS = """a photo of a red car
 a photo of a dog in the snow
@@ -62,25 +61,7 @@ class BuildHRV(io.ComfyNode):
                     control_after_generate=False,
                     tooltip="Starting noise and drawn words follow from it: the same seed builds the same HRV.",
                 ),
-                io.Int.Input("steps", default=20, min=1, max=1000, tooltip="Sampling steps of every image."),
-                io.Float.Input("cfg", default=7.5, min=0.0, max=100.0, step=0.1, tooltip="As in KSampler."),
-                io.Combo.Input(
-                    "sampler_name", options=comfy.samplers.KSampler.SAMPLERS, default="euler", tooltip="As in KSampler."
-                ),
-                io.Combo.Input(
-                    "scheduler", options=comfy.samplers.KSampler.SCHEDULERS, default="normal", tooltip="As in KSampler."
-                ),
-                io.Int.Input("width", default=512, min=16, max=8192, step=8, tooltip="Pixels; 128 for HRV-mini."),
-                io.Int.Input("height", default=512, min=16, max=8192, step=8, tooltip="Pixels; 128 for HRV-mini."),
-                io.Int.Input(
-                    "batch_size",
-                    default=1,
-                    min=1,
-                    max=256,
-                    tooltip="Images generated at once: faster, but more memory. Draws stay the same.",
-                    advanced=True,
-                ),
-                io.String.Input("negative", default="", tooltip="Negative prompt of all images.", advanced=True),
+                *sampling_inputs(),
                 io.Combo.Input(
                     "estimator",
                     options=list(ESTIMATORS),

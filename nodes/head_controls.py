@@ -11,7 +11,7 @@ from ..host.head_layout import head_layout, require_fitting
 from ..host.wiring import check_wiring
 from ..hrv.controls import WEAKEN_FACTOR, Window, scale_heads, weaken
 from ..hrv.head_sets import parse_heads
-from ..hrv.orders import ORDERS
+from ..hrv.orders import ORDERS, heads_of_percent
 from ..hrv.tokens import ALL_WORDS
 from ..hrv.vectors import HRV
 from .sockets import (
@@ -70,6 +70,13 @@ class WeakenHeads(io.ComfyNode):
                     advanced=True,
                 ),
                 occurrence_input(),
+                io.Combo.Input(
+                    "unit",
+                    options=["heads", "percent"],
+                    optional=True,
+                    tooltip="Whether the number of heads is one, or a share of all heads.",
+                    advanced=True,
+                ),
             ],
             outputs=control_outputs(),
             hidden=list(CONTROL_HIDDEN),
@@ -91,16 +98,18 @@ class WeakenHeads(io.ComfyNode):
         end: float,
         seed: int,
         occurrence: str = "all",
+        unit: str = "heads",
     ) -> io.NodeOutput:
         check_wiring(cls, CONTROL_NODES)
         require_fitting(hrv, model)
         window = Window(start, end)
+        number = heads_of_percent(heads, hrv.layout.head_count) if unit == "percent" else heads
         return io.NodeOutput(
             *add_control(
                 model,
                 conditioning,
                 split_words(words),
-                lambda positions: weaken(hrv, concept, order, heads, positions, strength, window, factor, seed),
+                lambda positions: weaken(hrv, concept, order, number, positions, strength, window, factor, seed),
                 occurrence,
             )
         )

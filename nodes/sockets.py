@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import comfy.samplers
 import numpy as np
 import torch
 from comfy_api.latest import io
@@ -13,6 +14,8 @@ from ..hrv.tokens import ALL_WORDS
 
 HRVSocket = io.Custom("HRV")
 ConceptsSocket = io.Custom("HRV_CONCEPTS")
+ScorerSocket = io.Custom("HRV_SCORER")
+ExperimentSocket = io.Custom("HRV_EXPERIMENT")
 
 CATEGORY = "HRV"
 
@@ -114,6 +117,31 @@ def occurrence_input() -> Any:
         tooltip="Where a word stands in the prompt several times: all, first, or a number from 1.",
         advanced=True,
     )
+
+
+def sampling_inputs() -> list[Any]:
+    """How images are made that a node makes by itself."""
+    return [
+        io.Int.Input("steps", default=20, min=1, max=1000, tooltip="Sampling steps of every image."),
+        io.Float.Input("cfg", default=7.5, min=0.0, max=100.0, step=0.1, tooltip="As in KSampler."),
+        io.Combo.Input(
+            "sampler_name", options=comfy.samplers.KSampler.SAMPLERS, default="euler", tooltip="As in KSampler."
+        ),
+        io.Combo.Input(
+            "scheduler", options=comfy.samplers.KSampler.SCHEDULERS, default="normal", tooltip="As in KSampler."
+        ),
+        io.Int.Input("width", default=512, min=16, max=8192, step=8, tooltip="Pixels; 128 for HRV-mini."),
+        io.Int.Input("height", default=512, min=16, max=8192, step=8, tooltip="Pixels; 128 for HRV-mini."),
+        io.Int.Input(
+            "batch_size",
+            default=1,
+            min=1,
+            max=256,
+            tooltip="Images generated at once: faster, but more memory. Draws stay the same.",
+            advanced=True,
+        ),
+        io.String.Input("negative", default="", tooltip="Negative prompt of all images.", advanced=True),
+    ]
 
 
 def split_words(words: str) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from hrv_pack.hrv.atomic_files import remove_temporaries, write_atomically
-from hrv_pack.hrv.build_state import BuildState, load_state, save_state
+from hrv_pack.hrv.build_state import BuildState
 from hrv_pack.hrv.errors import HRVError
 
 SHAPE = (2, 3, 5)
@@ -38,14 +38,14 @@ def same(one: BuildState, other: BuildState) -> bool:
 def test_a_saved_state_comes_back(tmp_path: Path) -> None:
     state = counted(12)
     assert len(state.curve) > 5
-    save_state(state, tmp_path / "state")
-    assert same(load_state(tmp_path / "state", fresh()), state)
+    state.save(tmp_path / "state")
+    assert same(fresh().resumed(tmp_path / "state"), state)
     assert [path.name for path in tmp_path.iterdir()] == ["state"]
 
 
 def test_without_a_file_a_build_begins(tmp_path: Path) -> None:
     beginning = fresh()
-    assert load_state(tmp_path / "state", beginning) is beginning
+    assert beginning.resumed(tmp_path / "state") is beginning
 
 
 @pytest.mark.parametrize("broken_at", range(1, 9))
@@ -55,8 +55,8 @@ def test_going_on_ends_like_never_having_stopped(tmp_path: Path, broken_at: int)
     state = fresh()
     for batch in range(9):
         if batch == broken_at:
-            save_state(state, tmp_path / "state")
-            state = load_state(tmp_path / "state", fresh())
+            state.save(tmp_path / "state")
+            state = fresh().resumed(tmp_path / "state")
         state.add(random.integers(0, 9, SHAPE), range(batch * 3, (batch + 1) * 3))
     assert same(state, counted(9))
 
@@ -64,7 +64,7 @@ def test_going_on_ends_like_never_having_stopped(tmp_path: Path, broken_at: int)
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "other", "foreign", "shape"])
 def test_what_cannot_be_used_is_refused_and_stays(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "state"
-    save_state(counted(4), path)
+    counted(4).save(path)
     content = bytearray(path.read_bytes())
     wanted = fresh()
     if damage == "cut":
@@ -81,14 +81,14 @@ def test_what_cannot_be_used_is_refused_and_stays(tmp_path: Path, damage: str) -
         wanted = fresh(shape=(2, 3, 6))
     path.write_bytes(content)
     with pytest.raises(HRVError, match=r"cannot be used .* Move or delete that file"):
-        load_state(path, wanted)
+        wanted.resumed(path)
     assert path.read_bytes() == content
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
 def test_a_failure_to_save_keeps_what_was_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     path = tmp_path / "state"
-    save_state(counted(2), path)
+    counted(2).save(path)
 
     def fail(descriptor: int) -> None:
         raise OSError(number, os.strerror(number))
@@ -96,8 +96,8 @@ def test_a_failure_to_save_keeps_what_was_saved(tmp_path: Path, monkeypatch: pyt
     with monkeypatch.context() as failing:
         failing.setattr("os.fsync", fail)
         with pytest.raises(HRVError, match=r"What was saved before is still there"):
-            save_state(counted(3), path)
-    assert same(load_state(path, fresh()), counted(2))
+            counted(3).save(path)
+    assert same(fresh().resumed(path), counted(2))
     assert [left.name for left in tmp_path.iterdir()] == ["state"]
 
 

@@ -46,14 +46,14 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(1)
-    from hrv_pack.host import build_states
+    from hrv_pack.host import kept_states
     from hrv_pack.host.build import BuildSettings, build_hrv
     from hrv_pack.hrv.vectors import HRV
     from hrv_pack.hrv.vocabulary import parse_vocabulary
     from hrv_pack.tests.host.small_host import small_clip_sd15, small_sd15
     from safetensors import safe_open
 
-    build_states.SAVE_EVERY = 0.0
+    kept_states.SAVE_EVERY = 0.0
     model, clip = small_sd15(), small_clip_sd15()
     vocabulary = parse_vocabulary("Color: red, blue\nShape: circle, star")
     settings = BuildSettings(100, 1, 2, 3.0, "euler", "normal", 32, 32, batch_size=2)

@@ -26,6 +26,7 @@ from hrv_pack.mini.world import (
     TWO_MEANINGS,
     Pictures,
     draw,
+    thing_distance,
 )
 
 WORDS = {word for words in CONCEPTS.values() for word in words}
@@ -85,6 +86,15 @@ def test_a_thing_moved_by_a_pixel_moves_by_a_pixel() -> None:
     torch.testing.assert_close(
         moved.roll(-1, -1).where(covered, torch.tensor(0.0)), here.where(covered, torch.tensor(0.0)), atol=1e-4, rtol=0
     )
+
+
+def test_things_are_drawn_where_their_distance_says() -> None:
+    _, pictures = world(256)
+    empty = changed(pictures, kind=torch.full_like(pictures.kind, NOTHING))
+    painted = (draw(pictures) != draw(empty)).any(1)
+    distance = thing_distance(pictures)
+    assert not painted[distance >= 0.5].any()
+    assert painted[distance < 0.49].all()
 
 
 def test_a_larger_thing_covers_more() -> None:

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 from comfy.model_management import InterruptProcessingException
-from hrv_pack.host import build_states
+from hrv_pack.host import kept_states
 from hrv_pack.host.build import BuildSettings, Progress, build_hrv
-from hrv_pack.host.build_states import kept_state
+from hrv_pack.host.kept_states import kept_state
 from hrv_pack.hrv.arithmetic import merge
 from hrv_pack.hrv.build_state import BuildState
 from hrv_pack.hrv.convergence_picture import curve_of
@@ -151,7 +151,7 @@ def test_two_builds_cannot_have_one_state(builder: Builder) -> None:
     (path,) = builder.states.glob("*.safetensors")
     with safe_open(path, "numpy") as file:
         held = BuildState(file.metadata()["hrv.build.key"], np.zeros((2, 3, 56), dtype=np.int64))
-    with kept_state(held, builder.states), pytest.raises(HRVError, match="another process at this moment"):
+    with kept_state(held, builder.states, "build"), pytest.raises(HRVError, match="another process at this moment"):
         builder()
     builder()
 
@@ -179,7 +179,7 @@ def test_a_full_disk_stops_the_build_and_loses_nothing_saved(
         synchronise(descriptor)
 
     with monkeypatch.context() as full:
-        full.setattr(build_states, "SAVE_EVERY", 0.0)
+        full.setattr(kept_states, "SAVE_EVERY", 0.0)
         full.setattr("os.fsync", fill_up)
         with pytest.raises(HRVError, match=r"the disk is full. What was saved before is still there"):
             builder()

@@ -1,4 +1,4 @@
-"""Where builds under way are kept, one process at a time."""
+"""Where the state of work under way is kept, one process at a time."""
 
 from __future__ import annotations
 
@@ -6,33 +6,48 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Generic, Protocol, TypeVar
 
 import folder_paths
 from filelock import FileLock, Timeout
 
 from ..hrv.atomic_files import reason, remove_temporaries
-from ..hrv.build_state import BuildState, load_state, save_state
 from ..hrv.errors import HRVError
 
 SAVE_EVERY = 30.0
 """Seconds between two saves, so that with the batch under way at most a minute is lost."""
 
 
-def states_folder() -> Path:
+S = TypeVar("S", bound="State")
+
+
+class State(Protocol):
+    """What can be kept: its ``key`` tells it from the state of any other work."""
+
+    key: str
+
+    def save(self, path: Path) -> None: ...
+
+    def resumed(self: S, path: Path) -> S:
+        """The state in a file, or this one if there is no file."""
+        ...
+
+
+def states_folder(name: str) -> Path:
     """The host's folder for it; names that begin with two underscores are not served over HTTP (folder_paths.py)."""
-    return Path(folder_paths.get_user_directory()) / "__hrv" / "builds"
+    return Path(folder_paths.get_user_directory()) / "__hrv" / name
 
 
-class KeptState(BuildState):
-    """A state with its file."""
+class Kept(Generic[S]):
+    """A ``state`` with its file."""
 
-    def __init__(self, state: BuildState, path: Path):
-        super().__init__(**vars(state))
+    def __init__(self, state: S, path: Path):
+        self.state = state
         self._path = path
         self._saved = time.monotonic()
 
     def save(self) -> None:
-        save_state(self, self._path)
+        self.state.save(self._path)
         self._saved = time.monotonic()
 
     def save_now_and_then(self) -> None:
@@ -42,12 +57,12 @@ class KeptState(BuildState):
 
 
 @contextmanager
-def kept_state(fresh: BuildState, folder: Path | None = None) -> Iterator[KeptState]:
-    """The saved state of the build of ``fresh``, or ``fresh``; it is saved at the beginning and however the block ends.
+def kept_state(fresh: S, folder: Path, what: str) -> Iterator[Kept[S]]:
+    """The saved state of the work of ``fresh``, or ``fresh``; it is saved at the beginning and however the block ends.
 
-    Raises HRVError if the folder cannot be written, if the file is damaged, and while another process has it.
+    ``what`` names the work ("build"). Raises HRVError if the folder cannot be written, if the file is damaged, and
+    while another process has it.
     """
-    folder = states_folder() if folder is None else folder
     path = folder / f"{fresh.key[:32]}.safetensors"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -56,18 +71,18 @@ def kept_state(fresh: BuildState, folder: Path | None = None) -> Iterator[KeptSt
         lock.acquire()
     except Timeout:
         raise HRVError(
-            "This very build is being made by another process at this moment. Wait for it, or build another shard."
+            f"This very {what} is being made by another process at this moment. Wait for it, or change its settings."
         ) from None
     except OSError as error:
-        raise HRVError(f"Cannot keep the state of the build in {folder}: {reason(error)}.") from error
+        raise HRVError(f"Cannot keep the state of the {what} in {folder}: {reason(error)}.") from error
     try:
         remove_temporaries(path)
-        state = KeptState(load_state(path, fresh), path)
+        kept = Kept(fresh.resumed(path), path)
         # Now rather than after hours: a state that cannot be saved is no reason to begin.
-        state.save()
+        kept.save()
         try:
-            yield state
+            yield kept
         finally:
-            state.save()
+            kept.save()
     finally:
         lock.release()
