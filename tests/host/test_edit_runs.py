@@ -11,7 +11,13 @@ import comfy.sample
 import comfy.samplers
 import pytest
 import torch
-from comfy_extras.nodes_custom_sampler import BasicGuider, Noise_RandomNoise, SamplerCustomAdvanced
+from comfy_extras.nodes_custom_sampler import (
+    BasicGuider,
+    DisableNoise,
+    FlipSigmas,
+    Noise_RandomNoise,
+    SamplerCustomAdvanced,
+)
 from hrv_pack.host.editing_run import EditingRun
 from hrv_pack.host.head_layout import head_layout
 from hrv_pack.hrv.errors import HRVError
@@ -147,6 +153,26 @@ def test_a_picture_is_edited_from_its_own_latent(model: Any, source: Any, target
     # What the mask keeps is kept in both rows.
     assert relative_error(found[:2, ..., 5:], pictures[[0, 0], ..., 5:]) <= TOLERANCE
     assert start["samples"] is pictures and len(pictures) == 2
+
+
+def test_an_inverted_picture_is_edited_without_noise(model: Any, source: Any, target: Any) -> None:
+    """To noise along flipped sigmas, and back: the source's row is what it is without an edit."""
+    sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "normal", 4)
+    sampler = comfy.samplers.sampler_object("euler")
+
+    def along(model: Any, conditioning: Any, sigmas: torch.Tensor, latent: Any) -> dict[str, Any]:
+        guider = BasicGuider.execute(model, conditioning).result[0]
+        return SamplerCustomAdvanced.execute(DisableNoise.execute().result[0], guider, sampler, sigmas, latent).result[
+            0
+        ]
+
+    picture = {"samples": torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(2))}
+    inverted = along(model, source, FlipSigmas.execute(sigmas.clone()).result[0], picture)
+    own, positive, rows, _ = prompt_edit(model, source, target, inverted, **OPEN)
+    both = along(own, positive, sigmas, rows)["samples"]
+    alone = along(model, source, sigmas, inverted)["samples"]
+    assert relative_error(both[:1], alone) <= TOLERANCE
+    assert relative_error(both[1:], alone) > 0.01
 
 
 OTHERS: dict[str, Callable[[Any], Any]] = {"LoRA": with_lora, "ControlNet": with_controlnet}
