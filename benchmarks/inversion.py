@@ -2,10 +2,10 @@
 
     python benchmarks/inversion.py [--pictures 32] [--out FOLDER]
 
-The renderer draws pictures of one shape; flipped sigmas and a deterministic sampler without guidance take them to noise;
-from there a source and an edit of its color are sampled together. Once the negative prompt is empty, once it is the
-source prompt. Shown are the mean error of the source's row in 0..1, its PSNR, and how many edits show the new color with
-everything else as the picture has it, by the ground-truth scorer. Needs a host on COMFYUI_PATH. Writes
+The renderer draws pictures of one shape; flipped sigmas and a deterministic sampler without guidance take them to
+noise; from there a source and an edit of its color are sampled together. Once the negative prompt is empty, once it is
+the source prompt. Shown are the mean error of the source's row in 0..1, its PSNR, and how many edits show the new color
+with everything else as the picture has it, by the ground-truth scorer. Needs a host on COMFYUI_PATH. Writes
 ``inversion.json`` and ``.md``.
 """
 
@@ -38,7 +38,7 @@ from hrv_pack.hrv.editing import EditWindows, WordEdit, with_concept
 from hrv_pack.hrv.files import load_hrv
 from hrv_pack.mini.captions import Sample, draw_samples
 from hrv_pack.mini.evaluation import Tally, wilson_interval
-from hrv_pack.mini.scorer import Reading, Thing, read_pictures
+from hrv_pack.mini.scorer import Reading, read_pictures
 from hrv_pack.mini.world import PLAIN_COLORS, draw
 
 # Which negative prompt the way back has, and its CFG.
@@ -63,16 +63,11 @@ def colored(count: int, seed: int) -> list[tuple[Sample, torch.Tensor, str]]:
 
 def is_edit(before: Reading, after: Reading, color: str) -> bool:
     """Whether a picture of one shape shows it in another color, all else as it was."""
-
-    def rest(reading: Reading) -> tuple[str, ...]:
-        (thing,) = reading.things
-        return reading.scene, thing.kind, thing.shape, thing.pattern, thing.size, thing.position
-
-    def only(reading: Reading) -> Thing | None:
-        return reading.things[0] if len(reading.things) == 1 else None
-
-    one, other = only(before), only(after)
-    return one is not None and other is not None and other.color == color and rest(before) == rest(after)
+    if len(before.shapes) != 1 or len(after.shapes) != 1 or len(before.things) != 1 or len(after.things) != 1:
+        return False
+    (one,), (other,) = before.shapes, after.shapes
+    kept = all(getattr(one, name) == getattr(other, name) for name in ("shape", "pattern", "size", "position"))
+    return kept and before.scene == after.scene and other.color == color
 
 
 class Inverter:
