@@ -393,3 +393,21 @@ def test_defaults_are_the_published_windows(model: Any, clip: Any, hrv: HRV, neg
         published = prompt_edit(model, one, other, cross_end=0.8, self_end=self_end, **given)
         found = PromptEdit.execute(model, one, other, EMPTY, **settings, self_size=inputs["self_size"], **given).result
         assert torch.equal(run(found, negative), run(published, negative))
+
+
+@pytest.mark.parametrize(("height", "width", "positions"), [(8, 12, 24), (9, 7, 20)])
+def test_images_of_any_shape(
+    model: Any, source: Any, target: Any, negative: Any, height: int, width: int, positions: int
+) -> None:
+    """A quarter of the latent's positions is the lower of two levels, also where its sides are rounded up."""
+    picture = {"samples": torch.zeros(1, 4, height, width)}
+    edited = prompt_edit(model, source, target, picture, cross_end=0.6, self_end=0.6, self_size=0.25)
+    exact = with_explicit_edits(
+        model,
+        {1: lambda source, own, _, progress: source if progress < 0.6 else own},
+        self_end=0.6,
+        self_positions=positions,
+    )
+    found, expected = run(edited, negative), run(edited, negative, exact)
+    assert relative_error(found, expected) <= TOLERANCE
+    assert relative_error(found[1:], run(edited, negative, model)[1:]) > 0.01
