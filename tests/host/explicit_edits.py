@@ -1,7 +1,7 @@
-"""Prompt-to-prompt as its papers write it: attention maps in float64, changed one by one. Imported by tests.
+"""Prompt-to-prompt as its papers write it: attention maps in float64, changed one by one; and the nodes that do it.
 
-It knows nothing of how edits travel or are computed: the positive rows of a call are groups of a source and its
-targets, and a test says what becomes of their maps.
+The maps' side knows nothing of how edits travel or are computed: the positive rows of a call are groups of a source and
+its targets, and a test says what becomes of their maps. Imported as ``hrv_pack.tests.host.explicit_edits``.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from ...host.head_layout import head_layout
+from ...nodes.editing import EditWords, PromptEdit
 from .small_host import explicit_maps
 
 Maps = torch.Tensor
@@ -77,3 +78,27 @@ def with_explicit_edits(
         clone.set_model_attn2_replace(cross(layout.head_slice(layer.key)), *layer.key)
         clone.set_model_attn1_replace(itself, *layer.key)
     return clone
+
+
+def empty_latent(rows: int = 1, size: int = 8) -> dict[str, Any]:
+    return {"samples": torch.zeros(rows, 4, size, size)}
+
+
+def prompt_edit(model: Any, source: Any, target: Any, picture: Any = None, **settings: Any) -> tuple[Any, ...]:
+    """What Prompt Edit gives; windows are closed and lists empty unless said."""
+    defaults = {
+        "pairs": "",
+        "cross_end": 0.0,
+        "self_end": 0.0,
+        "clamp": 0.0,
+        "cross_start": 0.0,
+        "self_start": 0.0,
+        "self_size": 1 / 16,
+    }
+    return PromptEdit.execute(model, source, target, picture or empty_latent(), **{**defaults, **settings}).result
+
+
+def words_edit(target: Any, words: str, **settings: Any) -> Any:
+    """What Edit Words gives."""
+    defaults = {"weight": 1.0, "start": 0.0, "end": -1.0, "clamp": 0.0}
+    return EditWords.execute(target, words, **{**defaults, **settings}).result[0]

@@ -25,7 +25,7 @@ from hrv_pack.hrv.vectors import HRV
 from hrv_pack.nodes.controls import ConceptStrengthen
 from hrv_pack.nodes.editing import PromptEdit
 from hrv_pack.nodes.text_encode import TextEncode
-from hrv_pack.tests.host.explicit_edits import with_explicit_edits
+from hrv_pack.tests.host.explicit_edits import empty_latent, prompt_edit, with_explicit_edits, words_edit
 from hrv_pack.tests.host.small_host import (
     encoded,
     picture,
@@ -36,7 +36,6 @@ from hrv_pack.tests.host.small_host import (
     small_sd15,
 )
 from hrv_pack.tests.host.test_composition import with_controlnet, with_lora
-from hrv_pack.tests.host.test_prompt_edit import prompt_edit, words_edit
 
 from nodes import ConditioningCombine, ConditioningSetMask, KSampler
 
@@ -90,7 +89,7 @@ def run(edited: tuple[Any, ...], negative: Any, model: Any = None, **settings: A
     return sample(model or own, positive, negative, latent, **settings)
 
 
-EMPTY = {"samples": torch.zeros(1, 4, 8, 8)}
+EMPTY = empty_latent()
 
 
 @pytest.mark.filterwarnings("ignore:Should have tb:UserWarning")
@@ -162,9 +161,8 @@ def test_an_inverted_picture_is_edited_without_noise(model: Any, source: Any, ta
 
     def along(model: Any, conditioning: Any, sigmas: torch.Tensor, latent: Any) -> dict[str, Any]:
         guider = BasicGuider.execute(model, conditioning).result[0]
-        return SamplerCustomAdvanced.execute(DisableNoise.execute().result[0], guider, sampler, sigmas, latent).result[
-            0
-        ]
+        (still,) = DisableNoise.execute().result
+        return SamplerCustomAdvanced.execute(still, guider, sampler, sigmas, latent).result[0]
 
     picture = {"samples": torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(2))}
     inverted = along(model, source, FlipSigmas.execute(sigmas.clone()).result[0], picture)

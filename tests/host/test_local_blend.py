@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from hrv_pack.host.head_layout import head_layout
 from hrv_pack.hrv.errors import HRVError
 from hrv_pack.nodes.local_blend import EditMask, LocalBlend
+from hrv_pack.tests.host.explicit_edits import prompt_edit
 from hrv_pack.tests.host.small_host import (
     encoded,
     explicit_maps,
@@ -18,7 +19,6 @@ from hrv_pack.tests.host.small_host import (
     small_sd15,
 )
 from hrv_pack.tests.host.test_edit_runs import EMPTY, OPEN, SOURCE, sample
-from hrv_pack.tests.host.test_prompt_edit import prompt_edit
 
 from nodes import KSampler, LatentFromBatch
 

@@ -11,8 +11,7 @@ import torch
 from hrv_pack.host.head_layout import head_layout
 from hrv_pack.hrv.errors import HRVError
 from hrv_pack.hrv.vectors import HRV
-from hrv_pack.nodes.editing import EditWords, PromptEdit
-from hrv_pack.tests.host.explicit_edits import ChangeCross, with_explicit_edits
+from hrv_pack.tests.host.explicit_edits import ChangeCross, empty_latent, prompt_edit, with_explicit_edits, words_edit
 from hrv_pack.tests.host.small_host import (
     UNetRow,
     encoded,
@@ -54,30 +53,6 @@ def sd15() -> Setup:
 def sdxl() -> Setup:
     model = small_sdxl()
     return Setup(model, small_clip_sdxl(), random_hrv(head_layout(model)))
-
-
-def latent(rows: int = 1, size: int = 8) -> dict[str, Any]:
-    return {"samples": torch.zeros(rows, 4, size, size)}
-
-
-def prompt_edit(model: Any, source: Any, target: Any, picture: Any = None, **settings: Any) -> tuple[Any, ...]:
-    """What Prompt Edit gives; windows are closed and lists empty unless said."""
-    defaults = {
-        "pairs": "",
-        "cross_end": 0.0,
-        "self_end": 0.0,
-        "clamp": 0.0,
-        "cross_start": 0.0,
-        "self_start": 0.0,
-        "self_size": 1 / 16,
-    }
-    return PromptEdit.execute(model, source, target, picture or latent(), **{**defaults, **settings}).result
-
-
-def words_edit(target: Any, words: str, **settings: Any) -> Any:
-    """What Edit Words gives."""
-    defaults = {"weight": 1.0, "start": 0.0, "end": -1.0, "clamp": 0.0}
-    return EditWords.execute(target, words, **{**defaults, **settings}).result[0]
 
 
 def columns(moved: dict[int, dict[int, float]]) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
@@ -352,7 +327,7 @@ def test_a_longer_negative_makes_no_difference(sd15: Setup) -> None:
 def test_several_targets_and_several_seeds(sd15: Setup) -> None:
     blue, boat = (encoded(sd15.clip, text) for text in ("a blue car and a tree", "a red boat and a tree"))
     settings = {"cross_end": 0.6, "self_end": 0.4, "self_size": 1.0}
-    model, positive, rows, _ = prompt_edit(sd15.model, sd15.source, blue, latent(2), **settings)
+    model, positive, rows, _ = prompt_edit(sd15.model, sd15.source, blue, empty_latent(2), **settings)
     both = prompt_edit(model, positive, boat, rows, hrv=sd15.hrv, concept="Shape", **settings)
     assert both[2]["batch_index"] == [0, 0, 0, 1, 1, 1]
     found = sampled(sd15, both)
@@ -365,7 +340,7 @@ def test_several_targets_and_several_seeds(sd15: Setup) -> None:
     )
     assert_rows_close(found, sampled(sd15, both, exact))
     # An edit does not depend on the other one.
-    alone = parts(sampled(sd15, prompt_edit(sd15.model, sd15.source, blue, latent(2), **settings)))[2]
+    alone = parts(sampled(sd15, prompt_edit(sd15.model, sd15.source, blue, empty_latent(2), **settings)))[2]
     first = [row for number, row in enumerate(row for row in found if not row.negative) if number % 3 == 1]
     for one, other in zip(first, alone, strict=True):
         assert relative_error(one.output, other.output) <= TOLERANCE
