@@ -78,7 +78,7 @@ def by_explicit_maps(model: Any, hrv: HRV, latent_positions: int) -> Any:
 
     clone = model.clone()
     for layer in layout.layers:
-        row = torch.from_numpy(hrv.values[0, layout.head_slice(layer.key)])
+        row = torch.tensor(hrv.values[0, layout.head_slice(layer.key)])
         clone.set_model_attn2_replace(cross(row.to(model.load_device)[:, None]), *layer.key)
         clone.set_model_attn1_replace(itself, *layer.key)
     return clone

@@ -186,7 +186,7 @@ def test_what_else_is_in_the_graph_stays_in_effect(
         model, {1: lambda source, own, _, progress: source if progress < 0.6 else own}, self_end=0.6, self_positions=64
     )
     exact = other((exact_model, edited[1], negative))
-    found, expected = (sample(*graph, edited[2]) for graph in (changed, exact))
+    found, expected = (sample(graph[0], graph[1], graph[2], edited[2]) for graph in (changed, exact))
     assert relative_error(found, expected) <= TOLERANCE
     assert relative_error(run(edited, negative), expected) > 100 * TOLERANCE
 
@@ -385,11 +385,15 @@ def test_settings_of_the_target_that_do_not_count_are_said(model: Any, source: A
 
 def test_defaults_are_the_published_windows(model: Any, clip: Any, hrv: HRV, negative: Any) -> None:
     one, other = (TextEncode.execute(clip, text).result[0] for text in (SOURCE, TARGET))
-    inputs = {given.id: given.default for given in PromptEdit.GET_SCHEMA().inputs if hasattr(given, "default")}
-    settings = {name: inputs[name] for name in ("pairs", "cross_end", "self_end", "clamp", "cross_start", "self_start")}
-    for given, self_end in (({}, 0.4), ({"hrv": hrv, "concept": "Color"}, 0.9)):
+    settings: dict[str, Any] = {
+        given.id: given.default
+        for given in PromptEdit.GET_SCHEMA().inputs
+        if getattr(given, "default", None) is not None and not given.optional
+    }
+    with_hrv: dict[str, Any] = {"hrv": hrv, "concept": "Color"}
+    for given, self_end in (({}, 0.4), (with_hrv, 0.9)):
         published = prompt_edit(model, one, other, cross_end=0.8, self_end=self_end, **given)
-        found = PromptEdit.execute(model, one, other, EMPTY, **settings, self_size=inputs["self_size"], **given).result
+        found = PromptEdit.execute(model, one, other, EMPTY, **settings, **given).result
         assert torch.equal(run(found, negative), run(published, negative))
 
 

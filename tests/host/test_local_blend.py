@@ -120,7 +120,7 @@ def test_outside_the_mask_the_edit_is_its_source(
 
 
 @pytest.mark.parametrize("settings", [{"threshold": 0.0}, {"start": 1.0}, {"start": 0.5, "end": 0.5}])
-def test_a_blend_that_keeps_nothing_is_none(edited: tuple[Any, ...], negative: Any, settings: dict[str, float]) -> None:
+def test_a_blend_that_keeps_nothing_is_none(edited: tuple[Any, ...], negative: Any, settings: dict[str, Any]) -> None:
     plain = made(edited[0], edited[1], negative, edited[2])["samples"]
     found = made(edited[0], *blended(edited, **settings)[:1], negative, blended(edited)[1])["samples"]
     assert torch.equal(found, plain)

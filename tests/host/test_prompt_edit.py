@@ -190,7 +190,7 @@ def test_changed_words_keep_their_own_maps_by_the_heads_of_a_concept(request: py
 
 def test_a_new_word_follows_the_concept_too(sd15: Setup) -> None:
     source, target = (encoded(sd15.clip, text) for text in ("a red tower", "a shiny red tower"))
-    how = {"concept": "Shape", "strength": 0.5, "clamp": 1.5}
+    how: dict[str, Any] = {"concept": "Shape", "strength": 0.5, "clamp": 1.5}
     edited = prompt_edit(sd15.model, source, target, cross_end=0.6, hrv=sd15.hrv, **how)
     exact = with_explicit_edits(sd15.model, {1: by_concept(sd15, {2: 1.0}, ADDED, **how)})
     assert_rows_close(sampled(sd15, edited), sampled(sd15, edited, exact))
