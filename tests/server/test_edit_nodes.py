@@ -66,7 +66,7 @@ def graph() -> Graph:
             conditioning=["second", 1],
             latent=["second", 2],
             words="circle, star",
-            threshold=0.5,
+            threshold=0.95,
             start=0.2,
             end=1.0,
             size=0.25,
