@@ -11,11 +11,13 @@ import comfy.model_management
 import folder_paths
 import torch
 from comfy.model_patcher import ModelPatcher
-from transformers import CLIPModel, CLIPProcessor
 
 from ..hrv.cosine_scorer import CosineScorer
 from ..hrv.errors import HRVError
 from .model_digest import model_digest
+
+# The files of a tokenizer, in its newer and in its older form.
+_TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"))
 
 
 class TransformersScorer(CosineScorer):
@@ -77,10 +79,9 @@ def _path(folder: str) -> Path:
     models = Path(folder_paths.models_dir).resolve()
     try:
         path = (models / folder.strip()).resolve(strict=True)
-        inside = path != models and path.is_relative_to(models) and path.is_dir()
     except (OSError, ValueError):  # absent, or a name that no folder can have
-        inside = False
-    if not inside:
+        path = models
+    if path == models or not path.is_relative_to(models) or not path.is_dir():
         raise HRVError(
             f"There is no folder {folder!r} in {models}. Put the folder of a CLIP model for transformers there, and "
             "write its name with the folders that it is in, such as 'clip/clip-vit-large-patch14'."
@@ -104,18 +105,26 @@ def _load(path: Path) -> tuple[Any, Any]:
             "put the model's .safetensors there."
         )
     # Without them transformers makes a tokenizer that knows no word.
-    if not any((path / name).is_file() for name in ("tokenizer.json", "vocab.json")):
+    if not any(all((path / name).is_file() for name in files) for files in _TOKENIZERS):
         raise HRVError(f"The folder {path} has no tokenizer. Put the model's tokenizer.json there.")
+    # Here, because it takes seconds of the host's start, and few have such a folder.
+    from transformers import CLIPModel, CLIPProcessor
+
     try:
-        model, report = CLIPModel.from_pretrained(
+        loaded: Any = CLIPModel.from_pretrained(
             path, local_files_only=True, use_safetensors=True, output_loading_info=True
         )
         processor = CLIPProcessor.from_pretrained(path, local_files_only=True)
     except Exception as error:  # transformers and what it reads with have no class in common
-        raise HRVError(f"The CLIP in {path} cannot be loaded: {str(error).splitlines()[0][:300]}") from error
+        raise HRVError(f"The CLIP in {path} cannot be loaded: {_first_line(error)}") from error
+    model, report = loaded
     if report["missing_keys"]:
         raise HRVError(f"The weights in {path} are not complete: {min(report['missing_keys'])} is missing.")
     return model.float().eval(), processor
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or repr(error)).partition("\n")[0][:300]
 
 
 def _settings_digest(path: Path) -> str:

@@ -1,12 +1,13 @@
-"""Training a LoRA of HRV-mini: low-rank changes of its UNet's attention and feed-forward weights.
+"""Training a LoRA of HRV-mini: low-rank changes of attention and feed-forward weights of its UNet.
 
-The file is what the host's Load LoRA reads (comfy/lora.py): ``lora_unet_LAYER.lora_up.weight`` and ``.lora_down.weight``,
-where LAYER is the UNet's own name with underscores.
+The file is what the host's Load LoRA reads (comfy/lora.py): ``lora_unet_LAYER.lora_up.weight`` and
+``lora_unet_LAYER.lora_down.weight``, where LAYER is the UNet's own name with underscores.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -18,8 +19,10 @@ from torch.nn.utils import parametrize
 from .stickers import draw_stickers
 from .training import MiniNetwork, TrainingSettings, Vocabulary, draw_batch, load_weights, noise_schedule, v_loss
 
-LAYERS = (".to_q", ".to_k", ".to_v", ".to_out.0", ".ff.net.0.proj", ".ff.net.2")
-"""Ends of the names of the layers that a LoRA changes."""
+LAYERS = re.compile(
+    r"(input_blocks\.[1245]|output_blocks\.([6-9]|1[01]))\..*\.(to_[qkv]|to_out\.0|ff\.net\.(0\.proj|2))"
+)
+"""Names of the layers that a LoRA changes: attention and feed-forward of the two finest levels, which draw rims."""
 
 
 class LowRank(torch.nn.Module):
@@ -44,7 +47,7 @@ def add_lora(network: MiniNetwork, rank: int) -> Lora:
     network.requires_grad_(False)
     lora = {}
     for name, layer in list(network.unet.named_modules()):
-        if name.endswith(LAYERS):
+        if LAYERS.fullmatch(name):
             lora[name] = LowRank(layer.weight, rank)
             parametrize.register_parametrization(layer, "weight", lora[name])
     return lora

@@ -62,6 +62,21 @@ SILHOUETTE_ERRORS = (-0.9, -0.2, 0.7)
 """What to add to radii of shapes found by silhouettes: an outline's half covered pixels look like foreground, and an
 outline in the scene's colors does not."""
 
+ShiftedPattern = tuple[int, int, int]
+"""A pattern by number, and the pixels by which it is shifted to the right and down."""
+
+DRAWN_PATTERNS: tuple[ShiftedPattern, ...] = tuple((kind, 0, 0) for kind in range(len(PATTERNS)))
+PERIODS = {"plain": (1, 1), "striped": (1, 5), "dotted": (4, 4), "checkered": (6, 6)}
+"""Pixels across and down after which patterns repeat."""
+
+ALL_PATTERNS: tuple[ShiftedPattern, ...] = tuple(
+    (kind, dx, dy)
+    for kind, name in enumerate(PATTERNS)
+    for dx in range(PERIODS[name][0])
+    for dy in range(PERIODS[name][1])
+)
+"""A pattern is what it is wherever it begins."""
+
 CANDIDATES, FINALISTS = 4, 2
 """So many shapes and all plants are rendered where their silhouettes fit, so many of each moved and scaled then."""
 
@@ -223,7 +238,7 @@ def fit(table: Table, pictures: View) -> Fit:
     shape = rough.form < len(SHAPES)
     shapes = reduce(Guesses.or_better, (by_colors(rough[shape].moved(0, 0, more)) for more in SILHOUETTE_ERRORS))
     finalists = shapes.best(FINALISTS).beside(by_colors(rough[~shape]).best(FINALISTS))
-    best = finalists.climb(by_colors, FINE_STEPS).best(1)
+    best = _rendered(finalists.climb(by_colors, FINE_STEPS), view, ALL_PATTERNS).best(1)
     noise = foreign.where(foreign < (1.5 * FOREGROUND) ** 2, 0).sum(-1)
     return Fit(best, foreign.sum(-1) - noise, (best.error - noise).clamp(min=0))
 
@@ -240,17 +255,18 @@ def _candidates(table: Table, evidence: torch.Tensor) -> Guesses:
     return replace(table.things[chosen.flatten()], picture=picture)
 
 
-def _rendered(guesses: Guesses, view: View) -> Guesses:
+def _rendered(guesses: Guesses, view: View, patterns: Sequence[ShiftedPattern] = DRAWN_PATTERNS) -> Guesses:
     """Guesses in their best colors and patterns, with the squared errors that these leave."""
     color, pattern, error = guesses.color.clone(), guesses.pattern.clone(), torch.empty_like(guesses.error)
     for form, rows, part in guesses.by_form():
         behind, wanted = view.background[part.picture], view.pictures[part.picture]
         distances = _distances(form, part, view.x, view.y)
         if form < len(SHAPES):
-            shares = _pattern_shares(view.x - part.x[:, None], view.y - part.y[:, None])
+            shares = _pattern_shares(patterns, view.x - part.x[:, None], view.y - part.y[:, None])
             errors = _shape_errors(distances[0], shares, behind, wanted)
             error[rows], best = errors.flatten(1).min(-1)
-            pattern[rows], color[rows] = best // len(COLORS), best % len(COLORS)
+            kinds = torch.tensor([kind for kind, _, _ in patterns])
+            pattern[rows], color[rows] = kinds[best // len(COLORS)], best % len(COLORS)
         else:
             for distance, paint in zip(distances, _plant_colors(form), strict=True):
                 behind = behind + (paint[:, None] - behind) * cover(distance)[:, None]
@@ -276,9 +292,9 @@ def _shape_errors(
     return (rest**2).sum((1, 2))[:, None, None] - 2 * products + squares
 
 
-def _pattern_shares(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+def _pattern_shares(patterns: Sequence[ShiftedPattern], x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """Shares [N, patterns, P] of the second color at offsets x, y [N, P] from things' middles."""
-    return torch.stack([pattern_share(pattern, x, y) for pattern in range(len(PATTERNS))], 1)
+    return torch.stack([pattern_share(kind, x - dx, y - dy) for kind, dx, dy in patterns], 1)
 
 
 @cache

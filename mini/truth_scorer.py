@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ class MiniScorer:
     name = "HRV-mini's truth"
 
     def __init__(self) -> None:
-        self.provenance: dict[str, Any] = {"reader": _reader_digest()}
+        self.provenance: Mapping[str, Any] = {"reader": _reader_digest()}
 
     def check(self, cases: Sequence[Case], width: int, height: int) -> None:
         """Raise HRVError for what the mini world does not have, and for pictures that it cannot be read off."""

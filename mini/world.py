@@ -271,11 +271,6 @@ def plant_layers(form: int, x: torch.Tensor, y: torch.Tensor) -> list[tuple[torc
     return [*_plant_parts(PLANTS[form], x, y), (pot, POT_COLOR)]
 
 
-def _cover(distance: torch.Tensor) -> torch.Tensor:
-    """Share of a pixel covered at a signed distance in pixels."""
-    return (0.5 - distance).clamp(0, 1)
-
-
 @dataclass(frozen=True)
 class _Things:
     """All things of one kind and form in one slot of B pictures.

@@ -15,14 +15,17 @@ from .concepts import Concepts  # noqa: E402
 from .controls import ConceptAdjust, ConceptStrengthen  # noqa: E402
 from .convergence import Convergence  # noqa: E402
 from .editing import EditWords, PromptEdit  # noqa: E402
+from .experiments import ExperimentNode  # noqa: E402
 from .files import LoadHRV, SaveHRV  # noqa: E402
 from .head_controls import ScaleHeads, WeakenHeads  # noqa: E402
 from .heat_map import HeatMap  # noqa: E402
 from .local_blend import EditMask, LocalBlend  # noqa: E402
 from .mini import LoadMini  # noqa: E402
 from .published import ImportConcepts, ImportNpy, Published  # noqa: E402
+from .scorers import Score, ScorerCLIP, ScorerMini, ScorerTransformers  # noqa: E402
 from .text_encode import TextEncode  # noqa: E402
 from .tokens import ConditioningConcat, TagConditioning, Tokens  # noqa: E402
+from .weakening import FactorSweep, OrderedWeakening, QuickCheck, WeakeningSummary  # noqa: E402
 
 NODES: list[type[io.ComfyNode]] = [
     LoadMini,
@@ -53,6 +56,15 @@ NODES: list[type[io.ComfyNode]] = [
     Clamp,
     Rank,
     Compare,
+    ExperimentNode,
+    ScorerMini,
+    ScorerCLIP,
+    ScorerTransformers,
+    Score,
+    OrderedWeakening,
+    WeakeningSummary,
+    QuickCheck,
+    FactorSweep,
 ]
 
 

@@ -192,7 +192,7 @@ class OrderedWeakening(io.ComfyNode):
                 io.Boolean.Input(
                     "uniform",
                     default=False,
-                    tooltip="Also weaken all heads alike, as much as the others do as a mean: is it just damage?",
+                    tooltip="Also weaken all heads alike, as much as the others do as a mean: what mere damage does.",
                 ),
                 io.Boolean.Input(
                     "save_images", default=False, tooltip="Keep every image as a file beside the tables.", advanced=True

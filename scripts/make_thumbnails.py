@@ -3,7 +3,7 @@
     python scripts/make_thumbnails.py
 
 The results of ``example_workflows/NAME.json`` become ``example_workflows/NAME.jpg``: the rows that the workflow
-compares, each under the title of its node, or else its one picture. On two CPU cores it takes some minutes.
+compares, each under the title of its node, or else its lowest picture. On two CPU cores it takes some minutes.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ def run_workflow(api: ApiClient, path: Path) -> dict[str, list[Image.Image]]:
 
 
 def assemble(pictures: dict[str, list[Image.Image]]) -> Image.Image:
-    """A square of SIDE pixels: rows of several pictures with their titles, or the only picture as large as it gets."""
+    """A square of SIDE pixels: rows of several pictures with their titles, or else the lowest picture as large as it gets."""
     from PIL import Image, ImageDraw, ImageFont, ImageOps
 
     rows = {title: row for title, row in pictures.items() if len(row) > 1}
     if not rows:
-        (only,) = (row[0] for row in pictures.values())
-        return ImageOps.pad(only, (SIDE, SIDE), Image.Resampling.LANCZOS, PAPER)
+        lowest = list(pictures.values())[-1][0]
+        return ImageOps.pad(lowest, (SIDE, SIDE), Image.Resampling.LANCZOS, PAPER)
     square = Image.new("RGB", (SIDE, SIDE), PAPER)
     draw = ImageDraw.Draw(square)
     font = ImageFont.load_default(24)

@@ -54,6 +54,15 @@ SEARCHES = {
     "show tokens": "HRV Tokens",
     "foreign conditioning": "Tag Conditioning (HRV)",
     "join conditioning": "Conditioning Concat (HRV)",
+    "prompt templates": "HRV Experiment",
+    "ground truth": "Scorer: HRV-mini's Truth",
+    "image text cosine": "Scorer: CLIP",
+    "local clip": "Scorer: CLIP from a folder",
+    "rate images": "Score Images",
+    "ablation study": "Ordered Weakening Analysis",
+    "evaluate all concepts": "Ordered Weakening of All Concepts",
+    "does it hold": "HRV Quick Check",
+    "uniform baseline": "Ordered Weakening by Factor",
 }
 
 # Nodes that show text on themselves.

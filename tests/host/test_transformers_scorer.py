@@ -25,6 +25,7 @@ from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcesso
 
 TARGETS = ("red", "copper (bowl)", "rose-colored", "a dog on a snowy day")
 FOLDER = "clip/small"
+TOKENIZER = Path(comfy.sd1_clip.__file__).parent / "sd1_tokenizer"
 
 
 def save_clip(folder: Path, seed: int = 1) -> None:
@@ -38,8 +39,8 @@ def save_clip(folder: Path, seed: int = 1) -> None:
     model = CLIPModel(config)
     randomise(model, seed)
     model.save_pretrained(folder)
-    CLIPTokenizer.from_pretrained(Path(comfy.sd1_clip.__file__).parent / "sd1_tokenizer").save_pretrained(folder)
-    size = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
+    CLIPTokenizer.from_pretrained(TOKENIZER).save_pretrained(folder)
+    size: Any = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
     CLIPImageProcessor(**size).save_pretrained(folder)
 
 
@@ -85,6 +86,15 @@ def test_cosines_are_those_of_the_library(models: Path, height: int, width: int)
     expected = by_the_library(models / FOLDER, shown)
     assert scorer.score(shown, cases(*TARGETS)) == pytest.approx(expected, abs=1e-5)
     assert max(expected) - min(expected) > 0.05, "all pairs are alike, so nothing is compared"
+
+
+def test_the_older_form_of_a_tokenizer_is_the_same(models: Path) -> None:
+    shutil.copytree(models / FOLDER, models / "older")
+    (models / "older/tokenizer.json").unlink()
+    for name in ("vocab.json", "merges.txt"):
+        shutil.copy(TOKENIZER / name, models / "older")
+    found, expected = (TransformersScorer(folder).score(images(4), cases(*TARGETS)) for folder in ("older", FOLDER))
+    assert found == expected
 
 
 def test_the_host_manages_the_memory(models: Path) -> None:
@@ -177,7 +187,8 @@ def cut_off(name: str) -> Callable[[Path], None]:
         (cut_off("model.safetensors"), "cannot be loaded"),
         (lambda folder: change(folder / "config.json", projection_dim=8), "cannot be loaded"),
         (lambda folder: change(folder / "config.json", text_config=3), "cannot be loaded"),
-        (lambda folder: [file.unlink() for file in folder.glob("tokenizer.json")], "has no tokenizer"),
+        (lambda folder: (folder / "tokenizer.json").unlink(), "has no tokenizer"),
+        (lambda folder: (folder / "tokenizer.json").rename(folder / "vocab.json"), "has no tokenizer"),
         (cut_off("tokenizer.json"), "cannot be loaded"),
         (lambda folder: (folder / "preprocessor_config.json").unlink(), "cannot be loaded"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from itertools import product
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from hrv_pack.mini.evaluation import (
     wilson_interval,
 )
 from hrv_pack.mini.scorer import Reading, Thing, describe, meaning, pair_correct, read_pictures, score
-from hrv_pack.mini.world import CONCEPTS, SIZE, draw
+from hrv_pack.mini.world import COLORS, CONCEPTS, NOTHING, SHAPE, SIZE, Pictures, draw
 
 FIELDS = {"Color": "color", "Shape": "shape", "Pattern": "pattern", "Size": "size", "Position": "position"}
 COUNT = 24
@@ -254,3 +255,35 @@ def test_reports_are_json_and_tables(evaluated: Report) -> None:
     widths = {line.count("|") for line in text.split("\n\n")[0].splitlines()}
     assert widths == {len(EVALUATED_KINDS) + 2}
     assert Report().to_markdown().startswith("| Share right |")
+
+
+@pytest.mark.parametrize("pattern", ["plain", "striped", "dotted", "checkered"])
+def test_a_pattern_is_what_it_is_wherever_it_begins(pattern: str) -> None:
+    """The inside of plain shapes is filled from sheets of the pattern that begin at other places."""
+    colors, shifts = ("red", "blue", "turquoise"), [(0.0, 0.0), (1.5, 0.5), (2.5, 2.0), (3.0, 1.0), (4.0, 2.5)]
+    read = []
+    for color, (dx, dy), form in product(colors, shifts, ("square", "circle")):
+        look = [CONCEPTS["Shape"].index(form), CONCEPTS["Color"].index(color)]
+        plain, sheet = (
+            draw(
+                Pictures(
+                    kind=torch.tensor([[SHAPE, NOTHING]]),
+                    form=torch.tensor([[look[0] if radius < 20 else CONCEPTS["Shape"].index("square"), 0]]),
+                    color=torch.tensor([[look[1], 0]]),
+                    pattern=torch.tensor([[CONCEPTS["Pattern"].index(kind), 0]]),
+                    x=torch.tensor([[15.5 + (dx if radius > 20 else 0.0), 0.0]]),
+                    y=torch.tensor([[15.5 + (dy if radius > 20 else 0.0), 0.0]]),
+                    radius=torch.tensor([[radius, 1.0]]),
+                    scene=torch.tensor([CONCEPTS["Scene"].index("day")]),
+                    seed=torch.tensor([0.3]),
+                )
+            )
+            for radius, kind in ((9.0, "plain"), (40.0, pattern))
+        )
+        base = torch.tensor(COLORS[color])[:, None, None] / 255
+        inside = ((plain - base).abs().amax(1, keepdim=True) < 0.01).expand_as(plain)
+        (reading,) = read_pictures(plain.where(~inside, sheet))
+        read.append(
+            (reading.shapes[0].pattern, reading.shapes[0].color, reading.shapes[0].shape) == (pattern, color, form)
+        )
+    assert sum(read) / len(read) >= 0.9
