@@ -16,6 +16,7 @@ import argparse
 import json
 import platform
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,8 +55,14 @@ WORDS: dict[str, tuple[str, ...]] = {
     "Scene": tuple(SCENES),
 }
 MEASURES = ("both", "changed", "kept")
+# Sources that are sampled together.
+BATCH = 16
 # A picture in the sheet, in pixels, and how many sources it shows.
 SIDE, SHOWN = 96, 2
+
+
+Case = tuple[dict[str, str], dict[str, str]]
+"""A source's words by concept, and for every concept the word of its target."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +122,7 @@ def shown(reading: Reading) -> dict[str, str]:
     }
 
 
-def draw_cases(count: int, seed: int) -> list[tuple[dict[str, str], dict[str, str]]]:
+def draw_cases(count: int, seed: int) -> list[Case]:
     """For every source its words, and for every concept the word of its target."""
     rng = np.random.default_rng(seed)
     cases = []
@@ -153,10 +160,19 @@ class Editor:
             target = encode_prompt(self.clip, caption({**named, concept: word}))[0]
             positive, _ = edit_prompt(positive, target, way.windows, for_changed=for_changed if way.hrv else None)
             latent = add_row(latent, number + 2)
-        noise = comfy.sample.prepare_noise(latent["samples"], seed, latent["batch_index"])
+        return self.sampled(positive, comfy.sample.prepare_noise(latent["samples"], seed, latent["batch_index"]))
+
+    def sources(self, cases: Sequence[Case], seeds: Sequence[int]) -> torch.Tensor:
+        """RGB [sources, 3, h, w]: sources alone, each from the noise of its own seed."""
+        prompts = [encode_prompt(self.clip, caption(named))[0][0][0] for named, _ in cases]
+        empty = torch.zeros(1, 12, 16, 16)
+        noise = torch.cat([comfy.sample.prepare_noise(empty, seed) for seed in seeds])
+        return self.sampled([[torch.cat(prompts), {}]], noise)
+
+    def sampled(self, positive: Any, noise: torch.Tensor) -> torch.Tensor:
         samples = comfy.sample.sample(
-            self.model, noise, self.steps, self.cfg, "euler", "normal", positive, self.negative, latent["samples"],
-            disable_pbar=True, seed=seed,
+            self.model, noise, self.steps, self.cfg, "euler", "normal", positive, self.negative,
+            torch.zeros_like(noise), disable_pbar=True, seed=0,
         )  # fmt: skip
         return self.vae.decode(samples).movedim(-1, 1)
 
@@ -213,9 +229,7 @@ def write(options: argparse.Namespace, results: dict[str, dict[str, Found]], sou
     print(text)
 
 
-def draw_sheet(
-    path: Path, cases: list[tuple[dict[str, str], dict[str, str]]], pictures: dict[str, list[torch.Tensor]]
-) -> None:
+def draw_sheet(path: Path, cases: list[Case], pictures: dict[str, list[torch.Tensor]]) -> None:
     """The pictures of some sources: a row for each way, the source and the edit of every concept across."""
     label, head, gap = 250, 44, 8
     width = 2 * MARGIN + label + (len(WORDS) + 1) * (SIDE + gap)
@@ -252,24 +266,29 @@ def main() -> None:
     cases = draw_cases(options.sources, options.seed)
     results = {way: {concept: Found() for concept in WORDS} for way in WAYS}
     examples: dict[str, list[torch.Tensor]] = {way: [] for way in WAYS}
-    right: list[tuple[dict[str, str], dict[str, str]]] = []
     with torch.inference_mode():
         editor = Editor(options)
-        for number, (named, targets) in enumerate(cases):
+        seeds = [options.seed + number for number in range(len(cases))]
+        right: list[tuple[Case, int]] = []
+        for first in range(0, len(cases), BATCH):
+            batch, own = cases[first : first + BATCH], seeds[first : first + BATCH]
+            readings = read_pictures(editor.sources(batch, own))
+            right += [
+                (case, seed)
+                for case, seed, reading in zip(batch, own, readings, strict=True)
+                if shown(reading) == case[0]
+            ]
+        print(f"{len(right)} of {len(cases)} sources are as asked", flush=True)
+        for number, ((named, targets), seed) in enumerate(right):
             for name, way in WAYS.items():
-                pictures = editor.pictures(named, targets, way, options.seed + number)
-                # The source is the same whatever its edits are.
-                if shown(read_pictures(pictures[:1])[0]) != named:
-                    break
+                pictures = editor.pictures(named, targets, way, seed)
                 add_source(results[name], targets, pictures)
                 if len(examples[name]) < SHOWN:
                     examples[name].append(pictures)
-            else:
-                right.append((named, targets))
-            print(f"{number + 1} of {options.sources} sources, {len(right)} as asked", flush=True)
+            print(f"{number + 1} of {len(right)} edited", flush=True)
     if right:
         write(options, results, len(right))
-        draw_sheet(options.out / "edits.png", right[:SHOWN], examples)
+        draw_sheet(options.out / "edits.png", [case for case, _ in right[:SHOWN]], examples)
 
 
 if __name__ == "__main__":
