@@ -1,6 +1,7 @@
 """Putting controls on conditionings: the model holds only the mechanism.
 
-A conditioning's dict carries its controls. What a run makes of them is :mod:`.controlled_run`'s.
+A conditioning's dict carries its controls and edits. What a run makes of them is :mod:`.controlled_run`'s and
+:mod:`.editing_run`'s.
 """
 
 from __future__ import annotations
@@ -9,12 +10,15 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from comfy.patcher_extension import WrappersMP
 
 from ..hrv.controls import Control
 from ..hrv.tokens import find_phrases
-from .controlled_run import CONTROLS_KEY, ControlledRun
+from .controlled_run import CONTROLS_KEY, ControlledRun, controls_of
 from .cross_attention import own_options
+from .edited_sampling import EditedSampling
+from .prompt_rows import ROWS_KEY
 from .text_encoding import Conditioning, token_maps
 
 _WRAPPER_KEY = "hrv_attention_control"
@@ -47,7 +51,7 @@ def add_control(
 
 
 def with_mechanism(model: Any, made: Sequence[Control] = ()) -> Any:
-    """A clone of a MODEL that applies the controls of the conditionings it samples; applying it twice is once."""
+    """A clone of a MODEL that applies the controls and edits of what it samples; applying it twice is once."""
     clone = model.clone()
     if not clone.get_wrappers(WrappersMP.OUTER_SAMPLE, _WRAPPER_KEY):
         clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, _WRAPPER_KEY, _sample_with_controls)
@@ -56,15 +60,38 @@ def with_mechanism(model: Any, made: Sequence[Control] = ()) -> Any:
     return clone
 
 
-def _sample_with_controls(executor: Any, *args: Any, **kwargs: Any) -> Any:
+def _sample_with_controls(
+    executor: Any,
+    noise: torch.Tensor,
+    latent_image: torch.Tensor,
+    sampler: Any,
+    sigmas: torch.Tensor,
+    denoise_mask: torch.Tensor | None = None,
+    callback: Any = None,
+    disable_pbar: bool = False,
+    seed: int | None = None,
+    **kwargs: Any,
+) -> Any:
     """OUTER_SAMPLE wrapper: a fresh state for each run, gone when it ends, however it ends."""
+
+    def sample(sampler: Any) -> Any:
+        return executor(noise, latent_image, sampler, sigmas, denoise_mask, callback, disable_pbar, seed, **kwargs)
+
     guider = executor.class_obj
-    controls = [control for conds in guider.conds.values() for cond in conds for control in cond.get(CONTROLS_KEY, ())]
+    conds = [cond for of_list in guider.conds.values() for cond in of_list]
+    controls = [control for cond in conds for control in controls_of(cond)]
     there = {control.uid for control in controls}
     made = guider.model_patcher.get_attachment(_MADE_KEY) or {}
     missing = [label for uid, label in made.items() if uid not in there]
-    if not missing and all(control.is_identity for control in controls):
-        return executor(*args, **kwargs)
+    edited = [cond[ROWS_KEY] for cond in conds if ROWS_KEY in cond]
+    controlled = missing or not all(control.is_identity for control in controls)
+    if not controlled and not edited:
+        return sample(sampler)
     with own_options(guider) as options:
-        ControlledRun(guider.model_patcher, controls, missing, options)
-        return executor(*args, **kwargs)
+        # Controls go around edits: what a prompt's words are worth is decided before rows are exchanged.
+        editing = None
+        if edited:
+            editing = EditedSampling(guider.model_patcher, edited, options, noise, sampler, sigmas, seed)
+        if controlled:
+            ControlledRun(guider.model_patcher, controls, missing, options)
+        return sample(sampler) if editing is None else editing.sample(sample)

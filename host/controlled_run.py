@@ -18,6 +18,7 @@ from ..hrv_kernels.value_rescaling import rescale_values
 from .cross_attention import LayerWrapping, Replacer, at_every_call, with_transformer_option
 from .head_layout import head_layout
 from .node_text import show_on_running_node
+from .prompt_rows import ROWS_KEY, PromptRows, brought
 from .row_layout import COUPLE_LAYOUTS, RowGroup, row_groups
 from .text_encoding import TOKEN_MAP_KEY
 
@@ -43,7 +44,7 @@ class _Ask(NamedTuple):
     tokens: int
 
 
-_NOTHING = _Ask((), 1)
+_NOTHING = (_Ask((), 1),)
 
 
 class _Weights(NamedTuple):
@@ -58,11 +59,32 @@ class _Call(NamedTuple):
     """One call of the model: what its chunks ask for, and each layer's weights if nothing changes the rows."""
 
     chunks: tuple[_Chunk, ...]
-    table: Mapping[_Chunk, _Ask]
+    table: Mapping[_Chunk, tuple[_Ask, ...]]
     rows: int
     tokens: int
     sigma: torch.Tensor
     layers: dict[LayerKey, torch.Tensor]  # [B, T, heads]; a layer that nothing changes is left out
+
+
+def controls_of(cond: Mapping[str, Any]) -> list[Control]:
+    """All controls of a conditioning, those of its rows' prompts too."""
+    return [control for ask in _asks(cond, 0) for control in ask.controls]
+
+
+def _asks(cond: Mapping[str, Any], tokens: int) -> tuple[_Ask, ...]:
+    """What the prompts of a conditioning's rows ask for; of one prompt for all rows, with these tokens, that is one."""
+    rows: PromptRows | None = cond.get(ROWS_KEY)
+    if rows is None:
+        return (_Ask(cond.get(CONTROLS_KEY, ()), tokens),)
+    return tuple(_Ask(row.controls, row.tokens) for row in rows.rows)
+
+
+def _spread(groups: Sequence[tuple[_Ask, ...]], rows: int) -> tuple[_Ask, ...]:
+    """What each of equally many consecutive rows asks for; one a group if that says it all."""
+    if all(len(asks) == 1 for asks in groups):
+        return tuple(ask for (ask,) in groups)
+    share = rows // len(groups)
+    return tuple(asks[row % len(asks)] for asks in groups for row in range(share))
 
 
 class ControlledRun:
@@ -104,17 +126,13 @@ class ControlledRun:
         options: dict[str, Any],
     ) -> Any:
         """CALC_COND_BATCH wrapper: tell the layers which chunk asks for what."""
-        table: dict[_Chunk, _Ask] = {}
+        table: dict[_Chunk, tuple[_Ask, ...]] = {}
         for number, entries in enumerate(conds):
-            # For an area of one list the host adds a copy of that entry, uuid and all, to the others with the context
-            # of one of theirs (create_cond_with_same_area_if_none): controls belong to who brought the context.
-            owners: dict[int, tuple[Control, ...]] = {}
-            for cond in entries or ():
-                if context := cond.get("model_conds", {}).get("c_crossattn"):
-                    controls = owners.setdefault(id(context), cond.get(CONTROLS_KEY, ()))
-                    if controls:
-                        table[number, cond["uuid"]] = _Ask(controls, context.cond.shape[1])
-                    self.check_joined(cond, context.cond.shape[1])
+            for entry, owner, tokens in brought(entries):
+                asks = _asks(owner, tokens)
+                if any(ask.controls for ask in asks):
+                    table[number, entry["uuid"]] = asks
+                self.check_joined(entry, tokens)
         return executor(model, conds, x, timestep, with_transformer_option(options, _TABLE_KEY, table))
 
     def check_joined(self, cond: Mapping[str, Any], tokens: int) -> None:
@@ -130,7 +148,7 @@ class ControlledRun:
         self, x: torch.Tensor, context: torch.Tensor | None, transformer_options: dict[str, Any]
     ) -> dict[str, Any]:
         """Make the weights of one call of the model before its layers run, and put the replacers there."""
-        table: Mapping[_Chunk, _Ask] = transformer_options.get(_TABLE_KEY, {})
+        table: Mapping[_Chunk, tuple[_Ask, ...]] = transformer_options.get(_TABLE_KEY, {})
         lists, uuids = transformer_options.get("cond_or_uncond", ()), transformer_options.get("uuids", ())
         chunks: tuple[_Chunk, ...] = tuple(zip(lists, uuids, strict=False))
         # Regions show at the layers only: what they ask for, or that a control made for one of them cannot be read.
@@ -141,7 +159,7 @@ class ControlledRun:
         if len(lists) != len(uuids) or len(x) % len(chunks):
             self.say_unknown_rows()
             return transformer_options
-        asks = tuple(table.get(chunk, _NOTHING) for chunk in chunks)
+        asks = _spread([table.get(chunk, _NOTHING) for chunk in chunks], call.rows)
         # NegPip's doubled context does not reach the layers, but costs no more than weights that nobody reads.
         product, touched = self.product(call, asks, call.rows, call.tokens, halved=False, device=x.device)
         for layer in touched:
@@ -176,16 +194,16 @@ class ControlledRun:
                 f"{', '.join(self.missing)}: on no prompt of this run. This attention couple does not say which "
                 "regional conditionings it uses, so only the controls of its base prompt act."
             )
-        asks = tuple(self.ask_of(group, call, extra) for group in groups)
         rows, tokens = v.shape[:2]
+        asks = _spread([self.asks_of(group, call, extra) for group in groups], rows)
         # Without attention couple the halved context shows; with it the common length of all prompts hides it.
         halved = self.negpip if coupled else 2 * tokens == call.tokens
         # Of this layer's heads alone: this runs at every layer.
         product, touched = self.product(call, asks, rows, tokens, halved, v.device, self.layout.head_slice(layer.key))
         return product if layer.key in touched else None
 
-    def ask_of(self, group: RowGroup, call: _Call, extra: Mapping[str, Any]) -> _Ask:
-        """What a group of rows asks for; for regions as prompt-control tells it."""
+    def asks_of(self, group: RowGroup, call: _Call, extra: Mapping[str, Any]) -> tuple[_Ask, ...]:
+        """What the prompts of a group of rows ask for; for regions as prompt-control tells it."""
         if not group.region:
             return call.table.get(call.chunks[group.chunk], _NOTHING)
         regions = extra.get(_REGIONS_KEY, {}).get("conds", ())
@@ -194,7 +212,7 @@ class ControlledRun:
         context, extras = regions[group.region]
         controls = extras.get(CONTROLS_KEY, ())
         self.require_layout(controls)
-        return _Ask(controls, context.shape[1])
+        return (_Ask(controls, context.shape[1]),)
 
     def product(
         self,

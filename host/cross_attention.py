@@ -1,6 +1,6 @@
-"""Getting into a model's cross-attention for one sampling run, and out again.
+"""Getting into a model's attention for one sampling run, and out again.
 
-The host keeps at most one replacer per ``attn2`` layer and looks its three-part key up before the two-part one
+The host keeps at most one replacer per layer and looks its three-part key up before the two-part one
 (``comfy/ldm/modules/attention.py``, BasicTransformerBlock). Ours are put in anew at every call of the model, into that
 call's own options and around whatever is there by then, hooks on conditionings included (``comfy/hooks.py``,
 TransformerOptionsHook): nothing of another pack is ever overwritten, whatever the order of the nodes, nothing of ours
@@ -37,27 +37,29 @@ def plain_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, extra: di
 
 
 class LayerWrapping:
-    """Puts ``wrap(layer, previous)`` at every layer of a layout.
+    """Puts ``wrap(layer, previous)`` at every layer of a layout, in its cross-attention or its self-attention (attn1).
 
     The same replacer is wrapped once, so that a compiled model meets the same objects at every call.
     """
 
-    def __init__(self, layout: HeadLayout, wrap: Callable[[AttentionLayer, Replacer], Replacer]):
-        self._layout, self._wrap = layout, wrap
+    def __init__(
+        self, layout: HeadLayout, wrap: Callable[[AttentionLayer, Replacer], Replacer], attention: str = "attn2"
+    ):
+        self._layout, self._wrap, self._attention = layout, wrap, attention
         # By layer and identity of what is wrapped, which is kept so that no other object can take its identity.
         self._wrapped: dict[Any, tuple[Replacer, Replacer]] = {}
 
     def into(self, transformer_options: _Options) -> _Options:
         """A copy of the transformer options of a call with the replacers in it."""
         every = transformer_options.get("patches_replace", {})
-        replace = dict(every.get("attn2", {}))
+        replace = dict(every.get(self._attention, {}))
         for layer in self._layout.layers:
             previous = replace.get(layer.key) or replace.get(layer.key[:2]) or plain_attention
             key = layer.key, id(previous)
             if key not in self._wrapped:
                 self._wrapped[key] = previous, self._wrap(layer, previous)
             replace[layer.key] = self._wrapped[key][1]
-        return {**transformer_options, "patches_replace": {**every, "attn2": replace}}
+        return {**transformer_options, "patches_replace": {**every, self._attention: replace}}
 
 
 def at_every_call(options: _Options, key: str, change: CallOptions) -> None:

@@ -12,6 +12,7 @@ from comfy.sd1_clip import escape_important, token_weights, unescape_important
 
 from ..hrv.errors import HRVError
 from ..hrv.tokens import PromptWord, TokenMap
+from .prompt_rows import ROWS_KEY
 
 # The key of a conditioning's dict that holds its TokenMap.
 TOKEN_MAP_KEY = "hrv_token_map"
@@ -76,8 +77,13 @@ def tag_conditioning(conditioning: Conditioning, clip: Any, text: str) -> Condit
 def token_maps(conditioning: Conditioning, what: str = "This conditioning") -> list[TokenMap]:
     """The token maps that the entries of a conditioning carry.
 
-    Raises HRVError for an entry without one; ``what`` names the conditioning there.
+    Raises HRVError for an entry without one and for one of several prompts; ``what`` names the conditioning there.
     """
+    if any(ROWS_KEY in extras for _, extras in conditioning):
+        raise HRVError(
+            f"{what} holds several prompts, one for each row of the batch, so its words are not clear. Connect what "
+            "acts on words in front of Prompt Edit."
+        )
     maps = [extras.get(TOKEN_MAP_KEY) for _, extras in conditioning]
     if None in maps:
         raise HRVError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from itertools import chain, pairwise
@@ -82,19 +82,31 @@ class TokenMap:
         overlap. Raises HRVError for an empty phrase, a phrase that is not in the prompt (the message lists
         the words that are), another occurrence than these, and a number beyond the last occurrence.
         """
-        parts = _folded(phrase).split()
-        if not parts:
-            raise HRVError("No word was given: write a word or a phrase of the prompt.")
         number = _occurrence_number(occurrence)
-        found = self._occurrences(parts)
-        if not found:
-            raise HRVError(f"The prompt does not contain {_quoted(phrase)}. {self._words_there(phrase)}")
+        found = [tuple(chain.from_iterable(word.positions for word in words)) for words in self.find_words(phrase)]
         if number is None:
             return tuple(chain.from_iterable(found))
         if number > len(found):
             times = "once" if len(found) == 1 else f"{len(found)} times"
             raise HRVError(f"The prompt contains {_quoted(phrase)} only {times}: there is no occurrence {number}.")
         return found[number - 1]
+
+    def find_words(self, phrase: str) -> list[tuple[PromptWord, ...]]:
+        """The words of every occurrence of a phrase, as :meth:`find` finds them.
+
+        Raises HRVError for an empty phrase and for one that is not in the prompt.
+        """
+        found = self.occurrences(phrase)
+        if not found:
+            raise HRVError(f"The prompt does not contain {_quoted(phrase)}. {self._words_there(phrase)}")
+        return found
+
+    def occurrences(self, phrase: str) -> list[tuple[PromptWord, ...]]:
+        """:meth:`find_words` for a phrase that may be in the prompt or not. Raises HRVError for an empty one."""
+        parts = folded(phrase).split()
+        if not parts:
+            raise HRVError("No word was given: write a word or a phrase of the prompt.")
+        return list(self._occurrences(parts))
 
     def joined(self, other: TokenMap, offset: int) -> TokenMap:
         """The map of a conditioning with another one's tokens behind it, the first of them at ``offset``.
@@ -110,19 +122,15 @@ class TokenMap:
         """One line a word, "skyscraper: 3 sky, 4 scraper": positions, and pieces where there are several."""
         return "\n".join(f"{word.text}: {', '.join(_places(word))}" for word in self.words)
 
-    def _occurrences(self, parts: list[str]) -> list[tuple[int, ...]]:
-        """The positions of every occurrence of the parts, each part being one or more whole words."""
-        texts = ["".join(_folded(word.text).split()) for word in self.words]
-        found = []
+    def _occurrences(self, parts: list[str]) -> Iterator[tuple[PromptWord, ...]]:
+        """Every occurrence of the parts, each part being one or more whole words."""
+        texts = ["".join(folded(word.text).split()) for word in self.words]
         first = 0
         while first < len(texts):
             end = _match_end(texts, first, parts)
-            if end is None:
-                first += 1
-            else:
-                found.append(tuple(chain.from_iterable(word.positions for word in self.words[first:end])))
-                first = end
-        return found
+            if end is not None:
+                yield self.words[first:end]
+            first = first + 1 if end is None else end
 
     def _words_there(self, phrase: str) -> str:
         """A sentence with the words of the prompt in order, or the closest to the phrase if they are many."""
@@ -131,8 +139,8 @@ class TokenMap:
             return "The prompt has no words."
         if len(words) <= _LISTED_WORDS:
             return f"Its words are: {', '.join(map(_quoted, words))}."
-        wanted = _folded(phrase)
-        words.sort(key=lambda word: SequenceMatcher(None, wanted, _folded(word)).ratio(), reverse=True)
+        wanted = folded(phrase)
+        words.sort(key=lambda word: SequenceMatcher(None, wanted, folded(word)).ratio(), reverse=True)
         closest = ", ".join(map(_quoted, words[:_LISTED_WORDS]))
         return f"Its closest words are: {closest} (and {len(words) - _LISTED_WORDS} more)."
 
@@ -150,7 +158,7 @@ def find_phrases(tokens: TokenMap, phrases: Sequence[str], occurrence: str | int
     return tuple(sorted(found))
 
 
-def _folded(text: str) -> str:
+def folded(text: str) -> str:
     """The form in which words are compared: composed letters, as in CLIP's tokenizer, without case."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
 

@@ -14,11 +14,13 @@ from .build import BuildHRV  # noqa: E402
 from .concepts import Concepts  # noqa: E402
 from .controls import ConceptAdjust, ConceptStrengthen  # noqa: E402
 from .convergence import Convergence  # noqa: E402
+from .editing import EditWords, PromptEdit  # noqa: E402
 from .excitement import AttendAndExcite, ExcitementReport  # noqa: E402
 from .experiments import ExperimentNode  # noqa: E402
 from .files import LoadHRV, SaveHRV  # noqa: E402
 from .head_controls import ScaleHeads, WeakenHeads  # noqa: E402
 from .heat_map import HeatMap  # noqa: E402
+from .local_blend import EditMask, LocalBlend  # noqa: E402
 from .mini import LoadMini  # noqa: E402
 from .published import ImportConcepts, ImportNpy, Published  # noqa: E402
 from .scorers import Score, ScorerCLIP, ScorerMini, ScorerTransformers  # noqa: E402
@@ -37,6 +39,10 @@ NODES: list[type[io.ComfyNode]] = [
     ConceptAdjust,
     WeakenHeads,
     ScaleHeads,
+    PromptEdit,
+    EditWords,
+    LocalBlend,
+    EditMask,
     AttendAndExcite,
     ExcitementReport,
     Tokens,

@@ -19,8 +19,14 @@ ExperimentSocket = io.Custom("HRV_EXPERIMENT")
 
 CATEGORY = "HRV"
 
-CONTROL_NODES = ("HRV_ConceptStrengthen", "HRV_ConceptAdjust", "HRV_WeakenHeads", "HRV_ScaleHeads")
-"""The nodes that put a control on a conditioning: their outputs are :func:`control_outputs`."""
+CONTROL_NODES = (
+    "HRV_ConceptStrengthen",
+    "HRV_ConceptAdjust",
+    "HRV_WeakenHeads",
+    "HRV_ScaleHeads",
+    "HRV_PromptEdit",
+)
+"""The nodes that put a control or an edit on a conditioning: their first outputs are :func:`control_outputs`."""
 
 CONTROL_HIDDEN = (io.Hidden.prompt, io.Hidden.unique_id)
 """What such a node asks for, so that it can say whether anything uses its outputs."""

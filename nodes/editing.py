@@ -1,0 +1,221 @@
+"""Prompt Edit and Edit Words: an image of a prompt beside images of changed prompts (P2P-HRV)."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..host.attention_control import with_mechanism
+from ..host.head_layout import head_layout, require_fitting
+from ..host.node_text import show_text
+from ..host.prompt_edit import add_row, add_word_edit, edit_prompt, ignored_settings, row_count
+from ..host.wiring import check_wiring
+from ..hrv.alignment import read_pairs
+from ..hrv.controls import Window
+from ..hrv.editing import CROSS_END, SELF_END_HRV, SELF_END_PLAIN, SELF_SIZE, EditWindows, WordEdit, with_concept
+from ..hrv.vectors import HRV
+from .sockets import (
+    CATEGORY,
+    CONTROL_HIDDEN,
+    CONTROL_NODES,
+    HRVSocket,
+    clamp_input,
+    occurrence_input,
+    split_words,
+    words_input,
+)
+
+# What "end" means where the user leaves it to others.
+_LEFT_OPEN = -1.0
+
+
+def _progress(name: str, default: float, tooltip: str, least: float = 0.0, advanced: bool = False) -> Any:
+    return io.Float.Input(name, default=default, min=least, max=1.0, step=0.01, tooltip=tooltip, advanced=advanced)
+
+
+def _concept_inputs(tooltip: str) -> list[Any]:
+    """A concept of an HRV and how much it counts."""
+    return [
+        HRVSocket.Input("hrv", optional=True, tooltip=tooltip),
+        io.String.Input("concept", default="Color", optional=True, tooltip="A concept of the HRV, by name."),
+        io.Float.Input(
+            "strength",
+            default=1.0,
+            min=-5.0,
+            max=5.0,
+            step=0.05,
+            optional=True,
+            tooltip="How much the HRV counts: 0 keeps the words' own attention as it is, 1 is the full effect.",
+        ),
+    ]
+
+
+class PromptEdit(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="HRV_PromptEdit",
+            display_name="Prompt Edit (P2P-HRV)",
+            category=CATEGORY,
+            description="Makes the image of a prompt and, beside it, the same image with the prompt changed: swapped, "
+            "added, removed or re-weighted words. With an HRV the heads of a concept decide about changed words.",
+            search_aliases=["prompt to prompt", "p2p", "edit image", "word swap", "attention injection", "hrv edit"],
+            inputs=[
+                io.Model.Input("model", tooltip="The model that will sample; it gets the mechanism, no setting."),
+                io.Conditioning.Input(
+                    "source",
+                    tooltip="The prompt of the image, from CLIP Text Encode (HRV); or, for one more edit of it, the "
+                    "CONDITIONING of another Prompt Edit.",
+                ),
+                io.Conditioning.Input(
+                    "target", tooltip="The prompt of the edited image, from CLIP Text Encode (HRV) or Edit Words."
+                ),
+                io.Latent.Input(
+                    "latent",
+                    tooltip="What would be sampled: empty, a picture, or an inverted one. For one more edit, the "
+                    "LATENT of the Prompt Edit that the source comes from.",
+                ),
+                io.String.Input(
+                    "pairs",
+                    default="",
+                    multiline=True,
+                    tooltip="Empty: which words became which is found by itself. Else phrases that belong together, "
+                    "such as 'red car -> blue boat', separated by commas or lines; 'old ->' for words that are gone, "
+                    "'-> new' for new ones.",
+                ),
+                _progress(
+                    "cross_end",
+                    CROSS_END,
+                    "Sampling progress until which the edit has the source's cross-attention: lower frees the layout.",
+                ),
+                _progress(
+                    "self_end",
+                    _LEFT_OPEN,
+                    "Sampling progress until which the edit has the source's self-attention: lower frees the shapes. "
+                    f"-1: as published, {SELF_END_HRV:g} with an HRV and {SELF_END_PLAIN:g} without.",
+                    least=_LEFT_OPEN,
+                ),
+                *_concept_inputs("Lets the heads of a concept decide about all changed words; none: plain P2P."),
+                clamp_input(),
+                _progress("cross_start", 0.0, "Sampling progress at which that begins.", advanced=True),
+                _progress("self_start", 0.0, "Sampling progress at which that begins.", advanced=True),
+                io.Float.Input(
+                    "self_size",
+                    default=SELF_SIZE,
+                    min=0.0,
+                    max=1.0,
+                    step=0.0625,
+                    tooltip="Largest self-attention that is taken from the source, as a share of the latent's "
+                    "positions: 0.0625 is 16x16 of 64x64, 1 is all.",
+                    advanced=True,
+                ),
+            ],
+            outputs=[
+                io.Model.Output(tooltip="The model that makes edits; sample with it."),
+                io.Conditioning.Output(tooltip="The sampler's positive: both prompts, a row each."),
+                io.Latent.Output(tooltip="The sampler's latent: the source first, then its edits, from one noise."),
+                io.String.Output("alignment", display_name="alignment", tooltip="Which words became which, as text."),
+            ],
+            hidden=list(CONTROL_HIDDEN),
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        source: Any,
+        target: Any,
+        latent: Any,
+        pairs: str,
+        cross_end: float,
+        self_end: float,
+        clamp: float,
+        cross_start: float,
+        self_start: float,
+        self_size: float,
+        hrv: HRV | None = None,
+        concept: str = "",
+        strength: float = 1.0,
+    ) -> io.NodeOutput:
+        check_wiring(cls, CONTROL_NODES)
+        for_changed = None
+        if hrv is not None:
+            require_fitting(hrv, model)
+            for_changed = partial(with_concept, hrv, concept, strength=strength, clamp=clamp or None)
+        if self_end == _LEFT_OPEN:
+            self_end = SELF_END_PLAIN if hrv is None else SELF_END_HRV
+        windows = EditWindows(Window(cross_start, cross_end), Window(self_start, self_end), self_size)
+        positive, edit = edit_prompt(source, target, windows, read_pairs(pairs), for_changed)
+        edit.require_layout(head_layout(model))
+        text = edit.describe()
+        if ignored := ignored_settings(source, target):
+            said = f"Of the target only its words count, not: {', '.join(ignored)}. All rows have the source's."
+            logging.warning("[HRV] Prompt Edit: %s", said)
+            text += f"\n\n{said}"
+        show_text(cls, text)
+        rows = add_row(latent, row_count(positive))
+        return io.NodeOutput(with_mechanism(model), positive, rows, text)
+
+
+class EditWords(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="HRV_EditWords",
+            display_name="Edit Words (P2P-HRV)",
+            category=CATEGORY,
+            description="Says what some words of a target prompt do in Prompt Edit: a concept of their own, more or "
+            "less weight, a window of their own.",
+            search_aliases=["re-weight", "reweight words", "per word", "prompt to prompt", "p2p"],
+            inputs=[
+                io.Conditioning.Input("conditioning", tooltip="The target's, on its way to Prompt Edit."),
+                words_input(),
+                io.Float.Input(
+                    "weight",
+                    default=1.0,
+                    min=-10.0,
+                    max=10.0,
+                    step=0.05,
+                    tooltip="Multiplies the attention that the words get: 2 is more of them, 0 none, below 0 less "
+                    "than none.",
+                ),
+                *_concept_inputs("Makes the words keep their own attention, by the heads of a concept."),
+                _progress("start", 0.0, "Sampling progress at which this begins.", advanced=True),
+                _progress(
+                    "end",
+                    _LEFT_OPEN,
+                    "Sampling progress at which it ends; -1 for the cross-attention window of Prompt Edit.",
+                    least=_LEFT_OPEN,
+                    advanced=True,
+                ),
+                clamp_input(),
+                occurrence_input(),
+            ],
+            outputs=[io.Conditioning.Output(tooltip="The target, with this for Prompt Edit to read.")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        conditioning: Any,
+        words: str,
+        weight: float,
+        start: float,
+        end: float,
+        clamp: float,
+        hrv: HRV | None = None,
+        concept: str = "",
+        strength: float = 1.0,
+        occurrence: str = "all",
+    ) -> io.NodeOutput:
+        window = None if end == _LEFT_OPEN else Window(start, end)
+
+        def edit(positions: tuple[int, ...]) -> WordEdit:
+            if hrv is None:
+                return WordEdit(positions, weight=weight, window=window)
+            return with_concept(hrv, concept, positions, strength, clamp or None, weight, window)
+
+        return io.NodeOutput(add_word_edit(conditioning, split_words(words), edit, occurrence))

@@ -1,0 +1,102 @@
+"""Local Blend and Edit Mask: edits that stay where their words are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..host.prompt_edit import blend_masks, with_local_blend
+from ..hrv.controls import Window
+from ..hrv.editing import BLEND_START, BLEND_THRESHOLD, SELF_SIZE
+from .sockets import CATEGORY, split_words
+
+
+class LocalBlend(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="HRV_LocalBlend",
+            display_name="Local Blend (P2P-HRV)",
+            category=CATEGORY,
+            description="Keeps the edits of Prompt Edit to the places where their words are: everywhere else they stay "
+            "the source image.",
+            search_aliases=["local edit", "attention mask", "prompt to prompt", "p2p", "keep background"],
+            inputs=[
+                io.Conditioning.Input("conditioning", tooltip="From the last Prompt Edit."),
+                io.Latent.Input("latent", tooltip="From the last Prompt Edit."),
+                io.String.Input(
+                    "words",
+                    default="",
+                    tooltip="Words or phrases whose places may change, separated by commas, of the source or the "
+                    "targets; empty for the words that were changed.",
+                ),
+                io.Float.Input(
+                    "threshold",
+                    default=BLEND_THRESHOLD,
+                    min=0.0,
+                    max=0.99,
+                    step=0.01,
+                    tooltip="Share of the highest attention from which a place may change: lower lets more change.",
+                ),
+                io.Float.Input(
+                    "start",
+                    default=BLEND_START,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="Sampling progress at which the rest is kept; before, attention is only gathered.",
+                    advanced=True,
+                ),
+                io.Float.Input(
+                    "end",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="Sampling progress until which the rest is kept.",
+                    advanced=True,
+                ),
+                io.Float.Input(
+                    "size",
+                    default=SELF_SIZE,
+                    min=0.0,
+                    max=1.0,
+                    step=0.0625,
+                    tooltip="Largest cross-attention that is asked for places, as a share of the latent's positions: "
+                    "0.0625 is 16x16 of 64x64. Small models, such as HRV-mini, need 0.25.",
+                    advanced=True,
+                ),
+            ],
+            outputs=[
+                io.Conditioning.Output(tooltip="The sampler's positive."),
+                io.Latent.Output(tooltip="The sampler's latent; behind the sampler, Edit Mask reads the mask off it."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, conditioning: Any, latent: Any, words: str, threshold: float, start: float, end: float, size: float
+    ) -> io.NodeOutput:
+        window = Window(start, end)
+        return io.NodeOutput(
+            *with_local_blend(conditioning, latent, split_words(words), threshold=threshold, window=window, size=size)
+        )
+
+
+class EditMask(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="HRV_EditMask",
+            display_name="Edit Mask (P2P-HRV)",
+            category=CATEGORY,
+            description="The places that Local Blend let change, as a mask for each edit.",
+            search_aliases=["attention mask", "local blend mask", "prompt to prompt", "p2p"],
+            inputs=[io.Latent.Input("latent", tooltip="From the sampler that sampled with Local Blend.")],
+            outputs=[io.Mask.Output(tooltip="A mask for each edit, at the size of the images: 1 may change.")],
+        )
+
+    @classmethod
+    def execute(cls, latent: Any) -> io.NodeOutput:
+        return io.NodeOutput(blend_masks(latent))
