@@ -161,6 +161,8 @@ async function templates() {
   await command("Comfy.BrowseTemplates");
   const cards = page.locator("[data-testid^=template-workflow-]");
   await cards.nth(Object.keys(task.workflows).length - 1).waitFor();
+  // Pictures are loaded once their cards come into view.
+  for (const card of await cards.all()) await card.scrollIntoViewIfNeeded();
   await page.waitForFunction(() => {
     const images = [...document.querySelectorAll("[data-testid^=template-workflow-]")].map((card) => card.querySelector("img"));
     return images.every((image) => image?.complete && image.naturalWidth > 0);
