@@ -161,19 +161,16 @@ async function templates() {
   await command("Comfy.BrowseTemplates");
   const cards = page.locator("[data-testid^=template-workflow-]");
   await cards.nth(Object.keys(task.workflows).length - 1).waitFor();
-  // Pictures are loaded once their cards come into view.
-  for (const card of await cards.all()) await card.scrollIntoViewIfNeeded();
-  await page.waitForFunction(() => {
-    const images = [...document.querySelectorAll("[data-testid^=template-workflow-]")].map((card) => card.querySelector("img"));
-    return images.every((image) => image?.complete && image.naturalWidth > 0);
-  });
+  const shown = [];
+  for (const card of await cards.all()) {
+    // Pictures are there only while their cards are in view.
+    await card.scrollIntoViewIfNeeded();
+    const image = await card.locator("img").first().elementHandle();
+    await page.waitForFunction((image) => image.complete && image.naturalWidth > 0, image);
+    const name = (await card.getAttribute("data-testid")).replace("template-workflow-", "");
+    shown.push([name, !(await image.getAttribute("src")).endsWith("/default-template.png")]);
+  }
   await screenshot("templates");
-  const shown = await cards.evaluateAll((elements) =>
-    elements.map((element) => [
-      element.dataset.testid.replace("template-workflow-", ""),
-      !element.querySelector("img").src.endsWith("/default-template.png"),
-    ]),
-  );
   await page.keyboard.press("Escape");
   await page.getByRole("dialog").waitFor({ state: "hidden" });
   return Object.fromEntries(shown);
