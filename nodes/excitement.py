@@ -16,7 +16,7 @@ from ..hrv.excitement import ExcitementSettings, parse_subjects, parse_threshold
 from ..hrv.excitement_picture import curves_picture, maps_picture
 from ..hrv.excitement_report import ReportLog
 from ..hrv.vectors import HRV
-from .sockets import CATEGORY, CONTROL_HIDDEN, HRVSocket, clamp_input, image_tensor
+from .sockets import CATEGORY, CONTROL_HIDDEN, CONTROL_NODES, HRVSocket, clamp_input, image_tensor
 
 ReportSocket = io.Custom("HRV_EXCITEMENT_REPORT")
 
@@ -148,7 +148,7 @@ class AttendAndExcite(io.ComfyNode):
         checkpointing: bool,
         hrv: HRV | None = None,
     ) -> io.NodeOutput:
-        check_wiring(cls, ("HRV_AttendAndExcite",))
+        check_wiring(cls, CONTROL_NODES)
         if hrv is not None:
             require_fitting(hrv, model)
         settings = ExcitementSettings(

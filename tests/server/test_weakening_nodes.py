@@ -46,13 +46,13 @@ def node(class_type: str, **inputs: Any) -> dict[str, Any]:
     return {"class_type": class_type, "inputs": inputs}
 
 
-def graph(class_type: str, outputs: int, prompts: str = PROMPTS, **inputs: Any) -> Graph:
+def graph(class_type: str, outputs: int, written: str = PROMPTS, **inputs: Any) -> Graph:
     """One of the nodes on HRV-mini, and its outputs from ``outputs`` on, all texts, shown."""
     made: Graph = {
         "mini": node("HRV_LoadMini"),
         "hrv": node("HRV_Load", file="hrv-mini.safetensors"),
         "scorer": node("HRV_ScorerMini"),
-        "experiment": node("HRV_Experiment", file="none", prompts=prompts),
+        "experiment": node("HRV_Experiment", file="none", prompts=written),
         "node": node(
             class_type,
             model=["mini", 0],
