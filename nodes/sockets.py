@@ -27,7 +27,7 @@ CONTROL_NODES = (
     "HRV_PromptEdit",
     "HRV_AttendAndExcite",
 )
-"""The nodes that put a control, an edit or subjects on a conditioning: their first outputs are :func:`control_outputs`."""
+"""The nodes that put something on a conditioning: their first outputs are :func:`control_outputs`."""
 
 CONTROL_HIDDEN = (io.Hidden.prompt, io.Hidden.unique_id)
 """What such a node asks for, so that it can say whether anything uses its outputs."""
