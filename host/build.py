@@ -119,8 +119,9 @@ def build_hrv(
     effect between two steps; the model is as before afterwards. What was counted is saved in the folder ``states``
     (None: the host's user folder) at least once a minute and when the build ends in any way, and the same build goes on
     from there. Raises HRVError for fewer than two concepts, no prompts, words without tokens, an unsupported
-    architecture, a model that yields numbers that are not finite, a folder that cannot be written, and a build that
-    another process is making at this moment.
+    architecture, a text encoder that encodes a prompt differently in the course of sampling, a model that yields
+    numbers that are not finite, a folder that cannot be written, and a build that another process is making at this
+    moment.
     """
     require_contrast(vocabulary)
     if not prompts:
@@ -140,7 +141,7 @@ def build_hrv(
         state = kept.state
         if not _finished(state, settings, images):
             recorder = Recorder(model, words, settings.seed, settings.estimator)
-            negative = clip.encode_from_tokens_scheduled(clip.tokenize(settings.negative))
+            negative = [_encoded(clip, settings.negative)]
             bar = comfy.utils.ProgressBar(images * settings.steps)
             bar.update_absolute(state.done * settings.steps)
             started, before = time.monotonic(), state.done
@@ -219,13 +220,24 @@ def alike(clip: Any, prompts: Sequence[str], batch: range) -> Iterator[tuple[lis
     images: list[int] = []
     rows: Conditioning = []
     for image in batch:
-        ((tensor, extras),) = clip.encode_from_tokens_scheduled(clip.tokenize(prompts[image % len(prompts)]))
+        tensor, extras = _encoded(clip, prompts[image % len(prompts)])
         if images and tensor.shape != rows[0][0].shape:
             yield images, stacked(rows)
             images, rows = [], []
         images.append(image)
         rows.append([tensor, extras])
     yield images, stacked(rows)
+
+
+def _encoded(clip: Any, prompt: str) -> list[Any]:
+    """The one entry [tensor [1, tokens, C], dict] of a prompt's conditioning; HRVError if it has several."""
+    entries = clip.encode_from_tokens_scheduled(clip.tokenize(prompt))
+    if len(entries) > 1:
+        raise HRVError(
+            "This text encoder encodes a prompt anew as the strength of its hooks changes, but the concept-words are "
+            "encoded once. Turn 'schedule_clip' off at Set CLIP Hooks, or take the keyframes away."
+        )
+    return entries[0]
 
 
 class Recording(Protocol):

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import torch
 
 from ..hrv.draws import draw_words
+from ..hrv.errors import HRVError
 from ..hrv.vocabulary import Vocabulary
 from .text_encoding import WordEmbedding, word_tokens
 
@@ -56,7 +57,8 @@ class ConceptWords:
     ``rows``     int64 [N, W, L]: rows of ``context`` of each word of each concept, -1 where there is none.
     ``numbers``  how many words each concept has.
 
-    A cancel takes effect now and then. Raises HRVError for a word without tokens.
+    A cancel takes effect now and then. Raises HRVError for a word without tokens, and for one that the text encoder
+    makes numbers of that are not finite.
     """
 
     def __init__(self, clip: Any, vocabulary: Vocabulary):
@@ -77,6 +79,11 @@ class ConceptWords:
                 self.rows[concept, index, : len(word.tokens)] = range(taken, taken + len(word.tokens))
                 pieces.append(word.tokens)
                 taken += len(word.tokens)
+                if not word.tokens.isfinite().all():
+                    raise HRVError(
+                        f"The text encoder gave numbers that are not finite for the concept-word "
+                        f"{vocabulary.concepts[concept][1][index]!r}. The checkpoint may be broken."
+                    )
         self.context = torch.cat(pieces)
         self._placed: torch.Tensor | None = None
         self._all: Asked | None = None
@@ -118,4 +125,13 @@ def _columns(rows: Places) -> tuple[Places, npt.NDArray[np.bool_], Places]:
 
 
 def _on(device: torch.device, tokens: Places, there: npt.NDArray[np.bool_], places: Places) -> Asked:
-    return Asked(*(torch.from_numpy(array).to(device, non_blocking=True) for array in (tokens, there, places)))
+    return Asked(*(sent(array, device) for array in (tokens, there, places)))
+
+
+def sent(array: npt.NDArray[Any], device: torch.device) -> torch.Tensor:
+    """An array on a device, without waiting for it where the device can read by itself."""
+    tensor = torch.from_numpy(array)
+    if device.type == "cuda":
+        # From memory that might be moved the driver reads only when all work before is done.
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=comfy.model_management.device_supports_non_blocking(device))

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import comfy.patcher_extension
+import numpy as np
 import torch
 from comfy.patcher_extension import WrappersMP
 
@@ -18,11 +19,13 @@ from ..hrv.errors import HRVError
 from ..hrv.layout import AttentionLayer, HeadLayout
 from ..hrv.vectors import Counts
 from ..hrv_kernels.concept_attention import concept_attention
-from .concept_words import Asked, ConceptWords
+from .concept_words import Asked, ConceptWords, sent
 from .cross_attention import LayerWrapping, Replacer, at_every_call, own_options
 from .head_layout import cross_attention_modules, head_layout
 
 _WRAPPER_KEY = "hrv_recording"
+
+_NEVER = torch.iinfo(torch.int64).max
 
 # Keys of all words of all layers are kept on the device while they are smaller than this, in bytes.
 _KEPT_KEYS = 1 << 28
@@ -55,8 +58,8 @@ class Recorder:
         self.asked: Asked | None = None
         self.pending: dict[Any, torch.Tensor] = {}
         self.counted: torch.Tensor | None = None
-        self.broken: torch.Tensor | None = None
         self.positive: set[Any] = set()
+        self.scheduled = False
         self.evaluation_is_new = False
         self.recording = False
 
@@ -72,12 +75,13 @@ class Recorder:
         most = torch.cat([of_layer.argmax(-1) for of_layer in attention], dim=1)
         broken = torch.stack([of_layer.isnan().any() for of_layer in attention])
         concepts, heads = len(self.words.numbers), self.layout.head_count
-        if self.counted is None or self.broken is None:
+        if self.counted is None:
             self.counted = torch.zeros(2, concepts, heads, dtype=torch.int64, device=most.device)
-            self.broken = torch.zeros_like(broken)
-            self.half = torch.tensor(self.images, device=most.device)[:, None] % 2
+            # Of every layer the first step with numbers that are not finite: later ones carry them everywhere.
+            self.broken = torch.full_like(broken, _NEVER, dtype=torch.int64)
+            self.half = sent(np.asarray(self.images)[:, None] % 2, most.device)
             self.head = torch.arange(heads, device=most.device)
-        self.broken |= broken
+        self.broken.masked_fill_(broken & (self.broken == _NEVER), self.step)
         places = (self.half * concepts + most) * heads + self.head
         self.counted.view(-1).scatter_add_(0, places.view(-1), torch.ones_like(places).view(-1))
         self.pending.clear()
@@ -87,22 +91,33 @@ class Recorder:
     def counts(self) -> Counts:
         """Counts [2, N, H] since :meth:`begin`, of images with even numbers and with odd ones; waits for the device.
 
-        Raises HRVError if no step was made, and for a layer whose numbers were not finite.
+        Raises HRVError if no step was made, and for numbers that are not finite, naming the layer that had them first.
         """
-        if self.counted is None or self.broken is None:
+        if self.counted is None:
             raise HRVError("The sampler made no step, so nothing was recorded: give it at least one.")
-        broken = self.broken.cpu()
-        if broken.any():
-            layer = self.layout.layers[int(broken.nonzero()[0])]
+        # One copy, because each waits for the device.
+        found = torch.cat([self.broken, self.counted.flatten()]).cpu().numpy()
+        broken, counted = np.split(found, [len(self.broken)])
+        if broken.min() < _NEVER:
+            layer = self.layout.layers[int(broken.argmin())]
+            first, last = self.images[0] + 1, self.images[-1] + 1
+            images = f"image {first}" if first == last else f"images {first} to {last}"
             raise HRVError(
-                f"The model gave numbers that are not finite at {layer.name} (image {self.images[0] + 1}), so nothing "
-                "its heads attend to means anything. The checkpoint may be broken, or its precision too low."
+                f"The model gave numbers that are not finite, first at {layer.name} in step {broken.min() + 1} of "
+                f"{images}, so nothing its heads attend to means anything. The checkpoint may be broken, or its "
+                "precision too low."
             )
-        return self.counted.cpu().numpy()
+        return counted.reshape(self.counted.shape)
 
     def _record_run(self, executor: Any, *args: Any, **kwargs: Any) -> Any:
         guider = executor.class_obj
         self.positive = {cond["uuid"] for cond in guider.conds["positive"]}
+        self.scheduled = any(
+            not hook.hook_keyframe.is_empty()
+            for cond in guider.conds["positive"]
+            if cond.get("hooks")
+            for hook in cond["hooks"].hooks
+        )
         with own_options(guider) as options:
             for kind, wrapper in (
                 (WrappersMP.PREDICT_NOISE, self._begin_evaluation),
@@ -117,6 +132,9 @@ class Recorder:
 
     def _begin_evaluation(self, executor: Any, *args: Any, **kwargs: Any) -> Any:
         self.evaluation_is_new = True
+        if self.scheduled:
+            # Hooks with a schedule exchange weights from one evaluation to the next.
+            self.keys.clear()
         return executor(*args, **kwargs)
 
     def _mark_main_pass(self, executor: Any, *args: Any, **kwargs: Any) -> Any:

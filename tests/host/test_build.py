@@ -19,6 +19,7 @@ import torch
 from comfy.ldm.modules.attention import optimized_attention
 from comfy.model_management import InterruptProcessingException
 from comfy_extras.nodes_hooks import SetClipHooks
+from comfy_extras.nodes_pag import PerturbedAttentionGuidance
 from hrv_pack.host import recording
 from hrv_pack.host.build import BuildSettings, build_hrv
 from hrv_pack.host.concept_words import ALL_WORDS, ESTIMATORS, ConceptWords
@@ -39,6 +40,7 @@ from hrv_pack.tests.host.small_host import (
     small_sd15,
     small_sdxl,
 )
+from torch.overrides import TorchFunctionMode
 
 START, END = 49406, 49407
 # Different numbers of words, and words of one to four tokens.
@@ -341,6 +343,41 @@ def test_evaluations_that_other_nodes_add_are_not_counted(sd15: Pair, plain_coun
     assert passes == SETTINGS.images * SETTINGS.steps
 
 
+def test_the_extra_pass_of_perturbed_attention_is_not_counted(sd15: Pair) -> None:
+    """The host's own node, whose pass changes the image: what is counted are the queries of the sampler's own pass."""
+    asked: list[Asked] = []
+    (perturbed,) = PerturbedAttentionGuidance.execute(listening(sd15.model, asked), 3.0).result
+    found = sd15.counts(PROMPTS[:2], perturbed, images=2)
+    layers = len(head_layout(sd15.model).layers)
+    evaluations = [asked[first : first + layers] for first in range(0, len(asked), layers)]
+    assert len(evaluations) == 2 * 2 * SETTINGS.steps
+    own = [one for evaluation in evaluations[::2] for one in evaluation]
+    assert np.array_equal(found, expected_counts(sd15, own, [[0], [1]]))
+    assert not np.array_equal(found, sd15.counts(PROMPTS[:2], images=2))
+
+
+@pytest.mark.parametrize(("width", "height"), [(96, 48), (40, 104)])
+def test_images_need_not_be_square(sd15: Pair, width: int, height: int) -> None:
+    asked: list[Asked] = []
+    found = sd15.counts(PROMPTS[:2], listening(sd15.model, asked), images=2, width=width, height=height)
+    assert asked[0].queries.shape[1] == (width // 8) * (height // 8)
+    assert np.array_equal(found, expected_counts(sd15, asked, [[0], [1]]))
+
+
+def test_weights_that_the_host_offloads_count_alike(sd15: Pair, plain_counts: np.ndarray) -> None:
+    """Such weights stay where they are and are cast for every call (comfy/ops.py, comfy_cast_weights)."""
+    modules = [module for module in sd15.model.model.modules() if hasattr(module, "comfy_cast_weights")]
+    assert {id(attention.to_k) for attention in cross_attention_modules(sd15.model).values()} <= set(map(id, modules))
+    before = [module.comfy_cast_weights for module in modules]
+    try:
+        for module in modules:
+            module.comfy_cast_weights = True
+        assert np.array_equal(sd15.counts(), plain_counts)
+    finally:
+        for module, cast in zip(modules, before, strict=True):
+            module.comfy_cast_weights = cast
+
+
 class ProgressReports:
     """The host's progress hook; the user may cancel at a report."""
 
@@ -433,11 +470,71 @@ def test_prompts_of_blank_lines_are_none(sd15: Pair) -> None:
         BuildHRV.execute(sd15.model, sd15.clip, VOCABULARY, " \n \n", 1, 0, 1, 1.0, "euler", "normal", 64, 64, 1, "")
 
 
-def test_a_model_that_gives_nan_is_refused(sd15: Pair) -> None:
-    broken = small_sd15()
-    broken.model.diffusion_model.input_blocks[0][0].weight.data[0] = float("nan")
-    with pytest.raises(HRVError, match=r"numbers that are not finite at down1\.0 \(image 1\)"):
-        sd15.counts(model=broken)
+@pytest.mark.parametrize(
+    ("broken", "first"),
+    [
+        ("input_blocks.0.0.weight", r"down1\.0 in step 1"),
+        ("middle_block.1.transformer_blocks.0.attn2.to_k.weight", r"mid\.0 in step 1"),
+        ("output_blocks.1.1.transformer_blocks.0.attn2.to_out.0.weight", r"up2\.0 in step 1"),
+        ("out.2.weight", r"down1\.0 in step 2"),
+    ],
+)
+def test_a_model_that_gives_nan_is_refused_and_the_layer_named(sd15: Pair, broken: str, first: str) -> None:
+    """One step later every layer has them."""
+    model = small_sd15()
+    model.model.diffusion_model.get_parameter(broken).data[0] = float("nan")
+    with pytest.raises(HRVError, match=rf"numbers that are not finite, first at {first} of images 1 to 2,"):
+        sd15.counts(PROMPTS[:2], model=model, batch_size=2)
+    with pytest.raises(HRVError, match=rf"first at {first} of image 1,"):
+        sd15.counts(model=model)
+
+
+def test_a_text_encoder_that_gives_nan_is_refused_with_the_word(sd15: Pair) -> None:
+    clip = small_clip_sd15()
+    clip.cond_stage_model.clip_l.transformer.text_model.final_layer_norm.weight.data[0] = float("nan")
+    with pytest.raises(HRVError, match="text encoder gave numbers that are not finite for the concept-word 'red'"):
+        Pair(sd15.model, clip).counts()
+
+
+class Waits(TorchFunctionMode):
+    """Counts, where it is told to look, calls that wait for a device if there is one."""
+
+    WAITING = ("cpu", "item", "tolist", "numpy", "nonzero", "__bool__", "__int__", "__float__", "__index__", "tensor")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.met: list[str] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.__name__ in self.WAITING:
+            self.met.append(func.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_recording_waits_for_the_device_once_a_batch(
+    sd15: Pair, monkeypatch: pytest.MonkeyPatch, estimator: str
+) -> None:
+    met: dict[str, list[str]] = {"_record": [], "step_done": [], "counts": []}
+
+    def watched(name: str) -> Any:
+        original = getattr(Recorder, name)
+
+        def method(self: Recorder, *args: Any) -> Any:
+            with Waits() as waits:
+                result = original(self, *args)
+            met[name].append(" ".join(waits.met))
+            return result
+
+        return method
+
+    for name in met:
+        monkeypatch.setattr(Recorder, name, watched(name))
+    sd15.counts(PROMPTS[:2], batch_size=2, estimator=estimator)
+    layers, batches = len(head_layout(sd15.model).layers), SETTINGS.images // 2
+    assert met["_record"] == [""] * layers * SETTINGS.steps * batches
+    assert met["step_done"] == [""] * SETTINGS.steps * batches
+    assert met["counts"] == ["cpu numpy"] * batches
 
 
 def test_a_node_that_skips_the_model_is_found_out(sd15: Pair) -> None:
@@ -511,18 +608,47 @@ def test_a_lora_counts_whether_loaded_or_not(sd15: Pair, plain_counts: np.ndarra
     assert np.array_equal(sd15.counts(), plain_counts)
 
 
+def random_lora(model: Any) -> dict[str, torch.Tensor]:
+    """A LoRA of rank 2 for all queries and keys of cross-attention."""
+    lora = {}
+    generator = torch.Generator().manual_seed(0)
+    weights = model.model_state_dict()
+    for name in [name for name in weights if name.endswith(("attn2.to_q.weight", "attn2.to_k.weight"))]:
+        height, width = weights[name].shape
+        lora[name.replace(".weight", ".lora_up.weight")] = torch.randn(height, 2, generator=generator)
+        lora[name.replace(".weight", ".lora_down.weight")] = torch.randn(2, width, generator=generator) / 4
+    return lora
+
+
 def test_a_lora_as_hook_counts_like_the_lora_itself(sd15: Pair, plain_counts: np.ndarray) -> None:
     """Hooks exchange weights while conditionings that carry them are evaluated."""
-    layers = [".".join(name.split(".")[:-2]) for name in sd15.model.model_state_dict() if ".attn2.to_q" in name]
-    generator = torch.Generator().manual_seed(0)
-    lora = {}
-    for layer in layers:
-        for part in ("to_q", "to_k"):
-            shape = sd15.model.model_state_dict()[f"{layer}.{part}.weight"].shape
-            lora[f"{layer}.{part}.lora_up.weight"] = torch.randn(shape[0], 2, generator=generator)
-            lora[f"{layer}.{part}.lora_down.weight"] = torch.randn(2, shape[1], generator=generator) / 4
+    lora = random_lora(sd15.model)
     model, _ = comfy.sd.load_lora_for_models(sd15.model, None, lora, 0.7, 0.0)
     (clip,) = SetClipHooks().apply_hooks(sd15.clip, False, True, comfy.hooks.create_hook_lora(lora, 0.7, 0.0))
     loaded, hooked = sd15.counts(model=model), Pair(sd15.model, clip).counts()
     assert np.array_equal(hooked, loaded) and not np.array_equal(hooked, plain_counts)
     assert np.array_equal(sd15.counts(), plain_counts)
+
+
+def with_changing_hook(pair: Pair, schedule_clip: bool) -> Pair:
+    """The pair with a LoRA as hook that is gone after half of sampling."""
+    hooks = comfy.hooks.create_hook_lora(random_lora(pair.model), 0.7, 0.0)
+    keyframes = comfy.hooks.HookKeyframeGroup()
+    for strength, start in ((1.0, 0.0), (0.0, 0.5)):
+        keyframes.add(comfy.hooks.HookKeyframe(strength, start_percent=start))
+    hooks.set_keyframes_on_hooks(keyframes)
+    (clip,) = SetClipHooks().apply_hooks(pair.clip, schedule_clip, True, hooks)
+    return Pair(pair.model, clip)
+
+
+def test_keys_follow_a_hook_whose_strength_changes(sd15: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    pair = with_changing_hook(sd15, schedule_clip=False)
+    found = pair.counts(PROMPTS[:2], steps=4)
+    monkeypatch.setattr(recording, "_KEPT_KEYS", 0)
+    assert np.array_equal(found, pair.counts(PROMPTS[:2], steps=4))
+    assert not np.array_equal(found, sd15.counts(PROMPTS[:2], steps=4))
+
+
+def test_a_text_encoder_whose_strength_changes_is_refused(sd15: Pair) -> None:
+    with pytest.raises(HRVError, match="Turn 'schedule_clip' off at Set CLIP Hooks"):
+        with_changing_hook(sd15, schedule_clip=True).counts()
