@@ -12,6 +12,7 @@ Exit status: 0 done, 1 refused with a sentence, 2 wrong options, 130 stopped by 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,17 @@ def shard(text: str) -> tuple[int, int]:
     return int(index), int(count)
 
 
+def at_least(least: int) -> Callable[[str], int]:
+    """Reads whole numbers from ``least`` on."""
+
+    def read_number(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least} on")
+        return int(text)
+
+    return read_number
+
+
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
@@ -44,16 +56,18 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--prompts", type=Path, required=True, help="one prompt a line")
     parser.add_argument("--out", type=Path, required=True, help="HRV file to write")
     parser.add_argument("--overwrite", action="store_true", help="replace the HRV file if it is there")
-    parser.add_argument("--images", type=int, required=True, help="how many images, going round through the prompts")
+    parser.add_argument(
+        "--images", type=at_least(1), required=True, help="how many images, going round through the prompts"
+    )
     parser.add_argument("--shard", type=shard, default=(1, 1), metavar="I/N", help="make only the I-th of N parts")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--seed", type=at_least(0), default=0)
+    parser.add_argument("--steps", type=at_least(1), default=20)
     parser.add_argument("--cfg", type=float, default=7.5)
     parser.add_argument("--sampler", default="euler", dest="sampler_name")
     parser.add_argument("--scheduler", default="normal")
-    parser.add_argument("--width", type=int, default=512, help="pixels")
-    parser.add_argument("--height", type=int, default=512, help="pixels")
-    parser.add_argument("--batch-size", type=int, default=1, help="images made at once")
+    parser.add_argument("--width", type=at_least(16), default=512, help="pixels")
+    parser.add_argument("--height", type=at_least(16), default=512, help="pixels")
+    parser.add_argument("--batch-size", type=at_least(1), default=1, help="images made at once")
     parser.add_argument("--negative", default="", help="negative prompt")
     parser.add_argument("--estimator", help="all words, or paper")
     parser.add_argument("--stop-at", type=float, default=0.0, help="end at this expected agreement, such as 0.98")
@@ -74,7 +88,10 @@ def load_model(name: str) -> tuple[Any, Any]:
     if path is None:
         folders = ", ".join(folder_paths.get_folder_paths("checkpoints"))
         raise LauncherError(f"There is no checkpoint {name!r}, neither as a file nor in {folders}.")
-    model, clip, *_ = comfy.sd.load_checkpoint_guess_config(path, output_vae=False)
+    try:
+        model, clip, *_ = comfy.sd.load_checkpoint_guess_config(path, output_vae=False)
+    except Exception as error:  # the host passes on whatever its readers raise
+        raise LauncherError(f"{path} cannot be loaded as a checkpoint: {error}") from error
     if model is None or clip is None:
         raise LauncherError(f"{path} is no whole checkpoint: a build needs its diffusion model and its text encoder.")
     return model, clip
@@ -103,6 +120,10 @@ def build(options: argparse.Namespace) -> None:
             raise LauncherError(f"The host has no {kind} {chosen!r}. It has: {', '.join(known)}.")
     if options.out.exists() and not options.overwrite:
         raise LauncherError(f"{options.out} exists already. Choose another --out, or give --overwrite.")
+    if not options.out.parent.is_dir():
+        raise LauncherError(
+            f"There is no folder {options.out.parent} for the HRV file. Make it, or choose another --out."
+        )
     names = ("images", "seed", "steps", "cfg", "sampler_name", "scheduler", "width", "height", "batch_size", "negative")
     chosen = {name: getattr(options, name) for name in (*names, "shard", "stop_at")}
     settings = BuildSettings(**chosen, **({"estimator": options.estimator} if options.estimator else {}))

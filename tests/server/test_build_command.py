@@ -13,6 +13,7 @@ import pytest
 from hrv_pack.hrv.files import load_hrv
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+HRV_FILE = SCRIPTS.parent / "hrv_presets" / "hrvs" / "hrv-mini.safetensors"
 SETTINGS = ("--images", "6", "--steps", "2", "--width", "64", "--height", "64", "--batch-size", "2", "--cfg", "4")
 
 
@@ -82,7 +83,11 @@ def test_a_terminated_build_goes_on(folder: Path) -> None:
         (("--shard", "3/2"), 2, "'3/2' is no shard: write the second of eight as 2/8"),
         (("--sampler", "magic"), 1, "The host has no sampler 'magic'. It has: euler"),
         (("--checkpoint", "nowhere.safetensors"), 1, "There is no checkpoint 'nowhere.safetensors', neither"),
+        (("--checkpoint", str(HRV_FILE)), 1, "hrv-mini.safetensors cannot be loaded as a checkpoint: "),
         (("--prompts", "nowhere.txt"), 1, "Cannot read nowhere.txt"),
+        (("--batch-size", "0"), 2, "argument --batch-size: '0' is no whole number from 1 on"),
+        (("--width", "4"), 2, "argument --width: '4' is no whole number from 16 on"),
+        (("--out", "nowhere/out.safetensors"), 1, "There is no folder nowhere for the HRV file"),
         (("--estimator", "guess"), 1, "There is no estimator 'guess'; there are"),
     ],
 )
