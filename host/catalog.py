@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import comfy.model_management
 import comfy.utils
 
+from ..hrv.atomic_files import reason
 from ..hrv.errors import HRVError
 from ..hrv.files import load_hrv, save_hrv
 from ..hrv.published import SIZE_LIMIT, hrv_from_npy
@@ -126,7 +127,7 @@ def obtain(entry: PublishedHRV, folder: Path, *, download: bool) -> HRV:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise HRVError(f"Cannot make the folder {folder}: {error.strerror}.") from error
+        raise HRVError(f"Cannot make the folder {folder}: {reason(error)}.") from error
     save_hrv(hrv, path, overwrite=True)
     return hrv
 
@@ -141,9 +142,9 @@ def _fetch(entry: PublishedHRV, file: RemoteFile, folder: Path, progress: comfy.
                 comfy.model_management.throw_exception_if_processing_interrupted()
                 progress.update(len(chunk))
     except (OSError, http.client.HTTPException) as error:
-        reason = error.reason if type(error) is urllib.error.URLError else error
+        cause = error.reason if type(error) is urllib.error.URLError else error
         raise HRVError(
-            f"The published HRV '{entry.name}' cannot be downloaded: {reason}. " + _by_hand(entry, folder)
+            f"The published HRV '{entry.name}' cannot be downloaded: {cause}. " + _by_hand(entry, folder)
         ) from error
     return bytes(data)
 

@@ -35,7 +35,8 @@ class BuildHRV(io.ComfyNode):
             search_aliases=["head relevance vector", "make hrv", "attention heads", "concepts"],
             inputs=[
                 io.Model.Input(
-                    "model", tooltip="The model to look into: any Stable Diffusion checkpoint, LoRAs included."
+                    "model",
+                    tooltip="The model to look into, LoRAs included: SD 1.x, SD 2.x, SDXL or a relative of these.",
                 ),
                 io.Clip.Input("clip", tooltip="Its text encoder: encodes the prompts and every concept word alone."),
                 ConceptsSocket.Input("concepts", tooltip="From HRV Concepts."),
@@ -89,7 +90,7 @@ class BuildHRV(io.ComfyNode):
                     max=100_000,
                     optional=True,
                     tooltip="Which of the shards to build: the parts of one build, made anywhere and put together with "
-                    "HRV Merge.",
+                    "Merge HRVs.",
                     advanced=True,
                 ),
                 io.Int.Input(
