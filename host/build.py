@@ -87,20 +87,18 @@ class BuildSettings:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a build is: ``done`` of ``images`` images, ``seconds`` left if known, the last measured convergence."""
+    """How far a build is: ``done`` of ``images`` images, ``seconds`` left, the last measured convergence if any."""
 
     done: int
     images: int
-    seconds: float | None
+    seconds: float
     point: Point | None
 
     def __str__(self) -> str:
         parts = [f"{self.done} of {self.images} images"]
         if self.point:
             parts.append(f"agreement {self.point.expected:.3f}")
-        if self.seconds is not None:
-            parts.append(f"{clock(self.seconds)} left")
-        return ", ".join(parts)
+        return ", ".join([*parts, f"{clock(self.seconds)} left"])
 
 
 def build_hrv(

@@ -20,6 +20,7 @@ from hrv_pack.host.build import BuildSettings, Progress, build_hrv
 from hrv_pack.host.kept_states import kept_state
 from hrv_pack.hrv.arithmetic import merge
 from hrv_pack.hrv.build_state import BuildState
+from hrv_pack.hrv.convergence import Point
 from hrv_pack.hrv.convergence_picture import curve_of
 from hrv_pack.hrv.errors import HRVError
 from hrv_pack.hrv.vectors import HRV
@@ -111,6 +112,16 @@ def test_a_cancelled_build_goes_on_where_it_was(builder: Builder, whole: HRV, ba
 def test_a_finished_build_is_there_at_once(builder: Builder, whole: HRV) -> None:
     assert builder().same_as(whole) and builder.reports
     assert builder().same_as(whole) and not builder.reports
+
+
+def test_progress_tells_what_is_done_how_settled_it_is_and_the_time_left(builder: Builder) -> None:
+    builder()
+    assert [report.done for report in builder.reports] == [2, 4, 6, 7]
+    left = [report.seconds for report in builder.reports]
+    assert left[-1] == 0 and all(seconds for seconds in left[:-1])
+    point = Point(images=2, halves=0.9, halves_least=0.8, expected=0.9732, expected_least=0.9)
+    assert str(Progress(2, 7, 3725.4, point)) == "2 of 7 images, agreement 0.973, 1:02:05 left"
+    assert str(Progress(1, 7, 59.6, None)) == "1 of 7 images, 0:01:00 left"
 
 
 @pytest.mark.parametrize(
