@@ -210,7 +210,7 @@ def _combined(operation: str, hrvs: Sequence[HRV]) -> dict[str, Any]:
 
 def _require_several(hrvs: Sequence[HRV], what: str) -> None:
     if len(hrvs) < 2:
-        raise HRVError(f"{what} takes at least two HRVs; connect another one.")
+        raise HRVError(f"{what} takes at least two HRVs, not {len(hrvs)}.")
 
 
 def _require_one_layout(hrvs: Sequence[HRV]) -> None:
