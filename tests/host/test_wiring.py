@@ -40,6 +40,53 @@ def test_what_is_missing_is_said(model: Any, positive: Any, of_one: str | None, 
         assert expected is None or expected in str(found)
 
 
+def node(class_type: str, **inputs: Any) -> dict[str, Any]:
+    return {"class_type": class_type, "inputs": inputs}
+
+
+AREA = node("ConditioningSetArea", conditioning=["two", 1], width=64)
+COMBINE = node("ConditioningCombine", conditioning_1=["text", 0], conditioning_2=["area", 0])
+SWITCH = node("SomePack'sSwitch", on=True, first=["two", 0])
+
+
+@pytest.mark.parametrize(
+    ("more", "deaf"),
+    [
+        ({"second": node("KSampler", model=["load", 0], positive=["two", 1])}, True),
+        ({"second": node("KSampler", model=["load", 0], positive=["text", 0], negative=["two", 1])}, True),
+        ({"second": node("KSampler", model=["load", 0], positive=["text", 0])}, False),
+        ({"second": node("KSampler", model=["lora", 0], positive=["two", 1])}, True),
+        ({"second": node("KSampler", model=["other lora", 0], positive=["two", 1])}, False),
+        # Through what gives conditionings again.
+        ({"second": node("KSampler", model=["load", 0], positive=["combine", 0])}, True),
+        ({"second": node("KSampler", model=["two", 0], positive=["combine", 0])}, False),
+        # A class that nobody knows may do anything.
+        ({"second": node("SomePack'sSampler", model=["load", 0], positive=["two", 1])}, False),
+        ({"second": node("KSampler", model=["switch", 0], positive=["two", 1])}, False),
+    ],
+)
+def test_a_second_sampler_without_the_mechanism_is_named(more: Graph, deaf: bool) -> None:
+    prompt = {
+        **graph(["two", 0], ["two", 1]),
+        "lora": node("LoraLoaderModelOnly", model=["load", 0], lora_name="a"),
+        "other lora": node("LoraLoaderModelOnly", model=["one", 0], lora_name="a"),
+        "area": AREA,
+        "combine": COMBINE,
+        "switch": SWITCH,
+        **more,
+    }
+    for name in ("one", "two"):
+        found = wiring_complaint(prompt, name, CONTROL_NODES)
+        assert (found is not None) == deaf
+        assert found is None or "The node 'KSampler' (second) takes the CONDITIONING of this node" in found
+
+
+def test_a_node_is_called_as_its_user_calls_it() -> None:
+    prompt = graph(["two", 0], ["two", 1])
+    second = {**node("KSampler", model=["load", 0], positive=["two", 1]), "_meta": {"title": "for comparison"}}
+    assert "'for comparison' (9)" in str(wiring_complaint({**prompt, "9": second}, "two", CONTROL_NODES))
+
+
 def test_nodes_that_the_prompt_does_not_know_are_left_alone() -> None:
     assert wiring_complaint(graph(["load", 0], ["text", 0]), "12:one", CONTROL_NODES) is None
 
