@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 
 from .controlled_run import CONTROLS_KEY
+from .node_text import show_on_running_node
 from .text_encoding import TOKEN_MAP_KEY, Conditioning, token_maps
 
 
@@ -20,7 +21,9 @@ def concatenate(conditioning_to: Conditioning, conditioning_from: Conditioning) 
     maps = token_maps(conditioning_to, "conditioning_to")
     behind, *ignored = token_maps(conditioning_from, "conditioning_from")
     if ignored:
-        logging.warning("[HRV] conditioning_from has %s entries; only the first is appended.", len(ignored) + 1)
+        sentence = f"conditioning_from has {len(ignored) + 1} entries; only the first is appended."
+        logging.warning("[HRV] %s", sentence)
+        show_on_running_node(f"HRV: {sentence}")
     tensor, extras = conditioning_from[0]
     joined = []
     for (own_tensor, own_extras), words in zip(conditioning_to, maps, strict=True):
