@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import comfy.samplers
@@ -146,8 +147,9 @@ def sampling_inputs() -> list[Any]:
 
 
 def split_words(words: str) -> list[str]:
-    """The phrases of a comma-separated field, without empty ones."""
-    return [phrase.strip() for phrase in words.split(",") if phrase.strip()]
+    r"""The phrases of a comma-separated field, without empty ones; "\," is a comma inside a phrase."""
+    phrases = [phrase.replace(r"\,", ",").strip() for phrase in re.split(r"(?<!\\),", words)]
+    return [phrase for phrase in phrases if phrase]
 
 
 def image_tensor(picture: Image.Image) -> torch.Tensor:

@@ -110,6 +110,23 @@ def test_tokens_shows_entries_that_differ_and_only_those(model: Any, clip: Any) 
     assert shown(both) == f"{one}\n\nboat: 1\n\nNo controls."
 
 
+@pytest.mark.parametrize(
+    ("words", "positions"),
+    [
+        ("red, shiny", (2, 4)),
+        (r"red\, shiny", (2, 3, 4)),
+        (r"red\,shiny car, tree", (2, 3, 4, 5, 8)),
+        (r" \, ", (3, 6)),
+        (",, red ,", (2,)),
+        ("*, car", (1, 2, 3, 4, 5, 6, 7, 8)),
+        ("", ()),
+    ],
+)
+def test_a_phrase_may_have_commas_of_its_own(model: Any, clip: Any, words: str, positions: tuple[int, ...]) -> None:
+    _, prompt = scaled(model, encoded(clip, "a (red:1.2), shiny car, a tree"), words)
+    assert prompt[0][1][CONTROLS_KEY][0].positions == positions
+
+
 def test_tokens_of_an_untagged_prompt_are_refused(clip: Any) -> None:
     (plain,) = CLIPTextEncode().encode(clip, FIRST)
     with pytest.raises(HRVError, match=UNTAGGED):
