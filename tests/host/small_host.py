@@ -313,7 +313,7 @@ def picture(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [picture(item) for item in value]
     if isinstance(value, torch.Tensor):
-        return id(value), hashlib.sha256(value.numpy().tobytes()).hexdigest()
+        return id(value), hashlib.sha256(value.detach().numpy().tobytes()).hexdigest()
     return id(value)
 
 

@@ -14,6 +14,8 @@ import comfy.cldm.cldm
 import comfy.conds
 import comfy.controlnet
 import comfy.hooks
+import comfy.model_management
+import comfy.model_patcher
 import comfy.ops
 import comfy.sd
 import node_helpers
@@ -377,6 +379,67 @@ def test_an_inpainting_model_and_a_mask(setup: Setup) -> None:
     assert relative_error(found, latents(*painted(inpainting.explicit()))) <= TOLERANCE
     assert relative_error(found, latents(*painted(inpainting.graph))) > 100 * TOLERANCE
     assert relative_error(found, latents(*inpainting.controlled(inpainting.graph))) > 100 * TOLERANCE
+
+
+@pytest.mark.parametrize("split", [(1, 1, 1, 1), (3, 1), (1, 2, 1), (2, 2)], ids=str)
+def test_any_split_of_a_batch_gives_the_same(setup: Setup, split: tuple[int, ...]) -> None:
+    graph = setup.controlled(setup.graph)
+    whole = latents(*graph, seeds=(5, 6, 7, 8))
+    parts, first = [], 5
+    for size in split:
+        parts.append(latents(*graph, seeds=range(first, first + size)))
+        first += size
+    assert relative_error(torch.cat(parts), whole) <= TOLERANCE
+    assert relative_error(latents(*setup.graph, seeds=(5, 6, 7, 8)), whole) > 100 * TOLERANCE
+
+
+@pytest.mark.parametrize("seeds", [(5,), (5, 6)], ids=str)
+def test_calls_that_the_host_splits_for_lack_of_memory_give_the_same(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch, seeds: tuple[int, ...]
+) -> None:
+    """Then the negative prompt, and every other one, is a call of its own."""
+    tree = encoded(setup.clip, "a red tree")
+
+    def sampled() -> tuple[torch.Tensor, list[list[int]]]:
+        calls: list[list[int]] = []
+        model, positive, negative = setup.controlled(setup.graph)
+        model = model.clone()
+
+        def count(apply_model: Any, call: Any) -> torch.Tensor:
+            calls.append(call["cond_or_uncond"])
+            return apply_model(call["input"], call["timestep"], **call["c"])
+
+        model.set_model_unet_function_wrapper(count)
+        return latents(model, [*positive, *tree], negative, seeds=seeds), calls
+
+    together, calls = sampled()
+    monkeypatch.setattr(comfy.model_patcher.ModelPatcher, "get_free_memory", lambda *_: 0)
+    apart, more_calls = sampled()
+    assert {len(call) for call in calls} == {3} and {len(call) for call in more_calls} == {1}
+    assert relative_error(apart, together) <= TOLERANCE
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5], ids=["all of it", "half of it"])
+def test_a_model_that_the_host_offloads_gives_the_same(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch, share: float
+) -> None:
+    """What lies elsewhere is fetched, and LoRAs are added to it, at every call."""
+    expected = latents(*with_lora(setup.controlled(setup.graph)))
+    load = comfy.model_patcher.ModelPatcher.load
+
+    def in_part(self: Any, device_to: Any = None, **options: Any) -> Any:
+        memory = share * self.model_size() or 0.1
+        return load(self, device_to, **{**options, "lowvram_model_memory": memory, "full_load": False})
+
+    monkeypatch.setattr(comfy.model_patcher.ModelPatcher, "load", in_part)
+    offloaded = Setup(small_sd15(), setup.clip, setup.hrv)
+    found = latents(*with_lora(offloaded.controlled(offloaded.graph)))
+    assert offloaded.model.model.model_lowvram
+    assert relative_error(found, expected) <= TOLERANCE
+    assert torch.equal(found, latents(*offloaded.controlled(with_lora(offloaded.graph))))
+    assert relative_error(latents(*with_lora(offloaded.graph)), expected) > 100 * TOLERANCE
+    comfy.model_management.unload_all_models()
+    assert torch.equal(found, latents(*with_lora(offloaded.controlled(offloaded.graph))))
 
 
 def test_weights_that_the_host_casts_for_every_call_make_no_difference(setup: Setup) -> None:

@@ -241,6 +241,8 @@ def test_controls_find_their_words_in_the_doubled_context_of_negpip(setup: Setup
     # With values of its own sign NegPip changes nothing, so it must not here either.
     expected = latents(*setup.controlled(setup.model, plain_prompt), plain_negative)
     assert torch.equal(latents(*setup.controlled(model, prompt), negative), expected)
+    first, positive = setup.controlled(setup.model, prompt)
+    assert torch.equal(latents(negpip(first, setup.clip, 1.0, marked)[0], positive, negative), expected)
     assert relative_error(latents(model, prompt, negative), expected) > 0.01
 
     # With the sign turned everything but the values stays.
@@ -349,6 +351,16 @@ def test_every_prompt_of_a_hooks_attention_couple_keeps_its_own_controls(setup: 
             return [(2, tokens, control) for tokens, control in zip((77, 154, 77), controls, strict=True)]
 
         assert_scaled(setup, seen, plain, rows)
+
+
+def test_a_control_behind_a_hooks_attention_couple_is_the_base_prompts(setup: Setup) -> None:
+    base, negative = encoded(setup.clip, "a red car"), encoded(setup.clip, "ugly")
+    region = encoded(setup.clip, LONG)
+    model, in_front = setup.controlled(setup.model, base)
+    found = latents(model, with_couple_hook(in_front, region), negative)
+    model, behind = setup.controlled(setup.model, with_couple_hook(base, region))
+    assert torch.equal(latents(model, behind, negative), found)
+    assert relative_error(latents(setup.model, with_couple_hook(base, region), negative), found) > 0.01
 
 
 @pytest.fixture

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import gc
+from collections.abc import Callable
 from typing import Any
 
+import comfy.hooks
 import comfy.model_management
 import comfy.samplers
 import comfy.utils
@@ -16,6 +18,7 @@ from hrv_pack.host.controlled_run import CONTROLS_KEY, ControlledRun
 from hrv_pack.host.head_layout import head_layout
 from hrv_pack.hrv.vectors import HRV
 from hrv_pack.nodes.controls import ConceptAdjust, ConceptStrengthen
+from hrv_pack.nodes.head_controls import ScaleHeads, WeakenHeads
 from hrv_pack.tests.host.small_host import (
     encoded,
     latents,
@@ -25,6 +28,8 @@ from hrv_pack.tests.host.small_host import (
     small_clip_sd15,
     small_sd15,
 )
+
+from nodes import ConditioningSetArea
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +75,39 @@ def test_controls_change_neither_model_nor_conditioning_nor_hrv(model: Any, hrv:
     assert (picture_of_model(patched), picture(controlled)) == between
     assert controlled[0][0] is positive[0][0]
     assert [len(entry[1].get(CONTROLS_KEY, ())) for entry in (*positive, *controlled, *adjusted)] == [0, 1, 2]
+
+
+COMMON = {"strength": 0.5, "start": 0.0, "end": 0.8}
+NODES: dict[str, Callable[[Any, Any, HRV], Any]] = {
+    "strengthen": lambda model, prompt, hrv: ConceptStrengthen.execute(
+        model, prompt, hrv, "red", "Color", clamp=2.0, **COMMON
+    ),
+    "adjust": lambda model, prompt, hrv: ConceptAdjust.execute(
+        model, prompt, hrv, "car", "Shape", "Size", clamp=2.0, desired_weight=2.0, undesired_weight=-1.0, **COMMON
+    ),
+    "weaken": lambda model, prompt, hrv: WeakenHeads.execute(
+        model, prompt, hrv, "*", "Color", "random", heads=9, factor=-2.0, seed=3, **COMMON
+    ),
+    "scale": lambda model, prompt, hrv: ScaleHeads.execute(model, prompt, "red", "mid up", 0.0, **COMMON),
+}
+
+
+@pytest.mark.parametrize("node", NODES.values(), ids=NODES.keys())
+def test_no_node_changes_what_it_is_given(model: Any, hrv: HRV, prompts: Any, node: Any) -> None:
+    """Neither alone nor behind another control, neither when it is made nor when its outputs are sampled."""
+    positive, negative = prompts
+    hooked = comfy.hooks.set_hooks_for_conditioning(
+        ConditioningSetArea().append(positive, 64, 64, 0, 0, 1.0)[0], comfy.hooks.create_hook_lora({}, 1.0, 0.0)
+    )
+    for given in (positive, hooked):
+        patched, controlled = NODES["strengthen"](model, given, hrv).result
+        for before_model, before_prompt in ((model, given), (patched, controlled)):
+            before = picture_of_model(before_model), picture(before_prompt), picture(negative), picture_of_hrv(hrv)
+            after_model, after_prompt = node(before_model, before_prompt, hrv).result
+            latents(after_model, after_prompt, negative, steps=2)
+            after = picture_of_model(before_model), picture(before_prompt), picture(negative), picture_of_hrv(hrv)
+            assert after == before
+            assert len(after_prompt[0][1][CONTROLS_KEY]) == len(before_prompt[0][1].get(CONTROLS_KEY, ())) + 1
 
 
 def test_sampling_leaves_the_patched_model_as_it_was(strengthened: Any, prompts: Any) -> None:
