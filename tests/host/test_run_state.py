@@ -77,7 +77,7 @@ def test_controls_change_neither_model_nor_conditioning_nor_hrv(model: Any, hrv:
     assert [len(entry[1].get(CONTROLS_KEY, ())) for entry in (*positive, *controlled, *adjusted)] == [0, 1, 2]
 
 
-COMMON = {"strength": 0.5, "start": 0.0, "end": 0.8}
+COMMON: dict[str, Any] = {"strength": 0.5, "start": 0.0, "end": 0.8}
 NODES: dict[str, Callable[[Any, Any, HRV], Any]] = {
     "strengthen": lambda model, prompt, hrv: ConceptStrengthen.execute(
         model, prompt, hrv, "red", "Color", clamp=2.0, **COMMON
