@@ -33,6 +33,7 @@ from .cross_attention import LayerWrapping, Replacer, at_every_call
 from .gradients import checkpointed, differentiable_attention, gradients, require_differentiable
 from .head_layout import head_layout
 from .node_text import show_on_running_node
+from .older_hosts import prepare_state
 from .row_layout import row_groups
 
 EXCITEMENT_KEY = "hrv_excitement"
@@ -222,7 +223,7 @@ class ExcitementRun:
             patcher, options = guider.inner_model.current_patcher, kwargs["model_options"]
             if hooks is not None:
                 patcher.prepare_hook_patches_current_keyframe(sigma, hooks, options)
-            patcher.prepare_state(sigma, options)
+            prepare_state(patcher, sigma, options)
             patcher.apply_hooks(hooks=hooks)
             looks.append(self.look_with_hooks(model, conds, x, sigma, kwargs, with_gradient))
         found = [look for look in looks if look is not None]

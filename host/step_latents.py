@@ -44,7 +44,9 @@ def at_each_step(sampler: Any, begin: StepBegins) -> Any:
 
         def step_done(step: dict[str, Any]) -> None:
             watched.step_done()
-            callback(step)
+            # Older hosts give none where nobody listens.
+            if callback is not None:
+                callback(step)
 
         return function(watched, x, sigmas, extra_args=extra_args, callback=step_done, disable=disable, **options)
 
