@@ -83,22 +83,28 @@ def _check(q: torch.Tensor, k: torch.Tensor, there: torch.Tensor, heads: int) ->
 
 
 def _token_attention_torch(q: torch.Tensor, k: torch.Tensor, there: torch.Tensor, heads: int) -> torch.Tensor:
-    """Row by row, so that views need no copy, and image positions in pieces, so that memory stays bounded.
+    """Rows and image positions in pieces, so that memory stays bounded: of small images several rows at once, which
+    takes fewer calls, of large ones a part of one row, whose views need no copy.
 
     Tokens are the second last axis of the logits: a softmax over few of them is then several times as fast on a CPU.
     """
     bound = _LOGITS_PER_THREAD * torch.get_num_threads() if q.device.type == "cpu" else _LOGITS_ON_GPU
+    positions, tokens = q.shape[1], k.shape[1]
+    together = max(1, bound // (heads * tokens * max(1, positions)))
     # Whole vectors of a processor: a remainder in every piece costs a tenth of the time.
-    piece = max(16, bound // (heads * k.shape[1]) // 16 * 16)
+    piece = positions if together > 1 else max(16, bound // (heads * tokens) // 16 * 16)
     scale = (q.shape[2] // heads) ** -0.5
-    blocked = torch.zeros(there.shape, device=q.device).masked_fill_(~there, -torch.inf)[..., None]
-    total = torch.zeros(q.shape[0], heads, k.shape[1], device=q.device)
-    for row_total, row_blocked, row_k, row_q in zip(total, blocked, k, q, strict=True):
-        keys = row_k.float().unflatten(-1, (heads, -1)).transpose(0, 1)
-        for part in row_q.split(piece):
-            queries = part.float().unflatten(-1, (heads, -1)).permute(1, 2, 0)
-            row_total += torch.baddbmm(row_blocked, keys, queries, alpha=scale).softmax(1).sum(-1)
-    return total.div_(q.shape[1])
+    blocked = torch.zeros(there.shape, device=q.device).masked_fill_(~there, -torch.inf)[:, None, :, None]
+    total = torch.zeros(q.shape[0], heads, tokens, device=q.device)
+    groups = (tensor.split(together) for tensor in (total, blocked, k, q))
+    for some_total, some_blocked, some_k, some_q in zip(*groups, strict=True):
+        keys = some_k.float().unflatten(-1, (heads, -1)).transpose(1, 2).flatten(0, 1)
+        barred = some_blocked.expand(-1, heads, -1, -1).flatten(0, 1)
+        for part in some_q.split(max(1, piece), dim=1):
+            queries = part.float().unflatten(-1, (heads, -1)).permute(0, 2, 3, 1).flatten(0, 1)
+            attention = torch.baddbmm(barred, keys, queries, alpha=scale).softmax(1).sum(-1)
+            some_total += attention.unflatten(0, (-1, heads))
+    return total.div_(positions)
 
 
 def _triton_obstacle(device: torch.device, dtype: torch.dtype, width: int) -> str | None:
