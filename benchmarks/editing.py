@@ -26,7 +26,7 @@ import comfy.model_management
 import comfy.sample
 import numpy as np
 import torch
-from hrv_pack.benchmarks.measuring import SIZES, add_options, compare, load
+from hrv_pack.benchmarks.measuring import add_options, compare, latent_side, load
 from hrv_pack.host.attention_control import with_mechanism
 from hrv_pack.host.head_layout import head_layout
 from hrv_pack.host.prompt_edit import add_row, edit_prompt, with_local_blend
@@ -97,9 +97,8 @@ def ways(options: argparse.Namespace) -> dict[str, Callable[[], None]]:
     def by_concept(positions: tuple[int, ...]) -> WordEdit:
         return with_concept(hrv, "Color", positions)
 
-    latent_format = model.get_model_object("latent_format")
-    side = SIZES[options.model] // latent_format.spacial_downscale_ratio
-    latent = add_row({"samples": torch.zeros(options.batch, latent_format.latent_channels, side, side)}, 2)
+    side, channels = latent_side(options, model), model.get_model_object("latent_format").latent_channels
+    latent = add_row({"samples": torch.zeros(options.batch, channels, side, side)}, 2)
     noise = comfy.sample.prepare_noise(latent["samples"], 0, latent["batch_index"])
     plain, _ = edit_prompt(source, target, OPEN)
     edited, _ = edit_prompt(source, target, OPEN, for_changed=by_concept)

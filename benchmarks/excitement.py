@@ -26,7 +26,7 @@ import_pack()
 import comfy.model_management
 import numpy as np
 import torch
-from hrv_pack.benchmarks.measuring import add_options, compare, load, sampling
+from hrv_pack.benchmarks.measuring import add_options, compare, latent_side, load, sampling
 from hrv_pack.host.excitement import excite
 from hrv_pack.host.gradients import gradients
 from hrv_pack.host.head_layout import head_layout
@@ -50,7 +50,7 @@ def excited(model: Any, positive: Any, hrv: HRV | None, checkpointing: bool) -> 
 def forward_and_back(options: argparse.Namespace, model: Any, positive: Any, device: torch.device) -> Run:
     """As many bare passes through the UNet with a gradient by its input as the updates of a run."""
     unet, updates = model.model.diffusion_model, options.steps // 2
-    side = {"hrv-mini": 16, "sd15": 64, "sdxl": 128}[options.model]
+    side = latent_side(options, model)
     dtype = model.model.get_dtype_inference()
     channels = unet.in_channels
     context = positive[0][0].to(device, dtype).expand(options.batch, -1, -1)

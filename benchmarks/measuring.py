@@ -20,7 +20,7 @@ from hrv_pack.host.text_encoding import encode_prompt
 from hrv_pack.tests.host.full_size_unets import FULL_SIZE
 
 SIZES = {"hrv-mini": 128, "sd15": 512, "sdxl": 1024}
-"""The models and the pixels of their pictures' sides."""
+"""The models and the pixels of their pictures' sides, unless others are asked for."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -30,8 +30,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--pixels", type=int, help=f"sides of the pictures; {SIZES} by default")
     parser.add_argument("--without-maps", action="store_true", help="leave the explicit maps out")
     parser.add_argument("--out", type=Path, default=Path("benchmark-results"))
+
+
+def latent_side(options: argparse.Namespace, model: Any) -> int:
+    """The side of the latents that are sampled."""
+    return (options.pixels or SIZES[options.model]) // model.get_model_object("latent_format").spacial_downscale_ratio
 
 
 def load(name: str, device: torch.device) -> tuple[Any, Any, Any, Any]:
@@ -62,9 +68,8 @@ def _random_unet(name: str, device: torch.device) -> Any:
 
 def sampling(options: argparse.Namespace, model: Any, negative: Any) -> Callable[..., None]:
     """A function that makes the images with a clone of the MODEL, a positive conditioning and a step's callback."""
-    latent_format = model.get_model_object("latent_format")
-    side = SIZES[options.model] // latent_format.spacial_downscale_ratio
-    latent = torch.zeros(options.batch, latent_format.latent_channels, side, side)
+    side = latent_side(options, model)
+    latent = torch.zeros(options.batch, model.get_model_object("latent_format").latent_channels, side, side)
     noise = comfy.sample.prepare_noise(latent, 0)
 
     def sample(clone: Any, positive: Any, step_done: Callable[[], None] = lambda: None) -> None:
@@ -122,7 +127,8 @@ def compare(options: argparse.Namespace, device: torch.device, name: str, ways: 
     what = machine(device)
     seconds = statistics.median(seconds for seconds, _ in plain)
     text = (
-        f"{options.model}, {options.batch} image(s) at a time, {options.steps} steps, {what}, "
+        f"{options.model}, {options.batch} image(s) of {options.pixels or SIZES[options.model]} pixels at a time, "
+        f"{options.steps} steps, {what}, {torch.get_num_threads()} threads, "
         f"torch {torch.__version__}, {options.rounds} rounds; {first} {seconds:.2f} s.\n\n"
         f"| way | time over {first} | memory over {first} |\n|---|---|---|\n"
     )
