@@ -170,8 +170,9 @@ def v_loss(
     sigmas: torch.Tensor,
     generator: torch.Generator,
     finest_self_attention: bool,
+    half: bool = True,
 ) -> torch.Tensor:
-    """Mean squared error of v at timesteps spread evenly over the batch."""
+    """Mean squared error of v at timesteps spread evenly over the batch, computed in bfloat16 if ``half``."""
     count = len(latents)
     even = (torch.arange(count) + torch.rand(count, generator=generator)) / count
     timestep = (even * 1000).long().clamp(max=999)[torch.randperm(count, generator=generator)]
@@ -179,7 +180,7 @@ def v_loss(
     share = (1 - signal**2).sqrt()
     noise = torch.randn(latents.shape, generator=generator).to(latents.device)
     x = signal * latents + share * noise
-    with torch.autocast(latents.device.type, torch.bfloat16):
+    with torch.autocast(latents.device.type, torch.bfloat16, enabled=half):
         v = network(x, timestep.float().to(latents.device), rows, finest_self_attention)
     return F.mse_loss(v.float(), signal * noise - share * latents)
 
