@@ -241,11 +241,13 @@ class ExcitementRun:
         kwargs: dict[str, Any],
         with_gradient: bool,
     ) -> _Look | None:
-        with gradients():
+        with gradients() as kept:
             latent = x.clone().requires_grad_(with_gradient)
             maps = _Maps(self.layout, self.settings, conds)
             guider = model.inner_model
-            inner = checkpointed(guider.inner_model) if self.checkpointing and with_gradient else guider.inner_model
+            inner = guider.inner_model
+            if self.checkpointing and with_gradient:
+                inner = checkpointed(inner, kept)
             # Masks and the like are part of what the sampler calls, so gradients go through them as well.
             conditional = copy.copy(model)
             conditional.inner_model = _Conditional(guider, inner, conds)

@@ -10,14 +10,16 @@ import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
+from weakref import WeakSet
 
 import comfy.ldm.modules.attention
 import torch
 from comfy.ldm.modules.attention import SpatialTransformer
 from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock
 from comfy.quant_ops import QuantizedTensor
-from torch.autograd.graph import allow_mutation_on_saved_tensors
+from torch.autograd.graph import saved_tensors_hooks
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 from ..hrv.errors import HRVError
@@ -34,14 +36,66 @@ _WITH_WEIGHTS = frozenset(
 )
 
 
+class Kept:
+    """A tensor as it was when it was kept."""
+
+    def __init__(self, tensor: torch.Tensor):
+        self.tensor = tensor
+
+
+class KeptTensors(TorchDispatchMode):
+    """Copies what is kept before anything changes it in place, through whatever view.
+
+    PyTorch's own ``allow_mutation_on_saved_tensors`` goes by addresses and ids: it misses changes through views that
+    begin elsewhere, and takes a new tensor in the place of one that changed for that one.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        # By the memory that they are in, which cannot be another's as long as one of them is alive.
+        self._by_memory: dict[int, WeakSet[Kept]] = {}
+
+    def keep(self, tensor: torch.Tensor) -> Kept:
+        # Not what made it: a graph that keeps its own results would never be freed.
+        kept = Kept(tensor.detach())
+        self._by_memory.setdefault(_memory(tensor), WeakSet()).add(kept)
+        return kept
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        for place, name in _changed_by(func):
+            changed = args[place] if place < len(args) else kwargs.get(name)
+            for tensor in changed if isinstance(changed, (list, tuple)) else [changed]:
+                for kept in self._by_memory.pop(_memory(tensor), ()):
+                    kept.tensor = kept.tensor.clone()
+        return func(*args, **kwargs)
+
+
+def _memory(tensor: torch.Tensor) -> int:
+    return tensor.untyped_storage()._cdata
+
+
+@functools.cache
+def _changed_by(func: Any) -> list[tuple[int, str]]:
+    """The places and names of the arguments that an operation writes to."""
+    return [
+        (place, argument.name)
+        for place, argument in enumerate(func._schema.arguments)
+        if argument.alias_info is not None and argument.alias_info.is_write
+    ]
+
+
 @contextmanager
-def gradients() -> Iterator[None]:
+def gradients() -> Iterator[KeptTensors]:
     """Inside, operations on a tensor that requires a gradient build a graph, whatever mode the caller is in.
 
-    The host and other nodes change activations in place (``h += control``); what the graph needs is copied then.
+    The host and other nodes change activations in place (``h += control``); what the graph needs is copied then, and
+    what else :meth:`KeptTensors.keep` was given.
     """
-    with torch.inference_mode(False), torch.enable_grad(), allow_mutation_on_saved_tensors(), _OrdinaryTensors():
-        yield
+    kept = KeptTensors()
+    hooks = saved_tensors_hooks(kept.keep, lambda saved: saved.tensor)
+    with torch.inference_mode(False), torch.enable_grad(), hooks, kept, _OrdinaryTensors():
+        yield kept
 
 
 class _OrdinaryTensors(TorchFunctionMode):
@@ -95,28 +149,42 @@ def differentiable_attention(options: dict[str, Any]) -> dict[str, Any]:
     return {**options, "optimized_attention_override": attend}
 
 
-def checkpointed(model: torch.nn.Module) -> Any:
+def checkpointed(model: torch.nn.Module, kept: KeptTensors) -> Any:
     """A view of the host's BaseModel whose blocks keep nothing but their inputs for the backward pass.
 
-    It shares all weights; the model itself stays as it is.
+    It shares all weights; the model itself stays as it is. ``kept`` is what :func:`gradients` gave.
     """
     view = copy.copy(model)
-    view._modules = {**model._modules, "diffusion_model": _checkpointed(model.diffusion_model)}
+    view._modules = {**model._modules, "diffusion_model": _checkpointed(model.diffusion_model, kept)}
     return view
 
 
-def _checkpointed(module: Any) -> Any:
+def _checkpointed(module: Any, kept: KeptTensors) -> Any:
     view = copy.copy(module)
     if isinstance(module, (ResBlock, SpatialTransformer)):
-        view.forward = functools.partial(_forward_twice, module.forward)
+        view.forward = functools.partial(_forward_twice, module.forward, kept)
     else:
-        view._modules = {name: _checkpointed(part) for name, part in module._modules.items()}
+        view._modules = {name: _checkpointed(part, kept) for name, part in module._modules.items()}
     return view
 
 
-def _forward_twice(forward: Callable[..., torch.Tensor], *args: Any) -> torch.Tensor:
+def _forward_twice(forward: Callable[..., torch.Tensor], kept: KeptTensors, *args: Any) -> torch.Tensor:
     # The host writes the number of the block into its options as it goes: the second time needs those of the first.
     own = [dict(arg) if isinstance(arg, dict) else arg for arg in args]
+    # It also adds to what blocks got, such as a ControlNet's to the skip connections.
+    before = [(kept.keep(arg), arg.requires_grad) if isinstance(arg, torch.Tensor) else None for arg in own]
+    again = False
+
+    def run(*given: Any) -> torch.Tensor:
+        nonlocal again
+        if again:
+            given = tuple(
+                arg if held is None else held[0].tensor.detach().requires_grad_(held[1])
+                for arg, held in zip(given, before, strict=True)
+            )
+        again = True
+        return forward(*given)
+
     # On a GPU the second time is another thread's.
     contexts = lambda: (nullcontext(), _OrdinaryTensors())  # noqa: E731
-    return checkpoint(forward, *own, use_reentrant=False, context_fn=contexts)
+    return checkpoint(run, *own, use_reentrant=False, context_fn=contexts)
