@@ -2,12 +2,16 @@
 
     python benchmarks/edits.py [--sources 40] [--out FOLDER]
 
-A source names every attribute of one shape ("a large red striped circle on the left, night"); of every concept one
-target names another word. All ways get the same noise. Edits of sources that the ground-truth scorer reads as asked
-are counted: "changed" has the target's word, "kept" has all else as the source's picture has it, "both" is an edit
-that worked. Shown are shares with Wilson's 95 % intervals, and how far pictures are from their sources. The shuffled
-row is P2P-HRV with the HRV's elements in random order. Needs a host on COMFYUI_PATH. Writes ``edits.json``, ``.md``
-and ``.png``.
+A source names every attribute of one shape ("a large red striped circle on the left, night") or of one plant ("a fern
+on the left, night"); of every concept one target names another word. All ways get the same noise. Edits of sources that
+the ground-truth scorer reads as asked are counted: "changed" has the target's word, "kept" has all else as the source's
+picture has it, "both" is an edit that worked. All ways run at the same windows, so that each can be compared with plain
+prompt-to-prompt edit by edit. Two more rows tell what an HRV adds: the changed word's own map with all heads alike
+(strength 0), and the HRV's elements in random order.
+
+Shown are shares with 95 % intervals: of a concept Wilson's, of all concepts together with a source's edits as one group
+(``shares.py``), differences by a bootstrap over sources. Results are written after every source, so a run can be
+stopped. Needs a host on COMFYUI_PATH. Writes ``edits.json``, ``.md`` and ``.png``.
 """
 
 from __future__ import annotations
@@ -17,7 +21,8 @@ import json
 import platform
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +36,7 @@ import_pack()
 import comfy.sample
 import numpy as np
 import torch
+from hrv_pack.benchmarks.shares import grouped_interval, paired_difference, share
 from hrv_pack.host.attention_control import with_mechanism
 from hrv_pack.host.mini_loader import load_mini
 from hrv_pack.host.prompt_edit import add_row, edit_prompt
@@ -40,100 +46,146 @@ from hrv_pack.hrv.drawing import INK, LABEL_SIZE, MARGIN, PAPER, draw_text, wrap
 from hrv_pack.hrv.editing import EditWindows, WordEdit, with_concept
 from hrv_pack.hrv.files import load_hrv
 from hrv_pack.hrv.vectors import HRV
-from hrv_pack.mini.evaluation import Tally, wilson_interval
+from hrv_pack.mini.evaluation import wilson_interval
 from hrv_pack.mini.scorer import Reading, read_pictures
-from hrv_pack.mini.world import OFFSETS, PATTERNS, PLAIN_COLORS, SCENES, SHAPES
+from hrv_pack.mini.world import OFFSETS, PATTERNS, PLAIN_COLORS, PLANTS, SCENES, SHAPES, TWO_MEANINGS
 from PIL import Image, ImageDraw
 
-WORDS: dict[str, tuple[str, ...]] = {
+_PLACES = tuple(place for place in OFFSETS if place != "center")
+SHAPE_WORDS: dict[str, tuple[str, ...]] = {
     "Color": tuple(PLAIN_COLORS),
     "Shape": SHAPES,
     "Pattern": PATTERNS,
     # A pattern needs room, and what is huge stays in the center.
     "Size": ("small", "large"),
-    "Position": tuple(place for place in OFFSETS if place != "center"),
+    "Position": _PLACES,
     "Scene": tuple(SCENES),
 }
+PLANT_WORDS: dict[str, tuple[str, ...]] = {
+    "Plants": tuple(plant for plant in PLANTS if plant not in TWO_MEANINGS),
+    "Position": _PLACES,
+    "Scene": tuple(SCENES),
+}
+CONCEPTS = (*SHAPE_WORDS, "Plants")
 MEASURES = ("both", "changed", "kept")
 # Sources that are sampled together.
 BATCH = 16
-# A picture in the sheet, in pixels, and how many sources it shows.
-SIDE, SHOWN = 96, 2
+# A picture in the sheet, in pixels, and how many sources of shapes and of plants it shows.
+SIDE, SHOWN = 96, (2, 1)
 
 
-Case = tuple[dict[str, str], dict[str, str]]
-"""A source's words by concept, and for every concept the word of its target."""
+@dataclass(frozen=True)
+class Case:
+    """A source's words by concept, for concepts that are edited the word of the target, and the seed of the noise."""
+
+    named: dict[str, str]
+    targets: dict[str, str]
+    seed: int
+
+    @property
+    def caption(self) -> str:
+        return caption(self.named)
+
+
+@dataclass(frozen=True)
+class Edit:
+    """What one edit came to, and the mean distance of its picture from the source's in 0..1."""
+
+    changed: bool
+    kept: bool
+    distance: float
+
+    @property
+    def both(self) -> bool:
+        return self.changed and self.kept
+
+
+Found = list[dict[str, Edit]]
+"""Of a way, for every source the edits by concept."""
 
 
 @dataclass(frozen=True)
 class Way:
-    """How edits are made: ends of the windows, the largest self-attention, and whose heads decide."""
+    """How edits are made: ends of the windows, the largest self-attention, whose heads decide and how much."""
 
     cross: float
     itself: float
     size: float = 1 / 16
     hrv: str = ""
+    strength: float = 1.0
 
     @property
     def windows(self) -> EditWindows:
         return EditWindows(Window(0.0, self.cross), Window(0.0, self.itself), self.size)
 
 
-WAYS = {
-    "asking anew, same noise": Way(0.0, 0.0),
-    "P2P, cross 0.8, self 0.4": Way(0.8, 0.4),
-    "P2P, cross 0.4, self 0.4": Way(0.4, 0.4),
-    "P2P, cross 0.4, self 0.4 up to 8x8": Way(0.4, 0.4, 1 / 4),
-    "P2P-HRV, cross 0.8, self 0.9": Way(0.8, 0.9, hrv="hrv"),
-    "P2P-HRV, cross 0.8, self 0.4": Way(0.8, 0.4, hrv="hrv"),
-    "P2P-HRV, cross 0.4, self 0.4": Way(0.4, 0.4, hrv="hrv"),
-    "P2P-HRV, cross 0.8, self 0.4 up to 8x8": Way(0.8, 0.4, 1 / 4, hrv="hrv"),
-    "P2P-HRV shuffled, cross 0.8, self 0.4": Way(0.8, 0.4, hrv="shuffled"),
+# Published for P2P-HRV and for plain prompt-to-prompt; then windows that let more, and less, change.
+WINDOWS = {
+    "cross 0.8, self 0.9": (0.8, 0.9, 1 / 16),
+    "cross 0.8, self 0.4": (0.8, 0.4, 1 / 16),
+    "cross 0.4, self 0.4": (0.4, 0.4, 1 / 16),
+    "cross 0.2, self 0.2": (0.2, 0.2, 1 / 16),
+    "cross 0.8, self 0.4 up to 8x8": (0.8, 0.4, 1 / 4),
 }
+# Where the rows that tell what an HRV adds are measured.
+COMPARED = "cross 0.8, self 0.4"
+ASKED_ANEW = "asking anew, same noise"
 
 
-@dataclass
-class Found:
-    """What a way's edits of one concept came to."""
+def all_ways() -> dict[str, Way]:
+    """Every way by its row's name."""
+    ways = {ASKED_ANEW: Way(0.0, 0.0)}
+    for name, (cross, itself, size) in WINDOWS.items():
+        ways[f"P2P, {name}"] = Way(cross, itself, size)
+        ways[f"P2P-HRV, {name}"] = Way(cross, itself, size, "hrv")
+        if name == COMPARED:
+            ways[f"own map, all heads alike, {name}"] = Way(cross, itself, size, "hrv", 0.0)
+            ways[f"P2P-HRV at strength 0.5, {name}"] = Way(cross, itself, size, "hrv", 0.5)
+            ways[f"P2P-HRV shuffled, {name}"] = Way(cross, itself, size, "shuffled")
+    return ways
 
-    tallies: dict[str, Tally] = field(default_factory=lambda: {measure: Tally() for measure in MEASURES})
-    distances: list[float] = field(default_factory=list)
+
+WAYS = all_ways()
+
+
+def base_of(name: str) -> str:
+    """The row of plain prompt-to-prompt in the same windows."""
+    way = WAYS[name]
+    return next((other for other, one in WAYS.items() if one == Way(way.cross, way.itself, way.size)), ASKED_ANEW)
 
 
 def caption(named: dict[str, str]) -> str:
-    return (
-        f"a {named['Size']} {named['Color']} {named['Pattern']} {named['Shape']} on the {named['Position']}, "
-        f"{named['Scene']}"
-    )
+    where = f"on the {named['Position']}, {named['Scene']}"
+    if "Plants" in named:
+        return f"a {named['Plants']} {where}"
+    return f"a {named['Size']} {named['Color']} {named['Pattern']} {named['Shape']} {where}"
 
 
 def shown(reading: Reading) -> dict[str, str]:
-    """The attributes of a picture of one shape; nothing for other pictures."""
-    if len(reading.things) != 1 or not reading.shapes:
+    """The attributes of a picture of one thing; nothing for other pictures."""
+    if len(reading.things) != 1:
         return {}
-    thing = reading.shapes[0]
-    return {
-        "Color": thing.color,
-        "Shape": thing.shape,
-        "Pattern": thing.pattern,
-        "Size": thing.size,
-        "Position": thing.position,
-        "Scene": reading.scene,
-    }
+    (thing,) = reading.things
+    where = {"Position": thing.position, "Scene": reading.scene}
+    if thing.kind == "plant":
+        return {"Plants": thing.plant, **where}
+    return {"Color": thing.color, "Shape": thing.shape, "Pattern": thing.pattern, "Size": thing.size, **where}
 
 
-def draw_cases(count: int, seed: int) -> list[Case]:
-    """For every source its words, and for every concept the word of its target."""
+def draw_cases(count: int, seed: int) -> tuple[list[Case], list[Case]]:
+    """So many sources of shapes, edited in every concept, and as many of plants, edited in their own."""
     rng = np.random.default_rng(seed)
-    cases = []
-    for _ in range(count):
-        named = {concept: str(rng.choice(words)) for concept, words in WORDS.items()}
+
+    def drawn(words: dict[str, tuple[str, ...]], edited: Sequence[str], seed: int) -> Case:
+        named = {concept: str(rng.choice(words[concept])) for concept in words}
         targets = {
-            concept: str(rng.choice([word for word in words if word != named[concept]]))
-            for concept, words in WORDS.items()
+            concept: str(rng.choice([word for word in words[concept] if word != named[concept]])) for concept in edited
         }
-        cases.append((named, targets))
-    return cases
+        return Case(named, targets, seed)
+
+    numbers = range(seed, seed + count)
+    shapes = [drawn(SHAPE_WORDS, tuple(SHAPE_WORDS), number) for number in numbers]
+    return shapes, [drawn(PLANT_WORDS, ("Plants",), number + count) for number in numbers]
 
 
 class Editor:
@@ -148,26 +200,32 @@ class Editor:
         self.hrvs: dict[str, HRV] = {"hrv": hrv, "shuffled": HRV(hrv.values[:, order], hrv.concepts, hrv.layout)}
         self.steps, self.cfg = options.steps, options.cfg
 
-    def pictures(self, named: dict[str, str], targets: dict[str, str], way: Way, seed: int) -> torch.Tensor:
-        """RGB [1 + concepts, 3, h, w] in 0..1: the source, then the target of every concept."""
-        positive: Any = encode_prompt(self.clip, caption(named))[0]
+    def pictures(self, case: Case, way: Way) -> torch.Tensor:
+        """RGB [1 + targets, 3, h, w] in 0..1: the source, then every target."""
+        positive: Any = encode_prompt(self.clip, case.caption)[0]
         latent: Any = {"samples": torch.zeros(1, 12, 16, 16)}
-        for number, (concept, word) in enumerate(targets.items()):
+        for number, (concept, word) in enumerate(case.targets.items()):
 
             def for_changed(positions: tuple[int, ...], concept: str = concept) -> WordEdit:
-                return with_concept(self.hrvs[way.hrv], concept, positions)
+                return with_concept(self.hrvs[way.hrv], concept, positions, way.strength)
 
-            target = encode_prompt(self.clip, caption({**named, concept: word}))[0]
+            target = encode_prompt(self.clip, caption({**case.named, concept: word}))[0]
             positive, _ = edit_prompt(positive, target, way.windows, for_changed=for_changed if way.hrv else None)
             latent = add_row(latent, number + 2)
-        return self.sampled(positive, comfy.sample.prepare_noise(latent["samples"], seed, latent["batch_index"]))
+        return self.sampled(positive, comfy.sample.prepare_noise(latent["samples"], case.seed, latent["batch_index"]))
 
-    def sources(self, cases: Sequence[Case], seeds: Sequence[int]) -> torch.Tensor:
-        """RGB [sources, 3, h, w]: sources alone, each from the noise of its own seed."""
-        prompts = [encode_prompt(self.clip, caption(named))[0][0][0] for named, _ in cases]
+    def as_asked(self, cases: Sequence[Case]) -> list[Case]:
+        """The cases whose source, from the noise that its edits will have, shows what its prompt says."""
+        found = []
         empty = torch.zeros(1, 12, 16, 16)
-        noise = torch.cat([comfy.sample.prepare_noise(empty, seed) for seed in seeds])
-        return self.sampled([[torch.cat(prompts), {}]], noise)
+        for first in range(0, len(cases), BATCH):
+            batch = cases[first : first + BATCH]
+            prompts: Any = [encode_prompt(self.clip, case.caption)[0] for case in batch]
+            noise = torch.cat([comfy.sample.prepare_noise(empty, case.seed) for case in batch])
+            pictures = self.sampled([[torch.cat([prompt[0][0] for prompt in prompts]), {}]], noise)
+            readings = read_pictures(pictures)
+            found += [case for case, reading in zip(batch, readings, strict=True) if shown(reading) == case.named]
+        return found
 
     def sampled(self, positive: Any, noise: torch.Tensor) -> torch.Tensor:
         samples = comfy.sample.sample(
@@ -177,70 +235,99 @@ class Editor:
         return self.vae.decode(samples).movedim(-1, 1)
 
 
-def add_source(found: dict[str, Found], targets: dict[str, str], pictures: torch.Tensor) -> None:
-    """Count the edits of one source."""
-    source, *edits = [shown(reading) for reading in read_pictures(pictures)]
-    for number, (concept, word) in enumerate(targets.items()):
-        edit = edits[number]
-        changed = edit.get(concept) == word
-        kept = bool(edit) and all(edit[other] == source[other] for other in source if other != concept)
-        for measure, right in (("both", changed and kept), ("changed", changed), ("kept", kept)):
-            found[concept].tallies[measure].add(right)
-        found[concept].distances.append(float((pictures[number + 1] - pictures[0]).abs().mean()))
+def read_edits(case: Case, pictures: torch.Tensor) -> dict[str, Edit]:
+    """What the edits of one source came to, by concept."""
+    readings = [shown(reading) for reading in read_pictures(pictures)]
+    edits = {}
+    for number, (concept, word) in enumerate(case.targets.items(), start=1):
+        # The source was read as asked, so its words are what has to stay.
+        kept = all(readings[number].get(other) == case.named[other] for other in case.named if other != concept)
+        distance = float((pictures[number] - pictures[0]).abs().mean())
+        edits[concept] = Edit(readings[number].get(concept) == word, kept, distance)
+    return edits
 
 
-def together(found: dict[str, Found], measure: str) -> Tally:
-    """A measure over all concepts."""
-    tallies = [one.tallies[measure] for one in found.values()]
-    return Tally(sum(tally.right for tally in tallies), sum(tally.total for tally in tallies))
+def groups(found: Found, measure: str) -> list[list[bool]]:
+    """A measure of all edits, source by source."""
+    return [[getattr(edit, measure) for edit in edits.values()] for edits in found]
 
 
-def cell(tally: Tally) -> str:
-    low, high = wilson_interval(tally.right, tally.total)
-    return f"{tally.right / max(1, tally.total):.2f} ({low:.2f} to {high:.2f})"
+def cell(value: float, low: float, high: float, form: str = ".2f") -> str:
+    return f"{value:{form}} ({low:{form}} to {high:{form}})"
 
 
-def write(options: argparse.Namespace, results: dict[str, dict[str, Found]], sources: int) -> None:
-    """The tables with 95 % intervals, and everything that made them."""
+def of_all(found: Found, measure: str) -> str:
+    of_sources = groups(found, measure)
+    return cell(share(of_sources), *grouped_interval(of_sources))
+
+
+def of_concept(found: Found, concept: str, measure: str) -> str:
+    values = [getattr(edits[concept], measure) for edits in found if concept in edits]
+    if not values:
+        return "-"
+    return cell(sum(values) / len(values), *wilson_interval(sum(values), len(values)))
+
+
+def against(found: Found, base: Found, measure: str) -> str:
+    return cell(*paired_difference(groups(found, measure), groups(base, measure)), "+.2f")
+
+
+def tables(results: dict[str, Found]) -> str:
+    """Shares over all concepts with differences of edits that worked, then every measure concept by concept."""
+    head = f"| way | {' | '.join(MEASURES)} | both, over P2P in the same windows | both, over asking anew | distance |"
+    text = f"{head}\n|---{'|---' * (len(MEASURES) + 3)}|\n"
+    for way, found in results.items():
+        base = base_of(way)
+        cells = [of_all(found, measure) for measure in MEASURES]
+        cells.append("" if base in (way, ASKED_ANEW) else against(found, results[base], "both"))
+        cells.append("" if way == ASKED_ANEW else against(found, results[ASKED_ANEW], "both"))
+        distance = np.mean([edit.distance for edits in found for edit in edits.values()])
+        text += f"| {way} | {' | '.join(cells)} | {distance:.3f} |\n"
+    for measure in MEASURES:
+        text += f'\n"{measure}" by concept:\n\n| way | {" | ".join(CONCEPTS)} |\n|---{"|---" * len(CONCEPTS)}|\n'
+        for way, found in results.items():
+            cells = [of_concept(found, concept, measure) for concept in CONCEPTS]
+            text += f"| {way} | {' | '.join(cells)} |\n"
+    return text
+
+
+def write(options: argparse.Namespace, results: dict[str, Found], right: Sequence[Case]) -> str:
+    """The tables and everything that made them; gives the text."""
+    done = right[: len(results[ASKED_ANEW])]
+    plants = sum("Plants" in case.named for case in done)
+    shapes = len(done) - plants
     text = (
-        f"{sources} of {options.sources} sources were as asked, {len(WORDS)} edits each; {options.steps} steps of "
-        f"euler, CFG {options.cfg:g}.\n\n| way | {' | '.join(MEASURES)} | distance |\n|---|---|---|---|---|\n"
+        f"{shapes} sources of shapes with {len(SHAPE_WORDS)} edits each and {plants} of plants with one; "
+        f"{len(right)} of {2 * options.sources} that were drawn are as asked. {options.steps} steps of euler, "
+        f"CFG {options.cfg:g}.\n\n{tables(results)}"
     )
-    for way, found in results.items():
-        distance = np.mean([distance for one in found.values() for distance in one.distances])
-        text += f"| {way} | {' | '.join(cell(together(found, measure)) for measure in MEASURES)} | {distance:.3f} |\n"
-    text += f"\nEdits that worked, by concept:\n\n| way | {' | '.join(WORDS)} |\n|---{'|---' * len(WORDS)}|\n"
-    for way, found in results.items():
-        text += f"| {way} | {' | '.join(cell(found[concept].tallies['both']) for concept in WORDS)} |\n"
     (options.out / "edits.md").write_text(text, encoding="utf-8")
     record = {
+        "sources": [{"prompt": case.caption, "seed": case.seed, "targets": case.targets} for case in done],
         "results": {
-            way: {
-                concept: {name: tally.to_json() for name, tally in one.tallies.items()} for concept, one in of.items()
-            }
-            for way, of in results.items()
+            way: [{concept: asdict(edit) for concept, edit in edits.items()} for edits in found]
+            for way, found in results.items()
         },
-        "sources": sources,
         "made": {**vars(options), "out": "", "hrv": options.hrv.name},
         "machine": platform.processor() or platform.machine(),
         "torch": torch.__version__,
     }
     (options.out / "edits.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    print(text)
+    return text
 
 
 def draw_sheet(path: Path, cases: list[Case], pictures: dict[str, list[torch.Tensor]]) -> None:
     """The pictures of some sources: a row for each way, the source and the edit of every concept across."""
     label, head, gap = 250, 44, 8
-    width = 2 * MARGIN + label + (len(WORDS) + 1) * (SIDE + gap)
+    width = 2 * MARGIN + label + (len(SHAPE_WORDS) + 1) * (SIDE + gap)
     block = head + len(pictures) * (SIDE + gap)
     sheet = Image.new("RGB", (width, 2 * MARGIN + len(cases) * (block + gap)), PAPER)
     draw = ImageDraw.Draw(sheet)
-    for number, (named, targets) in enumerate(cases):
+    for number, case in enumerate(cases):
         top = MARGIN + number * (block + gap)
-        lines = wrap(caption(named), LABEL_SIZE, label + SIDE)
+        lines = wrap(case.caption, LABEL_SIZE, label + SIDE)
         draw_text(draw, (MARGIN, top), lines, LABEL_SIZE, "la", INK)
-        for column, word in enumerate(targets.values(), start=1):
+        for column, word in enumerate(case.targets.values(), start=1):
             place = MARGIN + label + column * (SIDE + gap) + SIDE // 2
             draw_text(draw, (place, top + head - gap), [word], LABEL_SIZE, "md", INK)
         for row, (way, made) in enumerate(pictures.items()):
@@ -255,7 +342,7 @@ def draw_sheet(path: Path, cases: list[Case], pictures: dict[str, list[torch.Ten
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sources", type=int, default=40, help="source prompts; each has an edit of every concept")
+    parser.add_argument("--sources", type=int, default=40, help="source prompts of shapes, and as many of plants")
     parser.add_argument("--seed", type=int, default=0, help="of the prompts and the noise")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--cfg", type=float, default=5.0)
@@ -263,32 +350,30 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmark-results"))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    cases = draw_cases(options.sources, options.seed)
-    results = {way: {concept: Found() for concept in WORDS} for way in WAYS}
+    shapes, plants = draw_cases(options.sources, options.seed)
+    results: dict[str, Found] = {way: [] for way in WAYS}
     examples: dict[str, list[torch.Tensor]] = {way: [] for way in WAYS}
     with torch.inference_mode():
         editor = Editor(options)
-        seeds = [options.seed + number for number in range(len(cases))]
-        right: list[tuple[Case, int]] = []
-        for first in range(0, len(cases), BATCH):
-            batch, own = cases[first : first + BATCH], seeds[first : first + BATCH]
-            readings = read_pictures(editor.sources(batch, own))
-            right += [
-                (case, seed)
-                for case, seed, reading in zip(batch, own, readings, strict=True)
-                if shown(reading) == case[0]
-            ]
-        print(f"{len(right)} of {len(cases)} sources are as asked", flush=True)
-        for number, ((named, targets), seed) in enumerate(right):
-            for name, way in WAYS.items():
-                pictures = editor.pictures(named, targets, way, seed)
-                add_source(results[name], targets, pictures)
-                if len(examples[name]) < SHOWN:
+        found = editor.as_asked(shapes), editor.as_asked(plants)
+        print(f"{len(found[0])} sources of shapes and {len(found[1])} of plants are as asked", flush=True)
+        # In turn, so that a run which is stopped has seen both.
+        right = [case for pair in zip_longest(*found) for case in pair if case is not None]
+        in_sheet = [case for cases, count in zip(found, SHOWN, strict=True) for case in cases[:count]]
+        drawn: list[Case] = []
+        text = ""
+        for number, case in enumerate(right):
+            edited = {name: editor.pictures(case, way) for name, way in WAYS.items()}
+            for name, pictures in edited.items():
+                results[name].append(read_edits(case, pictures))
+            text = write(options, results, right)
+            if case in in_sheet:
+                drawn.append(case)
+                for name, pictures in edited.items():
                     examples[name].append(pictures)
+                draw_sheet(options.out / "edits.png", drawn, examples)
             print(f"{number + 1} of {len(right)} edited", flush=True)
-    if right:
-        write(options, results, len(right))
-        draw_sheet(options.out / "edits.png", [case for case, _ in right[:SHOWN]], examples)
+    print(text)
 
 
 if __name__ == "__main__":

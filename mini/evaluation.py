@@ -28,7 +28,7 @@ PicturesFor = Callable[[list[str]], torch.Tensor]
 """Captions to pictures [B, 3, 32n, 32n] in 0..1."""
 
 
-def wilson_interval(right: int, total: int) -> tuple[float, float]:
+def wilson_interval(right: float, total: float) -> tuple[float, float]:
     """The 95 % interval (Wilson's) of a share of ``right`` in ``total``; of no samples it is 0 to 1."""
     if not total:
         return 0.0, 1.0
