@@ -13,7 +13,8 @@ from hrv_pack.host.older_hosts import prepare_state
 from hrv_pack.host.step_latents import at_each_step
 from hrv_pack.tests.host.small_host import encoded, latents, small_clip_sd15, small_sd15
 
-SIGMA, OPTIONS = torch.ones(2), {"transformer_options": {}}
+SIGMA = torch.ones(2)
+OPTIONS: dict[str, Any] = {"transformer_options": {}}
 
 
 class Old:
