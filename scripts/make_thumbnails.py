@@ -1,13 +1,14 @@
-"""Run every example workflow and make the picture that the host's template browser shows of it.
+"""Run example workflows and make the pictures that the host's template browser shows of them.
 
-    python scripts/make_thumbnails.py
+    python scripts/make_thumbnails.py [NAME ...]
 
 The results of ``example_workflows/NAME.json`` become ``example_workflows/NAME.jpg``: the rows that the workflow
-compares, each under the title of its node, or else its lowest picture. On two CPU cores it takes some minutes.
+compares, each under the title of its node, or else its lowest picture. All of them take some minutes on two CPU cores.
 """
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 from pathlib import Path
@@ -68,6 +69,13 @@ def assemble(pictures: dict[str, list[Image.Image]]) -> Image.Image:
 
 
 def main() -> None:
+    examples = {path.stem: path for path in sorted((PACK_ROOT / "example_workflows").glob("*.json"))}
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="a workflow, without .json; none means all of them")
+    options = parser.parse_args()
+    unknown = set(options.names) - examples.keys()
+    if unknown:
+        parser.error(f"There is no workflow {', '.join(sorted(unknown))}. There are: {', '.join(examples)}.")
     interrupt_on_termination()
     with errors_for_people():
         host = enter_environment(Path(__file__).resolve(), None)
@@ -77,7 +85,8 @@ def main() -> None:
         from launcher.comfy_server import ComfyServer
 
         with ComfyServer(host.folder) as server:
-            for path in sorted((PACK_ROOT / "example_workflows").glob("*.json")):
+            for name in options.names or examples:
+                path = examples[name]
                 print(path.name, flush=True)
                 pictures = run_workflow(ApiClient(server.address), path)
                 assemble(pictures).save(path.with_suffix(".jpg"), quality=85, optimize=True)
