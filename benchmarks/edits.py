@@ -1,17 +1,20 @@
 """How well HRV-mini's images are edited by changing one word: P2P-HRV, plain prompt-to-prompt, and asking anew.
 
-    python benchmarks/edits.py [--sources 40] [--out FOLDER]
+    python benchmarks/edits.py [--sources 40] [--named half] [--out FOLDER]
 
-A source names every attribute of one shape ("a large red striped circle on the left, night") or of one plant ("a fern
-on the left, night"); of every concept one target names another word. All ways get the same noise. Edits of sources that
-the ground-truth scorer reads as asked are counted: "changed" has the target's word, "kept" has all else as the source's
-picture has it, "both" is an edit that worked. All ways run at the same windows, so that each can be compared with plain
-prompt-to-prompt edit by edit. Two more rows tell what an HRV adds: the changed word's own map with all heads alike
-(strength 0), and the HRV's elements in random order.
+A source is the picture of one shape or plant. Its prompt names half of its attributes ("a red striped circle"), drawn
+at random, or all of them ("a large red striped circle on the left, night"); of every concept that it names one target
+names another word. All ways get the same noise. Edits of sources that the ground-truth scorer reads as asked are
+counted: "changed" has the target's word; "kept" has every other attribute, named or not, as the source's picture has
+it; "both" is an edit that worked. What a prompt names also stays where the target is asked anew, so it is the half that
+is not named which tells how much of a picture is kept.
+
+All ways run at the same windows, so that each can be compared with plain prompt-to-prompt edit by edit. More rows tell
+what an HRV adds: the changed word's own map with all heads alike (strength 0), and the HRV's elements in random order.
 
 Shown are shares with 95 % intervals: of a concept Wilson's, of all concepts together with a source's edits as one group
 (``shares.py``), differences by a bootstrap over sources. Results are written after every source, so a run can be
-stopped. Needs a host on COMFYUI_PATH. Writes ``edits.json``, ``.md`` and ``.png``.
+stopped. Needs a host on COMFYUI_PATH. Writes ``edits-half.json``, ``.md`` and ``.png``, or ``edits-all``.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ import json
 import platform
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -76,11 +79,15 @@ SIDE, SHOWN = 96, (2, 1)
 
 @dataclass(frozen=True)
 class Case:
-    """A source's words by concept, for concepts that are edited the word of the target, and the seed of the noise."""
+    """A source's words by concept, for concepts that are edited the word of the target, and the seed of the noise.
+
+    ``shown`` are all attributes of the source's picture, once there is one.
+    """
 
     named: dict[str, str]
     targets: dict[str, str]
     seed: int
+    shown: dict[str, str] = field(default_factory=dict)
 
     @property
     def caption(self) -> str:
@@ -155,10 +162,12 @@ def base_of(name: str) -> str:
 
 
 def caption(named: dict[str, str]) -> str:
-    where = f"on the {named['Position']}, {named['Scene']}"
-    if "Plants" in named:
-        return f"a {named['Plants']} {where}"
-    return f"a {named['Size']} {named['Color']} {named['Pattern']} {named['Shape']} {where}"
+    """The prompt that names these words, as HRV-mini's captions say it."""
+    words = [named[concept] for concept in ("Size", "Color", "Pattern") if concept in named]
+    text = " ".join(["a", *words, named.get("Plants") or named.get("Shape", "shape")])
+    if "Position" in named:
+        text += f" on the {named['Position']}"
+    return f"{text}, {named['Scene']}" if "Scene" in named else text
 
 
 def shown(reading: Reading) -> dict[str, str]:
@@ -172,20 +181,29 @@ def shown(reading: Reading) -> dict[str, str]:
     return {"Color": thing.color, "Shape": thing.shape, "Pattern": thing.pattern, "Size": thing.size, **where}
 
 
-def draw_cases(count: int, seed: int) -> tuple[list[Case], list[Case]]:
-    """So many sources of shapes, edited in every concept, and as many of plants, edited in their own."""
+def draw_cases(count: int, seed: int, named: str) -> tuple[list[Case], list[Case]]:
+    """So many sources of shapes, edited in every concept that they name, and as many of plants, edited in their own."""
     rng = np.random.default_rng(seed)
 
-    def drawn(words: dict[str, tuple[str, ...]], edited: Sequence[str], seed: int) -> Case:
-        named = {concept: str(rng.choice(words[concept])) for concept in words}
+    def drawn(words: dict[str, tuple[str, ...]], concepts: Sequence[str], edited: Sequence[str], seed: int) -> Case:
+        asked = {concept: str(rng.choice(words[concept])) for concept in concepts}
         targets = {
-            concept: str(rng.choice([word for word in words[concept] if word != named[concept]])) for concept in edited
+            concept: str(rng.choice([word for word in words[concept] if word != asked[concept]])) for concept in edited
         }
-        return Case(named, targets, seed)
+        return Case(asked, targets, seed)
 
-    numbers = range(seed, seed + count)
-    shapes = [drawn(SHAPE_WORDS, tuple(SHAPE_WORDS), number) for number in numbers]
-    return shapes, [drawn(PLANT_WORDS, ("Plants",), number + count) for number in numbers]
+    shapes, plants = [], []
+    for number in range(seed, seed + count):
+        some = list(SHAPE_WORDS)
+        if named == "half":
+            # Every concept is named in half of the prompts.
+            some = [str(concept) for concept in rng.choice(some, len(some) // 2, replace=False)]
+        shapes.append(drawn(SHAPE_WORDS, some, some, number))
+        some = list(PLANT_WORDS)
+        if named == "half":
+            some = ["Plants", *(concept for concept in some[1:] if rng.random() < 0.5)]
+        plants.append(drawn(PLANT_WORDS, some, ["Plants"], number + count))
+    return shapes, plants
 
 
 class Editor:
@@ -223,8 +241,10 @@ class Editor:
             prompts: Any = [encode_prompt(self.clip, case.caption)[0] for case in batch]
             noise = torch.cat([comfy.sample.prepare_noise(empty, case.seed) for case in batch])
             pictures = self.sampled([[torch.cat([prompt[0][0] for prompt in prompts]), {}]], noise)
-            readings = read_pictures(pictures)
-            found += [case for case, reading in zip(batch, readings, strict=True) if shown(reading) == case.named]
+            for case, reading in zip(batch, read_pictures(pictures), strict=True):
+                there = shown(reading)
+                if there.items() >= case.named.items():
+                    found.append(replace(case, shown=there))
         return found
 
     def sampled(self, positive: Any, noise: torch.Tensor) -> torch.Tensor:
@@ -239,11 +259,10 @@ def read_edits(case: Case, pictures: torch.Tensor) -> dict[str, Edit]:
     """What the edits of one source came to, by concept."""
     readings = [shown(reading) for reading in read_pictures(pictures)]
     edits = {}
-    for number, (concept, word) in enumerate(case.targets.items(), start=1):
-        # The source was read as asked, so its words are what has to stay.
-        kept = all(readings[number].get(other) == case.named[other] for other in case.named if other != concept)
+    for number, (concept, target) in enumerate(case.targets.items(), start=1):
+        kept = all(readings[number].get(other) == word for other, word in case.shown.items() if other != concept)
         distance = float((pictures[number] - pictures[0]).abs().mean())
-        edits[concept] = Edit(readings[number].get(concept) == word, kept, distance)
+        edits[concept] = Edit(readings[number].get(concept) == target, kept, distance)
     return edits
 
 
@@ -295,15 +314,18 @@ def write(options: argparse.Namespace, results: dict[str, Found], right: Sequenc
     """The tables and everything that made them; gives the text."""
     done = right[: len(results[ASKED_ANEW])]
     plants = sum("Plants" in case.named for case in done)
-    shapes = len(done) - plants
+    edits = sum(len(case.targets) for case in done)
     text = (
-        f"{shapes} sources of shapes with {len(SHAPE_WORDS)} edits each and {plants} of plants with one; "
+        f"{len(done) - plants} sources of shapes and {plants} of plants with {edits} edits, {options.named} of a "
+        "source's attributes named; "
         f"{len(right)} of {2 * options.sources} that were drawn are as asked. {options.steps} steps of euler, "
         f"CFG {options.cfg:g}.\n\n{tables(results)}"
     )
-    (options.out / "edits.md").write_text(text, encoding="utf-8")
+    (options.out / f"edits-{options.named}.md").write_text(text, encoding="utf-8")
     record = {
-        "sources": [{"prompt": case.caption, "seed": case.seed, "targets": case.targets} for case in done],
+        "sources": [
+            {"prompt": case.caption, "seed": case.seed, "targets": case.targets, "shown": case.shown} for case in done
+        ],
         "results": {
             way: [{concept: asdict(edit) for concept, edit in edits.items()} for edits in found]
             for way, found in results.items()
@@ -312,14 +334,14 @@ def write(options: argparse.Namespace, results: dict[str, Found], right: Sequenc
         "machine": platform.processor() or platform.machine(),
         "torch": torch.__version__,
     }
-    (options.out / "edits.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    (options.out / f"edits-{options.named}.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return text
 
 
 def draw_sheet(path: Path, cases: list[Case], pictures: dict[str, list[torch.Tensor]]) -> None:
     """The pictures of some sources: a row for each way, the source and the edit of every concept across."""
     label, head, gap = 250, 44, 8
-    width = 2 * MARGIN + label + (len(SHAPE_WORDS) + 1) * (SIDE + gap)
+    width = 2 * MARGIN + label + (max(len(case.targets) for case in cases) + 1) * (SIDE + gap)
     block = head + len(pictures) * (SIDE + gap)
     sheet = Image.new("RGB", (width, 2 * MARGIN + len(cases) * (block + gap)), PAPER)
     draw = ImageDraw.Draw(sheet)
@@ -343,6 +365,7 @@ def draw_sheet(path: Path, cases: list[Case], pictures: dict[str, list[torch.Ten
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sources", type=int, default=40, help="source prompts of shapes, and as many of plants")
+    parser.add_argument("--named", choices=["half", "all"], default="half", help="attributes that a source names")
     parser.add_argument("--seed", type=int, default=0, help="of the prompts and the noise")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--cfg", type=float, default=5.0)
@@ -350,7 +373,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmark-results"))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    shapes, plants = draw_cases(options.sources, options.seed)
+    shapes, plants = draw_cases(options.sources, options.seed, options.named)
     results: dict[str, Found] = {way: [] for way in WAYS}
     examples: dict[str, list[torch.Tensor]] = {way: [] for way in WAYS}
     with torch.inference_mode():
@@ -371,7 +394,7 @@ def main() -> None:
                 drawn.append(case)
                 for name, pictures in edited.items():
                     examples[name].append(pictures)
-                draw_sheet(options.out / "edits.png", drawn, examples)
+                draw_sheet(options.out / f"edits-{options.named}.png", drawn, examples)
             print(f"{number + 1} of {len(right)} edited", flush=True)
     print(text)
 
