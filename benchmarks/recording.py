@@ -5,14 +5,16 @@
 Every round samples the same images plainly, recorded with each estimator, and recorded by explicit maps (the way of
 the method's first implementation: every layer's maps are kept until the step is done), in turn. ``sd15`` and ``sdxl``
 are UNets of full size with random weights; their vocabulary is the shipped one of 34 concepts with random text
-encodings. Needs a host on COMFYUI_PATH. Writes ``recording-MODEL.json`` and ``.md``.
+encodings. On a CPU each recorded run also says what share of it recording took itself. Needs a host on COMFYUI_PATH.
+Writes ``recording-MODEL.json`` and ``.md``.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,8 @@ from hrv_pack.host.concept_words import ALL_WORDS, PAPER, ConceptWords
 from hrv_pack.host.cross_attention import plain_attention
 from hrv_pack.host.head_layout import cross_attention_modules
 from hrv_pack.host.recording import Recorder
+from hrv_pack.hrv.layout import AttentionLayer
+from hrv_pack.hrv.vectors import Counts
 from hrv_pack.hrv.vocabulary import Vocabulary, parse_vocabulary
 
 VOCABULARIES = PACK_ROOT / "hrv_presets" / "vocabularies"
@@ -49,6 +53,31 @@ class RandomWords(ConceptWords):
                 taken += length
         self.context = torch.randn(taken, width, generator=torch.Generator().manual_seed(0))
         self._placed = self._all = None
+
+
+class TimedRecorder(Recorder):
+    """A recorder that knows how long it took itself, which other work on the machine hardly changes; on a CPU."""
+
+    own = 0.0
+
+    def begin(self, images: Sequence[int]) -> None:
+        self._timed(super().begin, images)
+
+    def step_done(self) -> None:
+        self._timed(super().step_done)
+
+    def counts(self) -> Counts:
+        return self._timed(super().counts)
+
+    def _record(self, layer: AttentionLayer, q: torch.Tensor, extra: dict[str, Any]) -> None:
+        self._timed(super()._record, layer, q, extra)
+
+    def _timed(self, do: Callable[..., Any], *args: Any) -> Any:
+        started = time.perf_counter()
+        try:
+            return do(*args)
+        finally:
+            self.own += time.perf_counter() - started
 
 
 class ExplicitMaps:
@@ -94,12 +123,16 @@ def ways(options: argparse.Namespace, device: torch.device) -> dict[str, Callabl
     sample = sampling(options, model, negative)
     made: dict[str, Callable[[], None]] = {"plain sampling": lambda: sample(model.clone(), positive)}
     for estimator in (PAPER, ALL_WORDS):
-        recorder = Recorder(model, words, 0, estimator)
+        recorder = TimedRecorder(model, words, 0, estimator)
 
-        def recorded(recorder: Recorder = recorder) -> None:
+        def recorded(recorder: TimedRecorder = recorder, estimator: str = estimator) -> None:
+            recorder.own, started = 0.0, time.perf_counter()
             recorder.begin(range(options.batch))
             sample(recorder.model, positive, recorder.step_done)
             recorder.counts()
+            if device.type == "cpu":
+                rest = time.perf_counter() - started - recorder.own
+                print(f"{estimator}: recording itself {recorder.own / rest:.2%} of the rest of the run", flush=True)
 
         made[f"recorded, {estimator}"] = recorded
     if not options.without_maps:
