@@ -1,16 +1,19 @@
 """What Attend and Excite costs: time and memory of its updates over plain sampling.
 
     python benchmarks/excitement.py [--model sd15] [--device cuda] [--rounds 5] [--out FOLDER]
+    python benchmarks/excitement.py --count --model sd15 [--batch 1] [--out FOLDER]
 
 Every round samples the same images plainly, with one update of plain A&E or of A&E-HRV in each of the first half of the
 steps, and with activation checkpointing, in turn; and makes the same number of plain passes forward and back through
 the UNet, which is the least that gradients can cost. ``sd15`` and ``sdxl`` are UNets of full size with random weights.
-Needs a host on COMFYUI_PATH. Writes ``excitement-MODEL.json`` and ``.md``.
+With ``--count`` nothing is computed: the memory of one update in half precision is counted from the shapes of all
+tensors. Needs a host on COMFYUI_PATH. Writes ``excitement-MODEL.json`` and ``.md``, or ``excitement-memory-MODEL``.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +29,7 @@ import_pack()
 import comfy.model_management
 import numpy as np
 import torch
+from hrv_pack.benchmarks.counting import count_update, unfilled_model, weight_bytes
 from hrv_pack.benchmarks.measuring import add_options, compare, latent_side, load, sampling
 from hrv_pack.host.excitement import excite
 from hrv_pack.host.gradients import gradients
@@ -87,10 +91,44 @@ def ways(options: argparse.Namespace, device: torch.device) -> dict[str, Run]:
     return made
 
 
+def count(options: argparse.Namespace) -> None:
+    """Write and print the memory of one update, way by way."""
+    model = unfilled_model({"sd15": "SD 1.x", "sdxl": "SDXL"}[options.model], torch.float16)
+    width, side = model.model.model_config.unet_config["context_dim"], latent_side(options, model)
+    pooled = {"pooled_output": torch.zeros(1, 1280)} if options.model == "sdxl" else {}
+    words = tuple(PromptWord(word, (3 + place,)) for place, word in enumerate(WORDS))
+    positive = [[torch.zeros(1, 77, width), {**pooled, TOKEN_MAP_KEY: TokenMap(" ".join(WORDS), words, 77)}]]
+    negative = [[torch.zeros(1, 77, width), dict(pooled)]]
+    layout = head_layout(model)
+    hrv = HRV(np.ones((2, layout.head_count), np.float32), CONCEPTS, layout)
+    weights, rows = weight_bytes(model), []
+    text = "| way | weights | graph | at most, weights included |\n|---|---|---|---|\n"
+    for name, own in (("A&E", None), ("A&E-HRV", hrv)):
+        for more, checkpointing in (("", False), (", checkpointing", True)):
+            _, prompt = excited(model, positive, own, checkpointing)
+            latent = torch.zeros(options.batch, 4, side, side)
+            counted = count_update(model, prompt, negative, latent)
+            rows.append({"way": name + more, "weights": weights, **counted._asdict()})
+            sizes = (weights, counted.kept, weights + counted.peak)
+            text += f"| {name}{more} | {' | '.join(f'{size / 1e9:.2f} GB' for size in sizes)} |\n"
+    options.out.mkdir(parents=True, exist_ok=True)
+    made = {"model": options.model, "batch": options.batch, "side": 8 * side, "torch": torch.__version__}
+    path = options.out / f"excitement-memory-{options.model}"
+    path.with_suffix(".json").write_text(json.dumps({"made": made, "rows": rows}, indent=2) + "\n", "utf-8")
+    path.with_suffix(".md").write_text(text, "utf-8")
+    print(text)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(parser)
+    parser.add_argument("--count", action="store_true", help="count the memory of sd15 or sdxl from shapes alone")
     options = parser.parse_args()
+    if options.count:
+        if options.model == "hrv-mini":
+            parser.error("--count is for --model sd15 or sdxl")
+        count(options)
+        return
     device = comfy.model_management.get_torch_device()
     compare(options, device, "excitement", ways(options, device))
 

@@ -1,18 +1,20 @@
 """How often HRV-mini shows both things of a prompt: as it is, with Attend-and-Excite, and with A&E-HRV.
 
-    python benchmarks/two_subjects.py [--prompts 25] [--seeds 8] [--out FOLDER]
+    python benchmarks/two_subjects.py [--kinds KIND ...] [--prompts 100] [--seeds 2] [--steps 20] [--out FOLDER]
 
 Kinds of prompts, the first two as in the model's training, the others not: it has never seen two plants, a plant on the
-left, or shapes without a color beside each other. All ways get the same starting noise; the ground-truth scorer reads
-the pictures. "Both there" is both shapes and plants, whatever their colors; "all right" is every color bound to its
-shape as well. Needs a host on COMFYUI_PATH. Writes ``two_subjects.json``, ``.md`` and ``.png``.
+left, shapes without a color beside each other, or positions in a prompt of two things ("sides"), which it knows from
+prompts of one. All ways get the same starting noise; the ground-truth scorer reads the pictures. "Both there" is both
+shapes and plants, whatever their colors; "all right" is every color bound to its shape as well; "won" and "lost" count
+the images that are all right with this way alone, and with plain sampling alone. Settings are to be chosen with another
+``--seed`` than the one reported. Needs a host on COMFYUI_PATH. Writes ``two_subjects.json`` and ``.md`` and a sheet of
+pictures for each kind.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
 import sys
 import time
 from collections.abc import Sequence
@@ -30,6 +32,7 @@ import_pack()
 import comfy.sample
 import numpy as np
 import torch
+from hrv_pack.benchmarks.measuring import machine
 from hrv_pack.host.excitement import excite
 from hrv_pack.host.mini_loader import load_mini
 from hrv_pack.host.text_encoding import encode_prompt
@@ -38,12 +41,18 @@ from hrv_pack.hrv.files import load_hrv
 from hrv_pack.hrv.pictures import picture_grid
 from hrv_pack.mini.evaluation import Tally
 from hrv_pack.mini.scorer import Reading, read_pictures
-from hrv_pack.mini.world import PLAIN_COLORS, PLANTS, SHAPES
+from hrv_pack.mini.world import PLAIN_COLORS, PLANTS, SCENES, SHAPES
 
 PLAIN, EXCITED, EXCITED_HRV = "plain sampling", "A&E", "A&E-HRV"
 WAYS = (PLAIN, EXCITED, EXCITED_HRV)
-KINDS = ("two shapes", "shape and plant", "plant and shape", "two plants", "shapes alone")
+KINDS = (
+    "two shapes", "shape and plant", "plant and shape", "two plants", "shapes alone", "shape and plant on sides",
+    "colored shapes on sides", "colored shapes, one side",
+)  # fmt: skip
 SHEET_COLUMNS = 8
+
+# Whether an image is all right in a way and in plain sampling: won, and lost.
+_CHANGES = ((True, False), (False, True))
 
 # A thing that a prompt asks for: its color or nothing, and its shape or plant.
 Thing = tuple[str, str]
@@ -84,8 +93,15 @@ def draw_prompts(kind: str, count: int, seed: int) -> list[Asked]:
             "plant and shape": (("", potted[0]), (colors[0], shapes[0])),
             "two plants": (("", potted[0]), ("", potted[1])),
             "shapes alone": (("", shapes[0]), ("", shapes[1])),
+            "shape and plant on sides": (("", shapes[0]), ("", potted[0])),
+            "colored shapes on sides": ((colors[0], shapes[0]), (colors[1], shapes[1])),
+            "colored shapes, one side": ((colors[0], shapes[0]), (colors[1], shapes[1])),
         }[kind]
-        text = " and ".join(" ".join(part for part in ("a", color, name) if part) for color, name in things)
+        named = [" ".join(part for part in ("a", color, name) if part) for color, name in things]
+        text = " and ".join(named)
+        if "side" in kind:
+            right = " on the right" if "sides" in kind else ""
+            text = f"{named[0]} on the left and {named[1]}{right}, {rng.choice(list(SCENES))}"
         found.append(Asked(text, things))
     return found
 
@@ -101,10 +117,10 @@ class Studio:
             step_size=options.step_size, thresholds=parse_thresholds(options.thresholds), iterations=options.iterations
         )
         self.latent = torch.zeros(options.seeds, 12, 16, 16)
-        self.noise = comfy.sample.prepare_noise(self.latent, options.seed)
 
-    def pictures(self, way: str, asked: Asked) -> tuple[torch.Tensor, int]:
-        """RGB [seeds, 3, 128, 128] in 0..1, and how many updates they took."""
+    def pictures(self, way: str, asked: Asked, number: int) -> tuple[torch.Tensor, int]:
+        """RGB [seeds, 3, 128, 128] in 0..1 of the prompt of that number, and how many updates they took."""
+        noise = comfy.sample.prepare_noise(self.latent, 1000 * self.options.seed + number)
         positive: Any = encode_prompt(self.clip, asked.text)[0]
         model, log = self.model, None
         if way != PLAIN:
@@ -114,7 +130,7 @@ class Studio:
             ]
             model, positive, log = excite(model, positive, subjects, self.hrv, self.settings)
         samples = comfy.sample.sample(
-            model, self.noise, self.options.steps, self.options.cfg, "euler", "normal", positive, self.negative,
+            model, noise, self.options.steps, self.options.cfg, "euler", "normal", positive, self.negative,
             self.latent, disable_pbar=True, seed=self.options.seed,
         )  # fmt: skip
         updates = log.find(samples.cpu().numpy()).updates if log is not None else 0
@@ -123,8 +139,8 @@ class Studio:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--prompts", type=int, default=25, help="of each kind")
-    parser.add_argument("--seeds", type=int, default=8, help="images of each prompt")
+    parser.add_argument("--prompts", type=int, default=100, help="of each kind")
+    parser.add_argument("--seeds", type=int, default=2, help="images of each prompt")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--steps", type=int, default=20)
@@ -143,43 +159,57 @@ def main() -> None:
         for kind in options.kinds:
             prompts = draw_prompts(kind, options.prompts, options.seed)
             sheet = []
+            plain: list[bool] | None = None
             for way in options.ways:
-                row, first = measure(studio, kind, way, prompts)
+                row, first, right = measure(studio, kind, way, prompts, plain)
+                plain = right if way == PLAIN else plain
                 rows.append(row)
                 sheet.append(first)
                 write(options, rows)
             labels = [asked.text for asked in prompts[:SHEET_COLUMNS]]
-            name = f"two_subjects-{kind.replace(' ', '-')}.png"
+            name = f"two_subjects-{kind.replace(',', '').replace(' ', '-')}.png"
             picture_grid(sheet, options.ways, labels, title=f"HRV-mini: {kind}").save(options.out / name)
 
 
-def measure(studio: Studio, kind: str, way: str, prompts: Sequence[Asked]) -> tuple[dict[str, Any], list[np.ndarray]]:
-    """A row of the table, and the first picture of each of the first prompts."""
+def measure(
+    studio: Studio, kind: str, way: str, prompts: Sequence[Asked], plain: Sequence[bool] | None
+) -> tuple[dict[str, Any], list[np.ndarray], list[bool]]:
+    """A row of the table, the first picture of each of the first prompts, and which pictures are all right.
+
+    ``plain`` says which of plain sampling's are.
+    """
     there, right, updates, started = Tally(), Tally(), 0, time.perf_counter()
     first: list[np.ndarray] = []
-    for asked in prompts:
-        pictures, made = studio.pictures(way, asked)
+    found: list[bool] = []
+    for number, asked in enumerate(prompts):
+        pictures, made = studio.pictures(way, asked, number)
         updates += made
         for reading in read_pictures(pictures):
             there.add(asked.there(reading))
-            right.add(asked.right(reading))
+            found.append(asked.right(reading))
+            right.add(found[-1])
         if len(first) < SHEET_COLUMNS:
             first.append((pictures[0].movedim(0, -1).clamp(0, 1) * 255).round().byte().numpy())
-    cells = [kind, way, str(there), str(right), str(there.total), f"{updates / len(prompts):.1f}"]
+    won, lost = (
+        ("", "")
+        if plain is None
+        else tuple(str(sum(pair == wanted for pair in zip(found, plain, strict=True))) for wanted in _CHANGES)
+    )
+    cells = [kind, way, str(there), str(right), won, lost, str(there.total), f"{updates / len(prompts):.1f}"]
     print(" | ".join(cells), flush=True)
     row = {
-        "kind": kind, "way": way, "there": there.to_json(), "right": right.to_json(),
+        "kind": kind, "way": way, "there": there.to_json(), "right": right.to_json(), "won": won, "lost": lost,
         "updates": updates / len(prompts), "seconds": time.perf_counter() - started, "cells": cells,
     }  # fmt: skip
-    return row, first
+    return row, first, found
 
 
 def write(options: argparse.Namespace, rows: Sequence[dict[str, Any]]) -> None:
     """The table with 95 % intervals, and everything that made it."""
-    head = ["prompts", "way", "both there", "all right", "images", "updates a run"]
+    head = ["prompts", "way", "both there", "all right", "won", "lost", "images", "updates a run"]
     lines = [head, ["---"] * len(head), *(row["cells"] for row in rows)]
     (options.out / "two_subjects.md").write_text("".join(f"| {' | '.join(cells)} |\n" for cells in lines), "utf-8")
-    made = {**vars(options), "out": "", "hrv": options.hrv.name, "machine": platform.machine()}
+    made = {**vars(options), "out": "", "hrv": options.hrv.name, "machine": machine(torch.device("cpu"))}
     record = {"made": {**made, "torch": torch.__version__}, "rows": rows}
     (options.out / "two_subjects.json").write_text(json.dumps(record, indent=2) + "\n", "utf-8")
 

@@ -20,6 +20,7 @@ import comfy.model_patcher
 import comfy.samplers
 import comfy.utils
 import numpy as np
+import psutil
 import torch
 from comfy.patcher_extension import WrappersMP
 from comfy_api.torch_helpers.torch_compile import COMPILE_KEY
@@ -228,7 +229,7 @@ class ExcitementRun:
             looks.append(self.look_with_hooks(model, conds, x, sigma, kwargs, with_gradient))
         found = [look for look in looks if look is not None]
         self.report.seconds += time.perf_counter() - started
-        if on_gpu:
+        if on_gpu and with_gradient:
             self.report.peak_bytes = max(self.report.peak_bytes or 0, torch.cuda.max_memory_allocated(x.device))
         return _worst(found) if found else None
 
@@ -257,6 +258,10 @@ class ExcitementRun:
                 return None
             maxima = [(key, of_subject.amax((1, 2))) for key, of_subject in shown]
             losses = image_losses(torch.stack([maximum for _, maximum in maxima], dim=-1))
+            if with_gradient and latent.device.type == "cpu":
+                # Nothing counts a CPU's tensors, and the backward pass adds little to the graph.
+                in_use = psutil.Process().memory_info().rss
+                self.report.peak_bytes = max(self.report.peak_bytes or 0, in_use)
             half = guider.inner_model.get_dtype_inference() == torch.float16
             gradient = _gradient(losses, latent, _HALF_SCALES if half else (1.0,)) if with_gradient else None
             least: dict[SubjectKey, torch.Tensor] = {}

@@ -66,8 +66,12 @@ class KeptTensors(TorchDispatchMode):
         for place, name in _changed_by(func):
             changed = args[place] if place < len(args) else kwargs.get(name)
             for tensor in changed if isinstance(changed, (list, tuple)) else [changed]:
+                # Several operations keep the same activations: one copy is enough for them.
+                copies: dict[Any, torch.Tensor] = {}
                 for kept in self._by_memory.pop(_memory(tensor), ()):
-                    kept.tensor = kept.tensor.clone()
+                    old = kept.tensor
+                    view = (old.dtype, old.storage_offset(), old.shape, old.stride())
+                    kept.tensor = copies[view] if view in copies else copies.setdefault(view, old.clone())
         return func(*args, **kwargs)
 
 

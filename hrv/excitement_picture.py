@@ -25,7 +25,7 @@ def curves_picture(report: ExcitementReport) -> Image.Image:
         name = f"maximum of {words} ({concept})" if concept else f"maximum of {words}"
         numbers = [float(iteration.maxima[row].min()) for _, iteration in iterations]
         curves.append((name, _COLORS[row % len(_COLORS)], numbers))
-    heading = Heading("Attend and Excite", _WIDTH)
+    heading = Heading(_title(report), _WIDTH)
     left, right = MARGIN + _LEFT, _WIDTH - MARGIN
     top = heading.height + len(curves) * _LEGEND + 16
     bottom = top + _HEIGHT - _BELOW
@@ -53,6 +53,11 @@ def curves_picture(report: ExcitementReport) -> Image.Image:
         for place in seen:
             draw.circle(place, 3, fill=color)
     return picture
+
+
+def _title(report: ExcitementReport) -> str:
+    title = f"Attend and Excite: {report.updates} updates in {report.seconds:.1f} s"
+    return title if report.peak_bytes is None else f"{title}, {report.peak_bytes / 1e9:.2f} GB in use at most"
 
 
 def maps_picture(report: ExcitementReport) -> Image.Image:

@@ -42,7 +42,8 @@ class ExcitementReport:
     """A run's steps, and per subject the last maps [B, y, x] that were looked at.
 
     ``subjects`` are (words, concept) pairs, the concept empty for plain attend-and-excite; ``peak_bytes`` is the most
-    memory that a GPU had in use while gradients were made, or None on a CPU.
+    memory that a GPU had in use while gradients were made, or on a CPU what the process had when a graph was complete;
+    None where no gradient was made.
     """
 
     subjects: list[tuple[str, str]]

@@ -204,6 +204,13 @@ def test_a_report_as_pictures() -> None:
     assert maps_picture(ExcitementReport([("cat", "")])).mode == "RGB"
 
 
+def test_the_curves_say_what_the_updates_took() -> None:
+    costly = report()
+    costly.seconds, costly.peak_bytes = 12.34, 3_000_000_000
+    assert curves_picture(costly).tobytes() != curves_picture(report()).tobytes()
+    assert costly.to_json()["peak_bytes"] == 3_000_000_000
+
+
 def test_a_log_finds_reports_by_latents_and_forgets_the_oldest() -> None:
     log = ReportLog()
     latents = [np.full((1, 4, 2, 2), number, dtype=np.float32) for number in range(20)]

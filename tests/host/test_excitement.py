@@ -598,9 +598,58 @@ def test_the_report_of_a_run_is_found_by_its_latent(sd15: Setup) -> None:
         assert masks.shape == (4, 128, 128) and 0 <= masks.min() < masks.max() <= 1
         shown.append(json.loads(text))
     assert shown[0] != shown[1]
+    # More than the small model and torch, and no more than a test process may have.
+    assert all(10**8 < found["peak_bytes"] < 10**11 and found["seconds"] > 0 for found in shown)
     assert shown[0]["subjects"] == [{"words": "car", "concept": "Color"}, {"words": "skyscrapers", "concept": ""}]
     iteration = shown[0]["steps"][0]["iterations"][0]
     assert len(iteration["loss"]) == 2 and set(iteration["maxima"]) == {"car", "skyscrapers"}
     assert iteration["loss"][0] == pytest.approx(1 - min(row[0] for row in iteration["maxima"].values()))
     with pytest.raises(HRVError, match="No run with this Attend and Excite made this latent"):
         ExcitementReport.execute(report, {"samples": first + 1})
+
+
+@pytest.mark.parametrize("side", [(9, 13), (7, 24), (30, 8)])
+def test_sizes_that_do_not_halve_evenly(sd15: Setup, side: tuple[int, int]) -> None:
+    model, positive, log = sd15.excited(MIXED_SUBJECTS)
+    empty = torch.zeros(1, 4, *side)
+    noise = comfy.sample.prepare_noise(empty, 5)
+    made = comfy.sample.sample(
+        model, noise, 2, 4.0, "euler", "normal", positive, sd15.negative, empty, disable_pbar=True, seed=5
+    )
+    assert made.isfinite().all() and log.find(made.numpy()).updates >= 1
+    maps = log.find(made.numpy()).maps
+    assert maps[0].shape[1:] == (
+        max(2, round(8 * math.sqrt(side[0] / side[1]))),
+        round(8 * math.sqrt(side[1] / side[0])),
+    )
+
+
+def test_plain_fp8_weights(sd15: Setup) -> None:
+    """The host keeps them as they are and casts them for every call."""
+    setup = set_up(small_sd15(), sd15.clip)
+    linears: list[Any] = [part for part in setup.model.model.modules() if isinstance(part, torch.nn.Linear)]
+    for linear in linears:
+        linear.weight = torch.nn.Parameter(linear.weight.data.to(torch.float8_e4m3fn), requires_grad=False)
+        linear.comfy_cast_weights = True
+    x = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(1)) * 14
+    found, expected = (
+        one_call(*one.excited(PLAIN_SUBJECTS)[:2], one.negative, x, 13.0)[0] - x for one in (setup, sd15)
+    )
+    # Weights of three binary digits: gradients that are alike.
+    assert F.cosine_similarity(found.flatten(), expected.flatten(), dim=0) > 0.5
+
+
+def test_ten_subjects(sd15: Setup) -> None:
+    names = ("cat", "frog", "dog", "car", "tree", "house", "boat", "bird", "cup", "hat")
+    setup = Setup(sd15.model, sd15.clip, sd15.hrv, encoded(sd15.clip, " ".join(names)), sd15.negative)
+    model, positive, log = setup.excited([(name, "Color" if name < "d" else "") for name in names])
+    report = log.find(latents(model, positive, setup.negative).numpy())
+    assert len(report.maps) == 10 and report.updates == 1
+    assert all(iteration.maxima.shape == (10, 1) for step in report.steps for iteration in step.iterations)
+
+
+def test_one_subject(sd15: Setup) -> None:
+    model, positive, log = sd15.excited([("car", "Color")])
+    made = latents(model, positive, sd15.negative)
+    assert relative_error(made, latents(sd15.model, sd15.prompt, sd15.negative)) > 0.001
+    assert log.find(made.numpy()).updates == 1

@@ -39,6 +39,15 @@ def test_what_is_kept_is_copied_before_it_changes(change: Callable[[torch.Tensor
     assert torch.equal(found, 2 * x)
 
 
+def test_one_copy_serves_all_who_kept_a_tensor() -> None:
+    with gradients() as kept:
+        h = torch.ones(4)
+        first, second, other = kept.keep(h), kept.keep(h), kept.keep(h[1:])
+        h += 1.0
+    assert first.tensor is second.tensor and other.tensor.shape == (3,)
+    assert all(bool((one.tensor == 1).all()) for one in (first, second, other))
+
+
 def test_a_tensor_in_the_place_of_one_that_changed_is_another() -> None:
     """Memory and Python's ids are used again as soon as the tensor that changed is gone."""
     with gradients():

@@ -1,0 +1,118 @@
+"""Memory of an update of Attend and Excite, counted: the shapes of all tensors without their numbers.
+
+Needs neither a GPU nor time. What operations take inside, such as a convolution's workspace, is not counted.
+"""
+
+from __future__ import annotations
+
+import weakref
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+import comfy.model_patcher
+import comfy.samplers
+import torch
+from hrv_pack.host.excitement_run import EXCITEMENT_KEY, ExcitementRun
+from hrv_pack.hrv_kernels.weighted_maps import resizing_matrix
+from hrv_pack.tests.host.full_size_unets import FULL_SIZE
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+_SIGMA = 14.0
+
+
+class Counted(NamedTuple):
+    """Bytes beside the weights: what is alive when the backward pass begins, at most, and in the end."""
+
+    kept: int
+    peak: int
+    left: int
+
+
+class CountedMemory(TorchDispatchMode):
+    """Counts the memory that operations make, while any tensor uses it. Views and changes in place make none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live = self.peak = 0
+        self.kept: int | None = None
+        self._sizes: dict[int, int] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if self.kept is None and torch._C._current_graph_task_id() != -1:
+            self.kept = self.live
+        given = {_memory(tensor)._cdata for tensor in _tensors((args, kwargs))}
+        made = func(*args, **(kwargs or {}))
+        # Where shapes alone are computed a weight's first view is in other memory than the weight.
+        if any(result.alias_info is not None for result in func._schema.returns):
+            return made
+        for tensor in _tensors(made):
+            memory = _memory(tensor)
+            if memory._cdata in given or memory._cdata in self._sizes:
+                continue
+            self._sizes[memory._cdata] = memory.nbytes()
+            self.live += memory.nbytes()
+            self.peak = max(self.peak, self.live)
+            weakref.finalize(memory, self._gone, memory._cdata)
+        return made
+
+    def _gone(self, key: int) -> None:
+        self.live -= self._sizes.pop(key)
+
+
+def _tensors(values: Any) -> list[torch.Tensor]:
+    return [value for value in tree_leaves(values) if isinstance(value, torch.Tensor)]
+
+
+def _memory(tensor: torch.Tensor) -> Any:
+    return tensor.untyped_storage()
+
+
+def count_update(model: Any, positive: Any, negative: Any, latent: torch.Tensor, numbers: bool = False) -> Counted:
+    """What one update of latents [B, C, h, w] takes, with subjects on the positive conditioning.
+
+    With ``numbers`` it is really computed.
+    """
+    found: list[Counted] = []
+
+    def call(model_k: Any, noise: Any, sigmas: Any, extra_args: Any, callback: Any, disable: Any) -> torch.Tensor:
+        guider = model_k.inner_model
+        run = ExcitementRun(guider, [cond[EXCITEMENT_KEY] for cond in guider.conds["positive"]], sigmas)
+        memory = CountedMemory()
+        x, sigma = torch.zeros_like(noise), sigmas[:1].expand(len(noise)).clone()
+        if numbers:
+            with memory:
+                run.look(model_k, x, sigma, extra_args, with_gradient=True)
+        else:
+            shapes = FakeTensorMode(allow_non_fake_inputs=True)
+            x, sigma = (shapes.from_tensor(tensor) for tensor in (x, sigma))
+            # When the gradient is there it is asked whether it is finite.
+            resizing_matrix.cache_clear()
+            with shapes, memory, suppress(DataDependentOutputException):
+                run.look(model_k, x, sigma, extra_args, with_gradient=True)
+            # Matrices without numbers must not be left for others.
+            resizing_matrix.cache_clear()
+        if memory.kept is None:
+            raise RuntimeError("The update ended before its backward pass.")
+        found.append(Counted(memory.kept, memory.peak, memory.live))
+        return noise
+
+    guider = comfy.samplers.CFGGuider(model)
+    guider.set_conds(positive, negative)
+    with torch.inference_mode():
+        guider.sample(latent, latent, comfy.samplers.KSAMPLER(call), torch.tensor([_SIGMA, 0.0]), disable_pbar=True)
+    return found[0]
+
+
+def unfilled_model(family: str, dtype: torch.dtype) -> Any:
+    """A MODEL of full size, of a family of FULL_SIZE, whose weights are whatever memory holds."""
+    kind, unet = FULL_SIZE[family]
+    config = kind({**unet, "dtype": dtype})
+    config.set_inference_dtype(dtype, None)
+    cpu = torch.device("cpu")
+    return comfy.model_patcher.ModelPatcher(config.get_model({}, device="cpu"), load_device=cpu, offload_device=cpu)
+
+
+def weight_bytes(model: Any) -> int:
+    return sum(weight.nbytes for weight in model.model.diffusion_model.parameters())
