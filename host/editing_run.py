@@ -66,8 +66,26 @@ class _Call(NamedTuple):
     rows: int
     tokens: int
     latent_positions: int
-    followers: list[Follower]
+    followers: tuple[Follower, ...]
     orders: dict[int, torch.Tensor | None]  # of layers of so many positions: the row whose map each row uses
+
+
+class OpenWindows:
+    """Which windows of progress are open at a noise level of one model.
+
+    Where a window ends is asked for once: on a GPU each answer of the host's is a wait for the device.
+    """
+
+    def __init__(self, sampling: Any):
+        self._sampling = sampling
+        self._ends: dict[Window, tuple[float, float]] = {}
+
+    def __call__(self, window: Window, sigma: float) -> bool:
+        if window not in self._ends:
+            percent_to_sigma = self._sampling.percent_to_sigma
+            self._ends[window] = float(percent_to_sigma(window.start)), float(percent_to_sigma(window.end))
+        start, end = self._ends[window]
+        return end < sigma <= start
 
 
 class EditingRun:
@@ -77,10 +95,11 @@ class EditingRun:
         self.layout = head_layout(model)
         for edit in (row.edit for prompts in edited for row in prompts.rows if row.edit is not None):
             edit.require_layout(self.layout)
-        self.sampling = model.get_model_object("model_sampling")
+        self.is_open = OpenWindows(model.get_model_object("model_sampling"))
         self.cross_wrapping = LayerWrapping(self.layout, self.cross_replacer)
         self.self_wrapping = LayerWrapping(self.layout, self.self_replacer, "attn1")
         self.made: dict[tuple[Any, ...], _Cross | None] = {}
+        self.orders: dict[tuple[Any, ...], dict[int, torch.Tensor | None]] = {}
         self.said: set[str] = set()
         comfy.patcher_extension.add_wrapper_with_key(
             WrappersMP.CALC_COND_BATCH, _WRAPPER_KEY, self.name_the_rows, options, is_model_options=True
@@ -114,9 +133,10 @@ class EditingRun:
             return transformer_options
         sigma = float(transformer_options["sigmas"][0])
         tokens, positions = context.shape[1], x.shape[-2] * x.shape[-1]
-        in_self = [one for one in followers if is_open(self.sampling, one.edit.windows.itself, sigma)]
+        in_self = tuple(one for one in followers if self.is_open(one.edit.windows.itself, sigma))
         cross = self.cross(followers, sigma, len(x), tokens, x.device)
-        options = {**transformer_options, _CALL_KEY: _Call(len(x), tokens, positions, in_self, {})}
+        orders = self.orders.setdefault((in_self, len(x), positions, x.device), {})
+        options = {**transformer_options, _CALL_KEY: _Call(len(x), tokens, positions, in_self, orders)}
         if cross is not None:
             options = self.cross_wrapping.into({**options, _CROSS_KEY: cross})
         return self.self_wrapping.into(options) if in_self else options
@@ -126,7 +146,7 @@ class EditingRun:
     ) -> _Cross | None:
         """What rows do at this noise level in cross-attention, made once for as long as no window opens or closes."""
         windows = {window for one in followers for window in one.edit.moments}
-        active = frozenset(window for window in windows if is_open(self.sampling, window, sigma))
+        active = frozenset(window for window in windows if self.is_open(window, sigma))
         key = (tuple(followers), active, rows, tokens, device)
         if key not in self.made:
             self.made[key] = _cross(followers, active, rows, tokens, device)
@@ -142,7 +162,8 @@ class EditingRun:
             rows, sources, order, mapped, own = extra[_CROSS_KEY]
             from_source = mapped.to(v.dtype) @ v[rows]
             if own is None and previous is plain_attention:
-                return previous(q[order], k[order], v.index_copy(0, rows, from_source), extra)
+                queries, keys = q.index_select(0, order), k.index_select(0, order)
+                return previous(queries, keys, v.index_copy(0, rows, from_source), extra)
             # What else another pack adds here, it adds once, to the rows' own queries.
             kept = torch.zeros_like(from_source) if own is None else rescale_values(v[rows], _of_layer(own, heads))
             out = previous(q, k, v.index_copy(0, rows, kept), extra)
@@ -155,7 +176,9 @@ class EditingRun:
             call: _Call = extra[_CALL_KEY]
             as_announced = self.as_announced(len(q) == call.rows, extra)
             order = self.order(call, q.shape[1], q.device) if as_announced else None
-            return previous(q, k, v, extra) if order is None else previous(q[order], k[order], v, extra)
+            if order is None:
+                return previous(q, k, v, extra)
+            return previous(q.index_select(0, order), k.index_select(0, order), v, extra)
 
         return attend
 
@@ -199,12 +222,6 @@ def followers_of(transformer_options: Mapping[str, Any], rows: int) -> list[Foll
         for place, row in enumerate(prompts.rows)
         if row.edit is not None
     ]
-
-
-def is_open(sampling: Any, window: Window, sigma: float) -> bool:
-    """Whether a window of sampling progress is open at a noise level of this model."""
-    start, end = map(sampling.percent_to_sigma, (window.start, window.end))
-    return bool(end < sigma <= start)
 
 
 def _cross(

@@ -19,7 +19,7 @@ from ..hrv.layout import AttentionLayer, HeadLayout
 from ..hrv_kernels.phrase_attention import phrase_attention
 from .blend_mask import Blend, Positions
 from .cross_attention import LayerWrapping, Replacer, at_every_call
-from .editing_run import Follower, followers_of, is_open
+from .editing_run import Follower, OpenWindows, followers_of
 
 _WRAPPER_KEY = "hrv_local_blend"
 _CALL_KEY = "hrv_blended_rows"
@@ -31,9 +31,15 @@ class LocalBlending:
     """The masks of one sampling run, made while it runs. The run's own model options get all that they need."""
 
     def __init__(
-        self, layout: HeadLayout, sampling: Any, blend: Blend, noise: torch.Tensor, group: int, options: dict[str, Any]
+        self,
+        layout: HeadLayout,
+        is_open: OpenWindows,
+        blend: Blend,
+        noise: torch.Tensor,
+        group: int,
+        options: dict[str, Any],
     ):
-        self.sampling, self.blend = sampling, blend
+        self.is_open, self.blend = is_open, blend
         self.rows, self.group, self.size = len(noise), group, noise.shape[-2:]
         self.attention: dict[_Grid, torch.Tensor] = {}  # float32 [source's words or own, rows, h, w]
         self.wrapping = LayerWrapping(layout, self.replacer)
@@ -46,7 +52,7 @@ class LocalBlending:
         self, executor: Any, x: torch.Tensor, timestep: torch.Tensor, model_options: dict[str, Any], seed: Any = None
     ) -> torch.Tensor:
         """PREDICT_NOISE wrapper: outside the mask an edit goes in and comes out as its source."""
-        acts = is_open(self.sampling, self.blend.window, float(timestep[0]))
+        acts = self.is_open(self.blend.window, float(timestep[0]))
         denoised = executor(self.exchanged(x) if acts else x, timestep, model_options, seed)
         return self.exchanged(denoised) if acts else denoised
 

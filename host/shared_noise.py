@@ -6,6 +6,7 @@ The host's samplers draw the noise of their steps for the whole batch, unless th
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 from typing import Any
@@ -41,7 +42,7 @@ def with_shared_noise(
                 "This sampler adds noise in every step and cannot be told to add the same to the source and its edits. "
                 "Choose another one, such as euler, dpmpp_2m or euler_ancestral."
             )
-        return sampler
+        return _with_shared_inpainting(sampler, group)
     first = torch.empty_like(noise[::group], dtype=torch.float32, device=device)
     brownian = _BROWNIAN.fullmatch(getattr(function, "__name__", ""))
     if brownian:
@@ -53,4 +54,23 @@ def with_shared_noise(
     def shared(sigma: torch.Tensor, sigma_next: torch.Tensor) -> torch.Tensor:
         return draw(sigma, sigma_next).repeat_interleave(group, dim=0)
 
-    return comfy.samplers.KSAMPLER(function, {**settings, "noise_sampler": shared}, sampler.inpaint_options)
+    told = comfy.samplers.KSAMPLER(function, {**settings, "noise_sampler": shared}, sampler.inpaint_options)
+    return _with_shared_inpainting(told, group)
+
+
+def _with_shared_inpainting(sampler: Any, group: int) -> Any:
+    """A sampler whose own noise for what a mask keeps, where it has such (ddim), is the same in all rows of a group.
+
+    The host draws it for the whole batch (``comfy/samplers.py``, KSAMPLER.sample), first rows first: those of the
+    batch are what the sources get when they are sampled without edits.
+    """
+    if not getattr(sampler, "inpaint_options", {}).get("random"):
+        return sampler
+    function = sampler.sampler_function
+
+    @functools.wraps(function)
+    def with_one_noise(model: Any, *args: Any, **kwargs: Any) -> Any:
+        model.noise = model.noise[: len(model.noise) // group].repeat_interleave(group, dim=0)
+        return function(model, *args, **kwargs)
+
+    return comfy.samplers.KSAMPLER(with_one_noise, sampler.extra_options, sampler.inpaint_options)

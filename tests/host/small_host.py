@@ -10,8 +10,9 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import comfy.model_base
 import comfy.model_patcher
 import comfy.sample
 import comfy.samplers
@@ -23,6 +24,7 @@ from comfy.patcher_extension import WrappersMP
 from comfy.sd1_clip import SD1ClipModel, SD1Tokenizer
 from comfy.sdxl_clip import SDXLClipModel, SDXLTokenizer
 from comfy.supported_models_base import ClipTarget
+from comfy.text_encoders.sd2_clip import SD2ClipModel, SD2Tokenizer
 
 from ...host.head_layout import head_layout
 from ...host.text_encoding import Conditioning, encode_prompt
@@ -54,6 +56,13 @@ _SD15_UNET: dict[str, Any] = {
     "use_linear_in_transformer": False,
     "context_dim": TEXT_WIDTHS["l"],
     "adm_in_channels": None,
+}
+
+# SD 2.x in small: as SD 1.x, with heads of one width and more of them where it is wider.
+_SD20_UNET: dict[str, Any] = {
+    **_SD15_UNET,
+    "use_linear_in_transformer": True,
+    "context_dim": TEXT_WIDTHS["h"],
 }
 
 # SDXL in small: no transformer on the finest level, deep ones below, more heads where it is wider, pooled text.
@@ -100,6 +109,22 @@ def small_sd15_inpainting() -> Any:
     return _patcher(comfy.supported_models.SD15({**_SD15_UNET, "in_channels": 9}))
 
 
+def small_sd20() -> Any:
+    """A MODEL like SD 2.x, which predicts v: 7 cross-attention layers of 2 and 4 heads."""
+
+    class Small(comfy.supported_models.SD20):
+        unet_extra_config: ClassVar[dict[str, Any]] = {
+            **comfy.supported_models.SD20.unet_extra_config,
+            "num_head_channels": 16,
+        }
+
+        def model_type(self, state_dict: Any, prefix: str = "") -> Any:
+            """The host tells from a checkpoint's weights."""
+            return comfy.model_base.ModelType.V_PREDICTION
+
+    return _patcher(Small(_SD20_UNET))
+
+
 def small_sdxl() -> Any:
     """A MODEL like SDXL: 11 cross-attention layers of 1 and 2 heads, with pooled conditioning."""
     return _patcher(comfy.supported_models.SDXL(_SDXL_UNET))
@@ -132,6 +157,11 @@ def small_clip(tokenizer: type, model: type, embeddings: Path | None = None, **t
 def small_clip_sd15() -> Any:
     """A CLIP for :func:`small_sd15`."""
     return small_clip(SD1Tokenizer, SD1ClipModel)
+
+
+def small_clip_sd20() -> Any:
+    """A CLIP for :func:`small_sd20`."""
+    return small_clip(SD2Tokenizer, SD2ClipModel)
 
 
 def small_clip_sdxl() -> Any:

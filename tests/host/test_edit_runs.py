@@ -154,6 +154,17 @@ def test_a_picture_is_edited_from_its_own_latent(model: Any, source: Any, target
     assert start["samples"] is pictures and len(pictures) == 2
 
 
+def test_what_a_mask_keeps_has_one_noise_too(model: Any, source: Any, negative: Any) -> None:
+    """From ddim, which draws noise of its own for it; and the sources' is the one that they get alone."""
+    pictures = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    mask = torch.zeros(1, 1, 64, 64)
+    mask[..., :32] = 1
+    start = {"samples": pictures, "noise_mask": mask}
+    rows = run(prompt_edit(model, source, source, start, **OPEN), negative, sampler_name="ddim")
+    assert torch.equal(rows[::2], rows[1::2])
+    assert relative_error(rows[::2], sample(model, source, negative, start, sampler_name="ddim")) <= TOLERANCE
+
+
 def test_an_inverted_picture_is_edited_without_noise(model: Any, source: Any, target: Any) -> None:
     """To noise along flipped sigmas, and back: the source's row is what it is without an edit."""
     sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "normal", 4)

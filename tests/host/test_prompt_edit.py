@@ -18,8 +18,10 @@ from hrv_pack.tests.host.small_host import (
     random_hrv,
     relative_error,
     small_clip_sd15,
+    small_clip_sd20,
     small_clip_sdxl,
     small_sd15,
+    small_sd20,
     small_sdxl,
     unet_rows,
 )
@@ -47,6 +49,12 @@ class Setup:
 def sd15() -> Setup:
     model = small_sd15()
     return Setup(model, small_clip_sd15(), random_hrv(head_layout(model)))
+
+
+@pytest.fixture(scope="module")
+def sd20() -> Setup:
+    model = small_sd20()
+    return Setup(model, small_clip_sd20(), random_hrv(head_layout(model)))
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +185,7 @@ def by_concept(
     return change
 
 
-@pytest.mark.parametrize("kind", ["sd15", "sdxl"])
+@pytest.mark.parametrize("kind", ["sd15", "sd20", "sdxl"])
 def test_changed_words_keep_their_own_maps_by_the_heads_of_a_concept(request: pytest.FixtureRequest, kind: str) -> None:
     setup = request.getfixturevalue(kind)
     target = encoded(setup.clip, "a blue car and a house")
@@ -227,7 +235,8 @@ def test_reweighting_scales_the_columns_of_words(sd15: Setup, weight: float) -> 
 
 
 @pytest.mark.parametrize(
-    ("kind", "size", "positions"), [("sd15", 0.25, 16), ("sd15", 1.0, 64), ("sdxl", 0.25, 16), ("sdxl", 0.0625, 4)]
+    ("kind", "size", "positions"),
+    [("sd15", 0.25, 16), ("sd15", 1.0, 64), ("sd20", 0.25, 16), ("sdxl", 0.25, 16), ("sdxl", 0.0625, 4)],
 )
 def test_small_self_attention_is_the_sources(
     request: pytest.FixtureRequest, kind: str, size: float, positions: int
@@ -255,7 +264,7 @@ def test_both_at_once_from_a_later_start(sd15: Setup) -> None:
     assert_rows_close(sampled(sd15, edited), sampled(sd15, edited, exact))
 
 
-@pytest.mark.parametrize("kind", ["sd15", "sdxl"])
+@pytest.mark.parametrize("kind", ["sd15", "sd20", "sdxl"])
 def test_the_same_prompt_twice_is_bit_equal(request: pytest.FixtureRequest, kind: str) -> None:
     setup = request.getfixturevalue(kind)
     edited = prompt_edit(setup.model, setup.source, setup.source, cross_end=0.6, self_end=0.9, self_size=1.0)
@@ -263,7 +272,7 @@ def test_the_same_prompt_twice_is_bit_equal(request: pytest.FixtureRequest, kind
     assert_equal(edits, sources)
 
 
-@pytest.mark.parametrize("kind", ["sd15", "sdxl"])
+@pytest.mark.parametrize("kind", ["sd15", "sd20", "sdxl"])
 def test_closed_windows_are_plain_sampling_of_the_batch(request: pytest.FixtureRequest, kind: str) -> None:
     setup = request.getfixturevalue(kind)
     target = encoded(setup.clip, "a blue car and a house")
@@ -308,6 +317,67 @@ def test_prompts_of_several_chunks(sd15: Setup) -> None:
         alone = [row for row in unet_rows(sd15.model, prompt, sd15.negative, steps=4) if not row.negative]
         for one, other in zip(rows, alone, strict=True):
             assert relative_error(one.output, other.output) <= TOLERANCE
+
+
+def test_a_word_by_more_words_than_a_chunk_has_tokens(sd15: Setup) -> None:
+    """They share what the word got, in both chunks."""
+    source, target = (encoded(sd15.clip, text) for text in ("a car", "a" + " very" * 80 + " big boat"))
+    edited = prompt_edit(sd15.model, source, target, cross_end=0.6)
+    assert "(1 to 82 tokens)" in edited[-1]
+    # 75 tokens to a chunk: one and 74 words of the 82, then start, the other 8, end and padding.
+    swapped = [*range(2, 76), *range(78, 86)]
+    tail = {place: {3 + number: 1.0} for number, place in enumerate((76, *range(86, 153)))}
+    moved = {
+        **{place: {0: 0.5} for place in (0, 77)},
+        1: {1: 1.0},
+        **{place: {2: 1 / 82} for place in swapped},
+        **tail,
+        153: dict.fromkeys(range(3 + len(tail), 77), 1.0),
+    }
+    exact = with_explicit_edits(sd15.model, {1: until(0.6, folded(columns(moved)))})
+    assert_rows_close(sampled(sd15, edited), sampled(sd15, edited, exact))
+
+
+def test_more_edited_words_than_the_prompt_has(sd15: Setup) -> None:
+    """Phrases that overlap mean each word once; what is not there is refused with what is."""
+    target = encoded(sd15.clip, "a blue car")
+    source = encoded(sd15.clip, "a red car")
+    once, often = (
+        prompt_edit(sd15.model, source, words_edit(target, words, weight=2.0), cross_end=0.6)
+        for words in ("a blue car", "a, blue, car, blue car, a blue, a blue car")
+    )
+    assert_equal(sampled(sd15, often), sampled(sd15, once))
+    with pytest.raises(HRVError, match=r'does not contain "blue car and a tree"\. Its words are: "a", "blue", "car"'):
+        words_edit(target, "blue car and a tree", weight=2.0)
+
+
+@pytest.mark.parametrize("concept", [None, "Color"])
+def test_attention_is_called_at_most_twice_for_an_edited_row(sd15: Setup, concept: str | None) -> None:
+    """Once for the batch, and where words keep their own maps once more for the edited rows alone."""
+    calls: list[tuple[Any, bool, int]] = []
+
+    def counting(function: Any, q: Any, k: Any, v: Any, heads: int, *args: Any, **kwargs: Any) -> Any:
+        options = kwargs["transformer_options"]
+        calls.append(((*options["block"], options["block_index"]), k.shape[1] == 77, len(q)))
+        return function(q, k, v, heads, *args, **kwargs)
+
+    extra = {} if concept is None else {"hrv": sd15.hrv, "concept": concept}
+    one, other = (encoded(sd15.clip, text) for text in ("a blue car and a tree", "a green car and a tree"))
+    settings: dict[str, Any] = {"cross_end": 1.0, "self_end": 1.0, "self_size": 1.0, **extra}
+    model, positive, latent, _ = prompt_edit(sd15.model, sd15.source, one, **settings)
+    edited = prompt_edit(model, positive, other, latent, **settings)
+    counted = edited[0].clone()
+    counted.model_options["transformer_options"]["optimized_attention_override"] = counting
+    rows = sampled(sd15, edited, counted)
+    # A source and two edits, and as many negatives.
+    evaluations = len(rows) // 6
+    for layer in head_layout(sd15.model).layers:
+        in_self, in_cross = (
+            [count for key, is_cross, count in calls if key == layer.key and is_cross == wanted]
+            for wanted in (False, True)
+        )
+        assert sum(in_self) == 6 * evaluations
+        assert sum(in_cross) == (6 if concept is None else 8) * evaluations
 
 
 def test_a_longer_negative_makes_no_difference(sd15: Setup) -> None:
