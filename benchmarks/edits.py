@@ -2,9 +2,9 @@
 
     python benchmarks/edits.py [--sources 40] [--named half] [--out FOLDER]
 
-A source is the picture of one shape or plant. Its prompt names half of its attributes ("a red striped circle"), drawn
-at random, or all of them ("a large red striped circle on the left, night"); of every concept that it names one target
-names another word. All ways get the same noise. Edits of sources that the ground-truth scorer reads as asked are
+A source is the picture of one shape or plant. Its prompt names half of its attributes ("a red striped circle"), which
+form it is and others drawn at random, or all of them ("a large red striped circle on the left, night"); of every concept
+that it names one target names another word. All ways get the same noise. Edits of sources that the ground-truth scorer reads as asked are
 counted: "changed" has the target's word; "kept" has every other attribute, named or not, as the source's picture has
 it; "both" is an edit that worked. What a prompt names also stays where the target is asked anew, so it is the half that
 is not named which tells how much of a picture is kept.
@@ -196,8 +196,9 @@ def draw_cases(count: int, seed: int, named: str) -> tuple[list[Case], list[Case
     for number in range(seed, seed + count):
         some = list(SHAPE_WORDS)
         if named == "half":
-            # Every concept is named in half of the prompts.
-            some = [str(concept) for concept in rng.choice(some, len(some) // 2, replace=False)]
+            # HRV-mini draws "a shape" as something between shapes, of which nothing can be said to be kept.
+            others = [concept for concept in some if concept != "Shape"]
+            some = ["Shape", *map(str, rng.choice(others, len(some) // 2 - 1, replace=False))]
         shapes.append(drawn(SHAPE_WORDS, some, some, number))
         some = list(PLANT_WORDS)
         if named == "half":
