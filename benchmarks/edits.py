@@ -2,12 +2,12 @@
 
     python benchmarks/edits.py [--sources 40] [--named half] [--out FOLDER]
 
-A source is the picture of one shape or plant. Its prompt names half of its attributes ("a red striped circle"), which
-form it is and others drawn at random, or all of them ("a large red striped circle on the left, night"); of every
-concept that it names one target names another word. All ways get the same noise. Edits of sources that the
-ground-truth scorer reads as asked are counted: "changed" has the target's word; "kept" has every other attribute,
-named or not, as the source's picture has it; "both" is an edit that worked. What a prompt names also stays where the
-target is asked anew, so it is the half that is not named which tells how much of a picture is kept.
+A source is a picture of one shape or plant. Its prompt names half of its attributes ("a red striped circle"), its form
+and others drawn at random, or all of them ("a large red striped circle on the left, night"); of every concept that it
+names one target names another word. All ways get the same noise. Edits of sources that the ground-truth scorer reads as
+asked are counted: "changed" has the target's word; "kept" has every other attribute, named or not, as the source's
+picture has it; "both" is an edit that worked. What a prompt names also stays where the target is asked anew, so it is
+the half that is not named which tells how much of a picture is kept.
 
 All ways run at the same windows, so that each can be compared with plain prompt-to-prompt edit by edit. More rows tell
 what an HRV adds: the changed word's own map with all heads alike (strength 0), and the HRV's elements in random order.
