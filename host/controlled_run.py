@@ -21,6 +21,7 @@ from .node_text import show_on_running_node
 from .prompt_rows import ROWS_KEY, PromptRows, brought
 from .row_layout import COUPLE_LAYOUTS, RowGroup, row_groups
 from .text_encoding import TOKEN_MAP_KEY
+from .window_ends import WindowEnds
 
 CONTROLS_KEY = "hrv_controls"
 """The key of a conditioning's dict that holds its controls (the host keeps unknown keys)."""
@@ -97,7 +98,7 @@ class ControlledRun:
     def __init__(self, model: Any, controls: Sequence[Control], missing: Sequence[str], options: dict[str, Any]):
         self.layout: HeadLayout = head_layout(model)
         self.require_layout(controls)
-        self.sampling = model.get_model_object("model_sampling")
+        self.windows = WindowEnds(model)
         self.missing = missing
         self.negpip = bool(options.get(_NEGPIP_KEY))
         self.wrapping = LayerWrapping(self.layout, self.replacer)
@@ -233,7 +234,7 @@ class ControlledRun:
         for window, of_all_heads, layers in self.weights[key]:
             weights = of_all_heads[..., heads]
             if not window.is_whole:
-                start, end = map(self.sampling.percent_to_sigma, (window.start, window.end))
+                start, end = self.windows.of(window)
                 # On the device: asking for the sigma here would wait for it at every call.
                 weights = torch.where((call.sigma <= start) & (call.sigma > end), weights, 1.0)
             product = weights if product is None else product * weights

@@ -20,6 +20,7 @@ from .head_layout import head_layout
 from .node_text import show_on_running_node
 from .prompt_rows import ROWS_KEY, PromptRows, brought
 from .row_layout import COUPLE_LAYOUTS
+from .window_ends import WindowEnds
 
 _WRAPPER_KEY = "hrv_editing"
 _TABLE_KEY = "hrv_edits_by_uuid"
@@ -70,24 +71,6 @@ class _Call(NamedTuple):
     orders: dict[int, torch.Tensor | None]  # of layers of so many positions: the row whose map each row uses
 
 
-class OpenWindows:
-    """Which windows of progress are open at a noise level of one model.
-
-    Where a window ends is asked for once: on a GPU each answer of the host's is a wait for the device.
-    """
-
-    def __init__(self, sampling: Any):
-        self._sampling = sampling
-        self._ends: dict[Window, tuple[float, float]] = {}
-
-    def __call__(self, window: Window, sigma: float) -> bool:
-        if window not in self._ends:
-            percent_to_sigma = self._sampling.percent_to_sigma
-            self._ends[window] = float(percent_to_sigma(window.start)), float(percent_to_sigma(window.end))
-        start, end = self._ends[window]
-        return end < sigma <= start
-
-
 class EditingRun:
     """What one sampling run with edits keeps. Raises HRVError for an HRV of another head layout than the model's."""
 
@@ -95,7 +78,7 @@ class EditingRun:
         self.layout = head_layout(model)
         for edit in (row.edit for prompts in edited for row in prompts.rows if row.edit is not None):
             edit.require_layout(self.layout)
-        self.is_open = OpenWindows(model.get_model_object("model_sampling"))
+        self.windows = WindowEnds(model)
         self.cross_wrapping = LayerWrapping(self.layout, self.cross_replacer)
         self.self_wrapping = LayerWrapping(self.layout, self.self_replacer, "attn1")
         self.made: dict[tuple[Any, ...], _Cross | None] = {}
@@ -133,7 +116,7 @@ class EditingRun:
             return transformer_options
         sigma = float(transformer_options["sigmas"][0])
         tokens, positions = context.shape[1], x.shape[-2] * x.shape[-1]
-        in_self = tuple(one for one in followers if self.is_open(one.edit.windows.itself, sigma))
+        in_self = tuple(one for one in followers if self.windows.is_open(one.edit.windows.itself, sigma))
         cross = self.cross(followers, sigma, len(x), tokens, x.device)
         orders = self.orders.setdefault((in_self, len(x), positions, x.device), {})
         options = {**transformer_options, _CALL_KEY: _Call(len(x), tokens, positions, in_self, orders)}
@@ -146,7 +129,7 @@ class EditingRun:
     ) -> _Cross | None:
         """What rows do at this noise level in cross-attention, made once for as long as no window opens or closes."""
         windows = {window for one in followers for window in one.edit.moments}
-        active = frozenset(window for window in windows if self.is_open(window, sigma))
+        active = frozenset(window for window in windows if self.windows.is_open(window, sigma))
         key = (tuple(followers), active, rows, tokens, device)
         if key not in self.made:
             self.made[key] = _cross(followers, active, rows, tokens, device)

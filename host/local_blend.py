@@ -19,7 +19,8 @@ from ..hrv.layout import AttentionLayer, HeadLayout
 from ..hrv_kernels.phrase_attention import phrase_attention
 from .blend_mask import Blend, Positions
 from .cross_attention import LayerWrapping, Replacer, at_every_call
-from .editing_run import Follower, OpenWindows, followers_of
+from .editing_run import Follower, followers_of
+from .window_ends import WindowEnds
 
 _WRAPPER_KEY = "hrv_local_blend"
 _CALL_KEY = "hrv_blended_rows"
@@ -33,13 +34,13 @@ class LocalBlending:
     def __init__(
         self,
         layout: HeadLayout,
-        is_open: OpenWindows,
+        windows: WindowEnds,
         blend: Blend,
         noise: torch.Tensor,
         group: int,
         options: dict[str, Any],
     ):
-        self.is_open, self.blend = is_open, blend
+        self.windows, self.blend = windows, blend
         self.rows, self.group, self.size = len(noise), group, noise.shape[-2:]
         self.attention: dict[_Grid, torch.Tensor] = {}  # float32 [source's words or own, rows, h, w]
         self.wrapping = LayerWrapping(layout, self.replacer)
@@ -52,7 +53,7 @@ class LocalBlending:
         self, executor: Any, x: torch.Tensor, timestep: torch.Tensor, model_options: dict[str, Any], seed: Any = None
     ) -> torch.Tensor:
         """PREDICT_NOISE wrapper: outside the mask an edit goes in and comes out as its source."""
-        acts = self.is_open(self.blend.window, float(timestep[0]))
+        acts = self.windows.is_open(self.blend.window, float(timestep[0]))
         denoised = executor(self.exchanged(x) if acts else x, timestep, model_options, seed)
         return self.exchanged(denoised) if acts else denoised
 
