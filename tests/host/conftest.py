@@ -12,6 +12,7 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -47,3 +48,14 @@ def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> 
     if HOST:
         return None
     return HostMissing.from_parent(parent, name=module_path.name)
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, str]]:
+    """What the host's server is given to show on nodes: (text, node, page)."""
+    from server import PromptServer
+
+    texts: list[tuple[str, str, str]] = []
+    server = SimpleNamespace(client_id="page", send_progress_text=lambda *given: texts.append(given))
+    monkeypatch.setattr(PromptServer, "instance", server, raising=False)
+    return texts

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,10 +15,9 @@ from hrv_pack.tests.host.explicit_edits import empty_latent, prompt_edit, with_e
 from hrv_pack.tests.host.small_host import encoded, random_hrv, relative_error, small_clip_sd15, small_sd15
 from hrv_pack.tests.host.test_edit_runs import SOURCE, TARGET, run
 from hrv_pack.tests.host.test_other_packs import image_attention, negpip, with_adapter, with_couple
-from server import PromptServer
 
 TOLERANCE = 1e-4
-Shown = list[tuple[str, str]]
+Shown = list[tuple[str, str, str]]
 Both = Callable[..., tuple[Any, Any]]
 
 
@@ -31,15 +29,6 @@ def model() -> Any:
 @pytest.fixture(scope="module")
 def clip() -> Any:
     return small_clip_sd15()
-
-
-@pytest.fixture
-def shown(monkeypatch: pytest.MonkeyPatch) -> Shown:
-    """The texts that the host's server was given: (text, node)."""
-    texts: Shown = []
-    server = SimpleNamespace(client_id="page", send_progress_text=lambda text, node, _: texts.append((text, node)))
-    monkeypatch.setattr(PromptServer, "instance", server, raising=False)
-    return texts
 
 
 def beside_couple(model: Any, clip: Any) -> tuple[Any, Any]:
@@ -74,7 +63,7 @@ def test_where_rows_or_tokens_are_others_edits_are_left_out_and_said_once(
     closed = prompt_edit(changed, source, target, latent)
     with caplog.at_level(logging.WARNING), CurrentNodeContext("a prompt", "7"):
         found = run(edited, negative)
-        ((text, node),) = shown
+        ((text, node, _),) = shown
         assert text.startswith("HRV: Another node changed how prompts share") and "prompt edits are left out" in text
         assert node == "7" and caplog.text.count("prompt edits are left out") == 1
         shown.clear()

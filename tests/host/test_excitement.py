@@ -44,8 +44,10 @@ from hrv_pack.tests.host.small_host import (
     random_hrv,
     relative_error,
     small_clip_sd15,
+    small_clip_sd20,
     small_clip_sdxl,
     small_sd15,
+    small_sd20,
     small_sdxl,
 )
 
@@ -96,6 +98,11 @@ def exact() -> Setup:
 @pytest.fixture(scope="module")
 def sdxl() -> Setup:
     return set_up(small_sdxl(), small_clip_sdxl())
+
+
+@pytest.fixture(scope="module")
+def sd20() -> Setup:
+    return set_up(small_sd20(), small_clip_sd20())
 
 
 # What the publications say, written down a second time, map by map.
@@ -234,7 +241,7 @@ def test_a_step_size_of_zero_changes_no_bit_and_still_reports(sd15: Setup) -> No
         assert [len(step.iterations) for step in log.find(found.numpy()).steps] == [1, 1]
 
 
-@pytest.mark.parametrize("kind", ["sd15", "sdxl"])
+@pytest.mark.parametrize("kind", ["sd15", "sd20", "sdxl"])
 def test_updates_raise_the_most_neglected_subject(request: pytest.FixtureRequest, kind: str) -> None:
     setup = request.getfixturevalue(kind)
     settings = ExcitementSettings(step_size=0.5, thresholds=(Threshold(0.0, 1.0),), iterations=8)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +12,6 @@ from hrv_pack.host.head_layout import head_layout
 from hrv_pack.nodes.controls import ConceptStrengthen
 from hrv_pack.nodes.tokens import ConditioningConcat
 from hrv_pack.tests.host.small_host import encoded, latents, random_hrv, small_clip_sd15, small_sd15
-from server import PromptServer
 
 from nodes import ConditioningConcat as HostConcat
 
@@ -28,17 +26,6 @@ def model() -> Any:
 @pytest.fixture(scope="module")
 def clip() -> Any:
     return small_clip_sd15()
-
-
-@pytest.fixture
-def shown(monkeypatch: pytest.MonkeyPatch) -> Shown:
-    """The texts that the host's server was given: (text, node, page)."""
-    texts: Shown = []
-    server = SimpleNamespace(
-        client_id="page", send_progress_text=lambda text, node, page: texts.append((text, node, page))
-    )
-    monkeypatch.setattr(PromptServer, "instance", server, raising=False)
-    return texts
 
 
 def controlled(model: Any, prompt: Any) -> tuple[Any, Any]:
