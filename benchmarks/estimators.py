@@ -37,7 +37,7 @@ from hrv_pack.host.recording import Recorder
 from hrv_pack.hrv.convergence import measure, rank_agreement
 from hrv_pack.hrv.vectors import Counts, head_shares
 from hrv_pack.hrv.vocabulary import Vocabulary, parse_vocabulary
-from hrv_pack.hrv_kernels.concept_attention import POOLINGS
+from hrv_pack.hrv_kernels.word_pooling import POOLINGS
 from hrv_pack.mini.captions import draw_samples
 
 VOCABULARY = PACK_ROOT / "hrv_presets" / "vocabularies" / "hrv-mini.txt"

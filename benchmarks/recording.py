@@ -97,7 +97,7 @@ class ExplicitMaps:
             heads = extra["n_heads"]
             queries = q.chunk(len(extra["cond_or_uncond"]))[extra["cond_or_uncond"].index(0)]
             asked = self.words.ask(PAPER, self.seed, range(len(queries)), len(self.maps), number + 1, q.device)
-            tokens, _, _ = asked.of_layer(number)
+            tokens = asked.tokens[number]
             keys = self.modules[key].to_k(self.words.context_on(q)[tokens])
             queries, keys = (part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in (queries, keys))
             logits = queries @ keys.transpose(-1, -2) * queries.shape[-1] ** -0.5

@@ -45,10 +45,6 @@ class Asked:
     there: torch.Tensor
     places: torch.Tensor
 
-    def of_layer(self, layer: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """``tokens`` [images, T], ``there`` and ``places`` of one layer."""
-        return self.tokens[layer], self.there[layer], self.places[layer]
-
 
 class ConceptWords:
     """The words of a vocabulary, each encoded alone by a CLIP.

@@ -11,6 +11,7 @@ import torch
 from ..hrv.errors import HRVError
 from .editing_run import EditingRun
 from .local_blend import LocalBlending
+from .older_hosts import is_out_of_memory
 from .prompt_rows import PromptRows
 from .shared_noise import with_shared_noise
 
@@ -54,7 +55,7 @@ class EditedSampling:
         try:
             samples = sample(self.sampler)
         except Exception as error:
-            if not comfy.model_management.is_oom(error):
+            if not is_out_of_memory(error):
                 raise
             edits = "1 edit" if self.group == 2 else f"{self.group - 1} edits"
             raise BatchMemoryError(

@@ -23,6 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 from ..hrv.errors import HRVError
+from .older_hosts import without_gradient
 
 # Layers whose second argument is a weight, which the host may have put into a buffer that it fills again for the next.
 _WITH_WEIGHTS = frozenset(
@@ -119,8 +120,10 @@ class _OrdinaryTensors(TorchFunctionMode):
 def _ordinary(value: Any) -> Any:
     if isinstance(value, (list, tuple)) and type(value) in (list, tuple):
         return type(value)(map(_ordinary, value))
-    if type(value) not in (torch.Tensor, torch.nn.Parameter) or not value.is_inference():
+    if type(value) not in (torch.Tensor, torch.nn.Parameter):
         return value
+    if not value.is_inference():
+        return without_gradient(value)
     if not isinstance(value, torch.nn.Parameter):
         return value.clone()
     alias = torch.empty(0, dtype=value.dtype, device=value.device)

@@ -18,7 +18,8 @@ from comfy.patcher_extension import WrappersMP
 from ..hrv.errors import HRVError
 from ..hrv.layout import AttentionLayer, HeadLayout
 from ..hrv.vectors import Counts
-from ..hrv_kernels.concept_attention import concept_attention
+from ..hrv_kernels.token_attention import token_attention
+from ..hrv_kernels.word_pooling import pool_words
 from .concept_words import Asked, ConceptWords, sent
 from .cross_attention import LayerWrapping, Replacer, at_every_call, own_options
 from .head_layout import cross_attention_modules, head_layout
@@ -30,13 +31,16 @@ _NEVER = torch.iinfo(torch.int64).max
 # Keys of all words of all layers are kept on the device while they are smaller than this, in bytes.
 _KEPT_KEYS = 1 << 28
 
+# Of layers with fewer bytes of queries a call takes longer than its work: they wait for the step's end, for one call.
+_WAITING_QUERIES = 1 << 20
+
 
 class Recorder:
     """Counts how often each head attends most to each concept, batch of images by batch of images.
 
     :attr:`model` is a clone of the MODEL given, whose sampling is recorded. :meth:`begin` says which images come,
     :meth:`step_done` belongs into the sampler's callback, :meth:`counts` gives what was counted. ``pooling`` is one of
-    :data:`~..hrv_kernels.concept_attention.POOLINGS`.
+    :data:`~..hrv_kernels.word_pooling.POOLINGS`.
     """
 
     def __init__(self, model: Any, words: ConceptWords, seed: int, estimator: str, pooling: str = "mean"):
@@ -47,6 +51,7 @@ class Recorder:
         width = sum(module.heads * module.dim_head for module in self.modules.values())
         self.keeps_keys = width * len(words.context) * torch.float32.itemsize <= _KEPT_KEYS
         self.keys: dict[Any, torch.Tensor] = {}
+        self.stacked_keys: dict[tuple[Any, ...], torch.Tensor] = {}
         self.model = model.clone()
         self.model.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, _WRAPPER_KEY, self._record_run)
         self.begin([])
@@ -57,6 +62,7 @@ class Recorder:
         self.step = 0
         self.asked: Asked | None = None
         self.pending: dict[Any, torch.Tensor] = {}
+        self.waiting: dict[Any, torch.Tensor] = {}
         self.counted: torch.Tensor | None = None
         self.positive: set[Any] = set()
         self.scheduled = False
@@ -65,15 +71,14 @@ class Recorder:
 
     def step_done(self) -> None:
         """Count what the step's own evaluation showed; later evaluations belong to the next step."""
+        self._answer_waiting()
         missing = [layer.name for layer in self.layout.layers if layer.key not in self.pending]
         if missing:
             raise HRVError(
                 f"Nothing was recorded at {', '.join(missing[:4])} in step {self.step + 1}: another node replaces "
                 "cross-attention there or skips the model. Build with the plain model."
             )
-        attention = [self.pending[layer.key] for layer in self.layout.layers]
-        most = torch.cat([of_layer.argmax(-1) for of_layer in attention], dim=1)
-        broken = torch.stack([of_layer.isnan().any() for of_layer in attention])
+        most, broken = self._most_attended()
         concepts, heads = len(self.words.numbers), self.layout.head_count
         if self.counted is None:
             self.counted = torch.zeros(2, concepts, heads, dtype=torch.int64, device=most.device)
@@ -87,6 +92,23 @@ class Recorder:
         self.pending.clear()
         self.asked = None
         self.step += 1
+
+    def _most_attended(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The concept each head attends to most, int64 [images, H], and of which layers attention is not a number."""
+        assert self.asked is not None
+        most: dict[int, torch.Tensor] = {}
+        broken: dict[int, torch.Tensor] = {}
+        # Layers with as many heads are pooled in one call: with a call for each, the calls take most of the time.
+        for heads in {layer.heads for layer in self.layout.layers}:
+            alike = [number for number, layer in enumerate(self.layout.layers) if layer.heads == heads]
+            attention = torch.stack([self.pending[self.layout.layers[number].key] for number in alike])
+            places = torch.stack([self.asked.places[number] for number in alike])
+            places = places.expand(-1, len(self.images), *places.shape[2:])
+            pooled = pool_words(attention.flatten(0, 1), places.flatten(0, 1), self.pooling)
+            most.update(zip(alike, pooled.argmax(-1).unflatten(0, attention.shape[:2]), strict=True))
+            broken.update(zip(alike, attention.isnan().flatten(1).any(1), strict=True))
+        layers = range(len(self.layout.layers))
+        return torch.cat([most[layer] for layer in layers], dim=1), torch.stack([broken[layer] for layer in layers])
 
     def counts(self) -> Counts:
         """Counts [2, N, H] since :meth:`begin`, of images with even numbers and with odd ones; waits for the device.
@@ -135,6 +157,7 @@ class Recorder:
         if self.scheduled:
             # Hooks with a schedule exchange weights from one evaluation to the next.
             self.keys.clear()
+            self.stacked_keys.clear()
         return executor(*args, **kwargs)
 
     def _mark_main_pass(self, executor: Any, *args: Any, **kwargs: Any) -> Any:
@@ -154,7 +177,7 @@ class Recorder:
         return attend
 
     def _record(self, layer: AttentionLayer, q: torch.Tensor, extra: dict[str, Any]) -> None:
-        """Keep every head's attention to every concept, float32 [images, heads, N], until the step is done."""
+        """Keep every head's attention to every token, float32 [images, heads, T], until the step is done."""
         uuids = extra["uuids"]
         for chunk, uuid in enumerate(uuids):
             if uuid not in self.positive:
@@ -168,16 +191,49 @@ class Recorder:
             if self.asked is None:
                 numbers = self.seed, self.images, self.step, len(self.layout.layers)
                 self.asked = self.words.ask(self.estimator, *numbers, q.device)
-            tokens, there, places = self.asked.of_layer(self.layer_numbers[layer.key])
-            keys = self._keys(layer, tokens, q).expand(len(queries), -1, -1)
-            there = there.expand(len(queries), -1)
-            self.pending[layer.key] = concept_attention(queries, keys, there, places, layer.heads, self.pooling)
+            if self.keeps_keys and queries.numel() * queries.element_size() <= _WAITING_QUERIES:
+                # Keys now, while weights are here and as hooks have them. Queries as a copy, because what comes after
+                # may work in place, and the view would keep all rows alive.
+                self._kept_keys(layer, q)
+                self.waiting[layer.key] = queries.clone()
+                continue
+            number = self.layer_numbers[layer.key]
+            tokens, there = self.asked.tokens[number], self.asked.there[number].expand(len(queries), -1)
+            if self.keeps_keys:
+                keys = self._kept_keys(layer, q)[tokens]
+            else:
+                keys = self.modules[layer.key].to_k(self.words.context_on(q)[tokens])
+            self.pending[layer.key] = token_attention(queries, keys.expand(len(queries), -1, -1), there, layer.heads)
 
-    def _keys(self, layer: AttentionLayer, tokens: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
-        """Keys of rows ``tokens`` [images or 1, T] of the words' context, projected once for all if there is room."""
-        project = self.modules[layer.key].to_k
-        if not self.keeps_keys:
-            return project(self.words.context_on(q)[tokens])
+    def _kept_keys(self, layer: AttentionLayer, q: torch.Tensor) -> torch.Tensor:
+        """Keys of the words' context at one layer [tokens, C], projected once."""
         if layer.key not in self.keys:
-            self.keys[layer.key] = project(self.words.context_on(q))
-        return self.keys[layer.key][tokens]
+            self.keys[layer.key] = self.modules[layer.key].to_k(self.words.context_on(q))
+        return self.keys[layer.key]
+
+    def _answer_waiting(self) -> None:
+        """Attention of the layers that waited, those of one shape in one call."""
+        alike: dict[Any, list[AttentionLayer]] = {}
+        for layer in self.layout.layers:
+            if layer.key in self.waiting:
+                alike.setdefault((self.waiting[layer.key].shape, layer.heads), []).append(layer)
+        for ((images, *_), heads), layers in alike.items():
+            assert self.asked is not None
+            tokens, there = (
+                torch.stack([of_layers[self.layer_numbers[layer.key]] for layer in layers])
+                for of_layers in (self.asked.tokens, self.asked.there)
+            )
+            own = tuple(layer.key for layer in layers)
+            which = torch.arange(len(own), device=tokens.device)[:, None, None]
+            queries = torch.stack([self.waiting[key] for key in own]).flatten(0, 1)
+            keys = self._stacked_keys(own)[which, tokens].expand(-1, images, -1, -1).flatten(0, 1)
+            answers = token_attention(queries, keys, there.expand(-1, images, -1).flatten(0, 1), heads)
+            self.pending.update(zip(own, answers.split(images), strict=True))
+        self.waiting.clear()
+
+    def _stacked_keys(self, layers: tuple[Any, ...]) -> torch.Tensor:
+        """:meth:`_kept_keys` of layers as one tensor [layers, tokens, C], of which they become views."""
+        if layers not in self.stacked_keys:
+            self.stacked_keys[layers] = torch.stack([self.keys[key] for key in layers])
+            self.keys.update(zip(layers, self.stacked_keys[layers], strict=True))
+        return self.stacked_keys[layers]

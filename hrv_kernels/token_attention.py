@@ -86,7 +86,8 @@ def _token_attention_torch(q: torch.Tensor, k: torch.Tensor, there: torch.Tensor
     """Rows and image positions in pieces, so that memory stays bounded: of small images several rows at once, which
     takes fewer calls, of large ones a part of one row, whose views need no copy.
 
-    Tokens are the second last axis of the logits: a softmax over few of them is then several times as fast on a CPU.
+    Tokens are the second last axis of the logits: a softmax over few of them is then several times as fast on a CPU,
+    and in place faster again where there are many.
     """
     bound = _LOGITS_PER_THREAD * torch.get_num_threads() if q.device.type == "cpu" else _LOGITS_ON_GPU
     positions, tokens = q.shape[1], k.shape[1]
@@ -102,8 +103,9 @@ def _token_attention_torch(q: torch.Tensor, k: torch.Tensor, there: torch.Tensor
         barred = some_blocked.expand(-1, heads, -1, -1).flatten(0, 1)
         for part in some_q.split(max(1, piece), dim=1):
             queries = part.float().unflatten(-1, (heads, -1)).permute(0, 2, 3, 1).flatten(0, 1)
-            attention = torch.baddbmm(barred, keys, queries, alpha=scale).softmax(1).sum(-1)
-            some_total += attention.unflatten(0, (-1, heads))
+            attention = torch.baddbmm(barred, keys, queries, alpha=scale)
+            attention.sub_(attention.amax(1, keepdim=True)).exp_().div_(attention.sum(1, keepdim=True))
+            some_total += attention.sum(-1).unflatten(0, (-1, heads))
     return total.div_(positions)
 
 

@@ -35,6 +35,11 @@ class PortTakenError(Exception):
     """Another process took the port between its choice and the server's start."""
 
 
+def _says_taken(line: str, port: int) -> bool:
+    """Whether a line of the host's log says that another process has the port; older hosts end with Python's error."""
+    return f"Port {port} is already in use" in line or (str(port) in line and "address already in use" in line)
+
+
 def free_port() -> int:
     """A loopback port that is free now."""
     with socket.socket() as probe:
@@ -159,7 +164,7 @@ class ComfyServer:
         deadline = time.monotonic() + START_SECONDS
         while not self._answers():
             if not self.is_alive():
-                if any(f"Port {port} is already in use" in line for line in self.log()):
+                if any(_says_taken(line, port) for line in self.log()):
                     raise PortTakenError
                 raise LauncherError(
                     f"ComfyUI ended with status {self._process.returncode} while starting. "

@@ -278,7 +278,7 @@ def test_heads_are_asked_about_what_the_encoder_makes_of_each_word_alone(sd15: P
     asked = words.ask(estimator, 1, [5, 0, 2], 3, 2, torch.device("cpu"))
     start, _ = encoded_alone(sd15.clip, "red")
     for layer in range(2):
-        tokens, there, places = asked.of_layer(layer)
+        tokens, there, places = asked.tokens[layer], asked.there[layer], asked.places[layer]
         assert len(tokens) == (1 if estimator == ALL_WORDS else 3)
         for row in range(len(tokens)):
             context = words.context[tokens[row]]

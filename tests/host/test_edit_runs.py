@@ -6,7 +6,6 @@ import gc
 from collections.abc import Callable
 from typing import Any
 
-import comfy.model_management
 import comfy.sample
 import comfy.samplers
 import pytest
@@ -20,6 +19,7 @@ from comfy_extras.nodes_custom_sampler import (
 )
 from hrv_pack.host.editing_run import EditingRun
 from hrv_pack.host.head_layout import head_layout
+from hrv_pack.host.older_hosts import is_out_of_memory
 from hrv_pack.hrv.errors import HRVError
 from hrv_pack.hrv.vectors import HRV
 from hrv_pack.nodes.controls import ConceptStrengthen
@@ -345,7 +345,7 @@ def test_too_little_memory_says_how_to_split(
     monkeypatch.setattr("latent_preview.prepare_callback", lambda *_: full)
     with pytest.raises(HRVError, match=r"A source and 1 edit do not fit .* in several runs") as raised:
         run(edited, negative)
-    assert comfy.model_management.is_oom(raised.value)
+    assert is_out_of_memory(raised.value)
 
 
 @pytest.mark.parametrize(

@@ -27,8 +27,11 @@ def test_memory_is_counted_while_it_is_used() -> None:
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_shapes_alone_count_as_the_numbers_do(checkpointing: bool) -> None:
+@pytest.mark.parametrize("weights_want_gradients", [False, True])
+def test_shapes_alone_count_as_the_numbers_do(weights_want_gradients: bool, checkpointing: bool) -> None:
+    """Also where weights want gradients, as those of hosts before 0.30 do, nothing more is kept."""
     model, clip = small_sd15(), small_clip_sd15()
+    model.model.requires_grad_(weights_want_gradients)
     subjects = random_hrv(head_layout(model))
     _, positive, _ = excite(
         model, encoded(clip, "a cat and a frog"), SUBJECTS, subjects, ExcitementSettings(), checkpointing=checkpointing

@@ -9,7 +9,7 @@ import comfy.samplers
 import pytest
 import torch
 from comfy.patcher_extension import CallbacksMP
-from hrv_pack.host.older_hosts import prepare_state
+from hrv_pack.host.older_hosts import is_out_of_memory, prepare_state
 from hrv_pack.host.step_latents import at_each_step
 from hrv_pack.tests.host.small_host import encoded, latents, small_clip_sd15, small_sd15
 
@@ -66,3 +66,11 @@ def test_a_sampler_may_be_given_no_callback(name: str) -> None:
     found = guider.sample(noise, empty, comfy.samplers.KSAMPLER(silent), sigmas, disable_pbar=True, seed=5)
     assert begun == 3
     assert torch.equal(found, latents(model, *prompts, sampler=name))
+
+
+@pytest.mark.parametrize("knows", [True, False])
+def test_too_little_memory_is_known_from_other_errors(knows: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not knows:
+        monkeypatch.delattr("comfy.model_management.is_oom", raising=False)
+    assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
+    assert not is_out_of_memory(ValueError("CUDA out of luck"))

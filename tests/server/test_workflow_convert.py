@@ -56,7 +56,8 @@ GRAPH: dict[str, Any] = {
 
 
 def test_only_what_runs_is_left_and_the_host_runs_it(api: ApiClient) -> None:
-    prompt = to_prompt(GRAPH, api.object_info())
+    known = api.object_info()
+    prompt = to_prompt(GRAPH, known)
     assert prompt == {
         "5": {
             "class_type": "SaveImage",
@@ -66,7 +67,7 @@ def test_only_what_runs_is_left_and_the_host_runs_it(api: ApiClient) -> None:
         "2": {
             "class_type": "EmptyImage",
             "inputs": {"width": 24, "height": 16, "batch_size": 1, "color": 255},
-            "_meta": {"title": "Empty Image"},
+            "_meta": {"title": known["EmptyImage"]["display_name"]},
         },
     }
     result = api.run(prompt, timeout=60)

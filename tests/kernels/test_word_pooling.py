@@ -1,10 +1,11 @@
-"""Concept attention: words brought together as their definition says, on top of attention to tokens."""
+"""Words are brought together as their definition says, on top of attention to tokens."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from hrv_pack.hrv_kernels.concept_attention import POOLINGS, concept_attention, pool_words
+from hrv_pack.hrv_kernels.token_attention import token_attention
+from hrv_pack.hrv_kernels.word_pooling import POOLINGS, pool_words
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -73,7 +74,7 @@ def test_attention_is_that_of_the_paper() -> None:
     places = torch.tensor([[[[1]], [[2]], [[3]]], [[[1]], [[2]], [[3]]]])
     places = torch.cat([places, torch.full_like(places, -1)], dim=-1)
     places[0, 2, 0] = torch.tensor([3, 4])
-    found = concept_attention(q, k, there, places, heads=2)
+    found = pool_words(token_attention(q, k, there, heads=2), places)
     for row, concepts in enumerate(([[1], [2], [3, 4]], [[1], [2], [3]])):
         for head in range(2):
             own = slice(3 * head, 3 * head + 3)
