@@ -3,8 +3,8 @@
     python benchmarks/inversion.py [--pictures 32] [--out FOLDER]
 
 The renderer draws pictures of one shape; flipped sigmas and a deterministic sampler without guidance take them to
-noise; from there a source and an edit of its color are sampled together. Once the negative prompt is empty, once it is
-the source prompt. Shown are the mean error of the source's row in 0..1, its PSNR, and how many edits show the new color
+noise; from there a source and an edit of its color are sampled together, the negative prompt empty or the source prompt,
+at several CFGs. Shown are the mean error of the source's row in 0..1, its PSNR, and how many edits show the new color
 with everything else as the picture has it, by the ground-truth scorer. Needs a host on COMFYUI_PATH. Writes
 ``inversion.json`` and ``.md``.
 """
@@ -16,7 +16,7 @@ import json
 import platform
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 from host_process import enter_host
@@ -41,12 +41,17 @@ from hrv_pack.mini.evaluation import Tally, wilson_interval
 from hrv_pack.mini.scorer import Reading, read_pictures
 from hrv_pack.mini.world import PLAIN_COLORS, draw
 
-# Which negative prompt the way back has, and its CFG.
-WAYS = {
-    "without guidance": ("source", 1.0),
-    "negative prompt empty": ("empty", 5.0),
-    "negative prompt the source's": ("source", 5.0),
-}
+
+class Way(NamedTuple):
+    """A way back: its negative prompt, and its CFG."""
+
+    negative: str
+    cfg: float
+
+
+EMPTY, SOURCE = "empty", "the source's"
+# Without guidance the negative prompt has no part.
+WAYS = (Way(SOURCE, 1.0), Way(EMPTY, 5.0), Way(SOURCE, 1.5), Way(SOURCE, 2.0), Way(SOURCE, 3.0), Way(SOURCE, 5.0))
 
 
 def colored(count: int, seed: int) -> list[tuple[Sample, torch.Tensor, str]]:
@@ -98,7 +103,7 @@ class Inverter:
         latent = self.vae.encode(picture.movedim(1, -1))
         return self.along(self.flipped, latent, source, source, 1.0)
 
-    def back(self, noise: torch.Tensor, sample: Sample, color: str, negative: str, cfg: float) -> torch.Tensor:
+    def back(self, noise: torch.Tensor, sample: Sample, color: str, way: Way) -> torch.Tensor:
         """RGB [2, 3, h, w]: the source that comes back, and its edit."""
 
         def by_color(positions: tuple[int, ...]) -> WordEdit:
@@ -108,8 +113,8 @@ class Inverter:
         target: Any = encode_prompt(self.clip, sample.caption.replace(sample.named["Color"], color, 1))[0]
         positive, _ = edit_prompt(source, target, self.windows, for_changed=by_color)
         latent = add_row({"samples": noise}, 2)["samples"]
-        kept = source if negative == "source" else self.empty
-        return self.vae.decode(self.along(self.sigmas, latent, positive, kept, cfg)).movedim(-1, 1)
+        negative = source if way.negative == SOURCE else self.empty
+        return self.vae.decode(self.along(self.sigmas, latent, positive, negative, way.cfg)).movedim(-1, 1)
 
 
 def main() -> None:
@@ -125,16 +130,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmark-results"))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    errors: dict[str, list[float]] = {way: [] for way in WAYS}
-    squares: dict[str, list[float]] = {way: [] for way in WAYS}
+    errors: dict[Way, list[float]] = {way: [] for way in WAYS}
+    squares: dict[Way, list[float]] = {way: [] for way in WAYS}
     edits = {way: Tally() for way in WAYS}
     with torch.inference_mode():
         inverter = Inverter(options)
         for number, (sample, small, color) in enumerate(colored(options.pictures, options.seed)):
             picture = small.repeat_interleave(ENLARGEMENT, -1).repeat_interleave(ENLARGEMENT, -2)[None]
             noise = inverter.noise_of(picture, sample.caption)
-            for way, (negative, cfg) in WAYS.items():
-                found = inverter.back(noise, sample, color, negative, cfg)
+            for way in WAYS:
+                found = inverter.back(noise, sample, color, way)
                 errors[way].append(float((found[:1] - picture).abs().mean()))
                 squares[way].append(float((found[:1] - picture).square().mean()))
                 before, after = read_pictures(torch.cat((picture, found[1:])))
@@ -145,23 +150,23 @@ def main() -> None:
 
 def write(
     options: argparse.Namespace,
-    errors: dict[str, list[float]],
-    squares: dict[str, list[float]],
-    edits: dict[str, Tally],
+    errors: dict[Way, list[float]],
+    squares: dict[Way, list[float]],
+    edits: dict[Way, Tally],
 ) -> None:
     """The table, and everything that made it."""
     text = (
         f"{options.pictures} pictures, {options.steps} steps of {options.sampler}, {options.scheduler}.\n\n"
-        "| way back | CFG | mean error | PSNR | edits that worked |\n|---|---|---|---|---|\n"
+        "| CFG | negative prompt | mean error | PSNR | edits that worked |\n|---|---|---|---|---|\n"
     )
     rows = []
-    for way, (_, cfg) in WAYS.items():
+    for way in WAYS:
         tally = edits[way]
         low, high = wilson_interval(tally.right, tally.total)
         psnr = -10 * np.log10(np.mean(squares[way]))
         share = f"{tally.right / max(1, tally.total):.2f} ({low:.2f} to {high:.2f})"
-        text += f"| {way} | {cfg:g} | {np.mean(errors[way]):.4f} | {psnr:.1f} dB | {share} |\n"
-        rows.append({"way": way, "errors": errors[way], "psnr": psnr, "edits": tally.to_json()})
+        text += f"| {way.cfg:g} | {way.negative} | {np.mean(errors[way]):.4f} | {psnr:.1f} dB | {share} |\n"
+        rows.append({**way._asdict(), "errors": errors[way], "psnr": psnr, "edits": tally.to_json()})
     record = {
         "made": {**vars(options), "out": "", "hrv": options.hrv.name},
         "rows": rows,

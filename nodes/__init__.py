@@ -26,7 +26,8 @@ from .published import ImportConcepts, ImportNpy, Published  # noqa: E402
 from .scorers import Score, ScorerCLIP, ScorerMini, ScorerTransformers  # noqa: E402
 from .text_encode import TextEncode  # noqa: E402
 from .tokens import ConditioningConcat, TagConditioning, Tokens  # noqa: E402
-from .weakening import FactorSweep, OrderedWeakening, QuickCheck, WeakeningSummary  # noqa: E402
+from .weakening import OrderedWeakening, WeakeningSummary  # noqa: E402
+from .weakening_checks import FactorSweep, QuickCheck  # noqa: E402
 
 NODES: list[type[io.ComfyNode]] = [
     LoadMini,

@@ -13,6 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -48,6 +49,31 @@ def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> 
     if HOST:
         return None
     return HostMissing.from_parent(parent, name=module_path.name)
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    """The small MODEL like SD 1.x, one for each test module."""
+    from hrv_pack.tests.host.small_host import small_sd15
+
+    return small_sd15()
+
+
+@pytest.fixture(scope="module")
+def clip() -> Any:
+    """Its CLIP."""
+    from hrv_pack.tests.host.small_host import small_clip_sd15
+
+    return small_clip_sd15()
+
+
+@pytest.fixture(scope="module")
+def hrv(model: Any) -> Any:
+    """An HRV of random elements for it."""
+    from hrv_pack.host.head_layout import head_layout
+    from hrv_pack.tests.host.small_host import random_hrv
+
+    return random_hrv(head_layout(model))
 
 
 @pytest.fixture

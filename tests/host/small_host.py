@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import comfy.model_base
 import comfy.model_patcher
@@ -178,6 +178,24 @@ def random_hrv(layout: HeadLayout, seed: int = 0) -> HRV:
     """An HRV of three concepts with elements from 0 to 3."""
     values = np.random.default_rng(seed).uniform(0.0, 3.0, (len(CONCEPTS), layout.head_count))
     return HRV(values.astype(np.float32), CONCEPTS, layout)
+
+
+AnySetup = TypeVar("AnySetup", bound="Setup")
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A MODEL with its CLIP, an HRV for it, and two prompts."""
+
+    model: Any
+    clip: Any
+    hrv: HRV
+    prompt: Conditioning
+    negative: Conditioning
+
+    @classmethod
+    def of(cls: type[AnySetup], model: Any, clip: Any, prompt: str) -> AnySetup:
+        return cls(model, clip, random_hrv(head_layout(model)), encoded(clip, prompt), encoded(clip, "ugly, blurry"))
 
 
 def latents(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import comfy.hooks
@@ -14,16 +14,15 @@ import torch
 from comfy.samplers import calculate_sigmas, sampler_object
 from comfy_extras.nodes_custom_sampler import BasicGuider, DualCFGGuider, Noise_RandomNoise, SamplerCustomAdvanced
 from comfy_extras.nodes_perpneg import PerpNegGuider
-from hrv_pack.host.head_layout import head_layout
 from hrv_pack.hrv.errors import HRVError
 from hrv_pack.hrv.vectors import HRV
 from hrv_pack.nodes.controls import ConceptAdjust, ConceptStrengthen
 from hrv_pack.tests.host.small_host import (
     Rescaling,
+    Setup,
     UNetRow,
     encoded,
     latents,
-    random_hrv,
     relative_error,
     small_clip_sd15,
     small_clip_sdxl,
@@ -47,31 +46,14 @@ POSITIONS = {"red": (2,), "car": (3,), "skyscrapers": (6, 7, 8), "a": (1, 5), "r
 TOLERANCE = 1e-5
 
 
-@dataclass(frozen=True)
-class Setup:
-    """A kind of model with what is encoded for it."""
-
-    model: Any
-    clip: Any
-    hrv: HRV
-    prompt: Any = field(init=False)
-    negative: Any = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "prompt", encoded(self.clip, PROMPT))
-        object.__setattr__(self, "negative", encoded(self.clip, "ugly, blurry"))
-
-
 @pytest.fixture(scope="module")
 def sd15() -> Setup:
-    model = small_sd15()
-    return Setup(model, small_clip_sd15(), random_hrv(head_layout(model)))
+    return Setup.of(small_sd15(), small_clip_sd15(), PROMPT)
 
 
 @pytest.fixture(scope="module")
 def sdxl() -> Setup:
-    model = small_sdxl()
-    return Setup(model, small_clip_sdxl(), random_hrv(head_layout(model)))
+    return Setup.of(small_sdxl(), small_clip_sdxl(), PROMPT)
 
 
 @dataclass(frozen=True)

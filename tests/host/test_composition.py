@@ -7,7 +7,7 @@ each of the two alone.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
 import comfy.cldm.cldm
@@ -40,14 +40,13 @@ from comfy_extras.nodes_nag import NAGuidance
 from comfy_extras.nodes_pag import PerturbedAttentionGuidance
 from comfy_extras.nodes_sag import SelfAttentionGuidance
 from comfy_extras.nodes_tomesd import TomePatchModel
-from hrv_pack.host.head_layout import cross_attention_modules, head_layout
-from hrv_pack.hrv.vectors import HRV
+from hrv_pack.host.head_layout import cross_attention_modules
 from hrv_pack.nodes.controls import ConceptStrengthen
 from hrv_pack.tests.host.small_host import (
     Rescaling,
+    Setup,
     encoded,
     latents,
-    random_hrv,
     randomise,
     relative_error,
     small_clip_sd15,
@@ -66,17 +65,7 @@ Graph = tuple[Any, Any, Any]
 
 
 @dataclass(frozen=True)
-class Setup:
-    model: Any
-    clip: Any
-    hrv: HRV
-    prompt: Any = field(init=False)
-    negative: Any = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "prompt", encoded(self.clip, "a red car"))
-        object.__setattr__(self, "negative", encoded(self.clip, "ugly, blurry"))
-
+class Composed(Setup):
     @property
     def graph(self) -> Graph:
         return self.model, self.prompt, self.negative
@@ -97,9 +86,8 @@ class Setup:
 
 
 @pytest.fixture(scope="module")
-def setup() -> Setup:
-    model = small_sd15()
-    return Setup(model, small_clip_sd15(), random_hrv(head_layout(model)))
+def setup() -> Composed:
+    return Composed.of(small_sd15(), small_clip_sd15(), "a red car")
 
 
 def on_model(change: Callable[[Any], Any]) -> Callable[[Graph], Graph]:
@@ -245,7 +233,7 @@ SAME_RESULT: dict[str, Callable[[Graph], Graph]] = {
 }
 
 
-def assert_both_in_effect(setup: Setup, other: Callable[[Graph], Graph]) -> None:
+def assert_both_in_effect(setup: Composed, other: Callable[[Graph], Graph]) -> None:
     found = latents(*other(setup.controlled(setup.graph)))
     assert torch.equal(found, latents(*setup.controlled(other(setup.graph))))
     assert relative_error(found, latents(*other(setup.explicit()))) <= TOLERANCE
@@ -253,20 +241,20 @@ def assert_both_in_effect(setup: Setup, other: Callable[[Graph], Graph]) -> None
 
 
 @pytest.mark.parametrize("other", WITH_OTHERS.values(), ids=WITH_OTHERS.keys())
-def test_controls_and_what_else_the_host_offers(setup: Setup, other: Callable[[Graph], Graph]) -> None:
+def test_controls_and_what_else_the_host_offers(setup: Composed, other: Callable[[Graph], Graph]) -> None:
     assert_both_in_effect(setup, other)
     found = latents(*other(setup.controlled(setup.graph)))
     assert relative_error(found, latents(*setup.controlled(setup.graph))) > 10 * TOLERANCE
 
 
-def test_controls_and_a_hypernetwork(setup: Setup, tmp_path: Any) -> None:
+def test_controls_and_a_hypernetwork(setup: Composed, tmp_path: Any) -> None:
     assert_both_in_effect(setup, lambda graph: with_hypernetwork(graph, tmp_path))
     plain = latents(*setup.controlled(setup.graph))
     assert relative_error(latents(*with_hypernetwork(setup.controlled(setup.graph), tmp_path)), plain) > 10 * TOLERANCE
 
 
 @pytest.mark.parametrize("other", SAME_RESULT.values(), ids=SAME_RESULT.keys())
-def test_every_backend_gives_the_same(setup: Setup, other: Callable[[Graph], Graph]) -> None:
+def test_every_backend_gives_the_same(setup: Composed, other: Callable[[Graph], Graph]) -> None:
     found = latents(*other(setup.controlled(setup.graph)))
     assert torch.equal(found, latents(*setup.controlled(other(setup.graph))))
     assert relative_error(found, latents(*setup.explicit())) <= TOLERANCE
@@ -279,7 +267,7 @@ def test_every_backend_of_the_host_on_a_cpu_is_there() -> None:
     assert set(REGISTERED_ATTENTION_FUNCTIONS) - {"sage", "sage3", "flash", "xformers", "optimized"} == named
 
 
-def test_a_compiled_model_is_compiled_once(setup: Setup) -> None:
+def test_a_compiled_model_is_compiled_once(setup: Composed) -> None:
     graphs = 0
 
     def count(module: Any, inputs: Any) -> Any:
@@ -297,7 +285,7 @@ def test_a_compiled_model_is_compiled_once(setup: Setup) -> None:
     assert first > 0 and graphs == first
 
 
-def test_averaged_prompts_keep_the_controls_of_the_first(setup: Setup) -> None:
+def test_averaged_prompts_keep_the_controls_of_the_first(setup: Composed) -> None:
     tree = encoded(setup.clip, "a tree")
 
     def averaged(graph: Graph) -> Graph:
@@ -309,7 +297,7 @@ def test_averaged_prompts_keep_the_controls_of_the_first(setup: Setup) -> None:
     assert relative_error(latents(*averaged(setup.graph)), latents(*expected)) > 100 * TOLERANCE
 
 
-def test_a_prompt_of_nothing_has_nothing_to_control(setup: Setup) -> None:
+def test_a_prompt_of_nothing_has_nothing_to_control(setup: Composed) -> None:
     """Zeros stay zeros however they are scaled, but for the bias-free projections that make them so."""
 
     def zeroed(graph: Graph) -> Graph:
@@ -318,7 +306,7 @@ def test_a_prompt_of_nothing_has_nothing_to_control(setup: Setup) -> None:
     assert torch.equal(latents(*zeroed(setup.controlled(setup.graph))), latents(*zeroed(setup.graph)))
 
 
-def test_a_prompt_that_fills_what_others_leave_keeps_its_control(setup: Setup) -> None:
+def test_a_prompt_that_fills_what_others_leave_keeps_its_control(setup: Composed) -> None:
     """The host's default conditioning acts where no mask reaches."""
     mask = torch.zeros(1, 8, 8)
     mask[..., :4] = 1.0
@@ -337,7 +325,7 @@ def test_a_prompt_that_fills_what_others_leave_keeps_its_control(setup: Setup) -
     assert relative_error(found, latents(*filled(setup.graph))) > 100 * TOLERANCE
 
 
-def test_every_row_of_a_batch_may_have_its_own_prompt(setup: Setup) -> None:
+def test_every_row_of_a_batch_may_have_its_own_prompt(setup: Composed) -> None:
     """A conditioning of as many rows as the latent: each is rescaled as if it ran alone."""
     other = encoded(setup.clip, "a red tree")
 
@@ -354,8 +342,8 @@ def test_every_row_of_a_batch_may_have_its_own_prompt(setup: Setup) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_loses_no_more_than_explicit_maps_do(setup: Setup, dtype: torch.dtype) -> None:
-    half = Setup(small_sd15(dtype), setup.clip, setup.hrv)
+def test_half_precision_loses_no_more_than_explicit_maps_do(setup: Composed, dtype: torch.dtype) -> None:
+    half = replace(setup, model=small_sd15(dtype))
     assert {weight.dtype for weight in half.model.model.diffusion_model.parameters()} == {dtype}
     exact = latents(*setup.explicit())
     by_maps = latents(*half.explicit(dtype=dtype))
@@ -364,8 +352,8 @@ def test_half_precision_loses_no_more_than_explicit_maps_do(setup: Setup, dtype:
     assert relative_error(latents(*half.graph), exact) > 2 * relative_error(found, exact)
 
 
-def test_an_inpainting_model_and_a_mask(setup: Setup) -> None:
-    inpainting = Setup(small_sd15_inpainting(), setup.clip, setup.hrv)
+def test_an_inpainting_model_and_a_mask(setup: Composed) -> None:
+    inpainting = replace(setup, model=small_sd15_inpainting())
     generator = torch.Generator().manual_seed(2)
     mask = torch.zeros(1, 8, 8)
     mask[..., 2:6] = 1.0
@@ -382,7 +370,7 @@ def test_an_inpainting_model_and_a_mask(setup: Setup) -> None:
 
 
 @pytest.mark.parametrize("split", [(1, 1, 1, 1), (3, 1), (1, 2, 1), (2, 2)], ids=str)
-def test_any_split_of_a_batch_gives_the_same(setup: Setup, split: tuple[int, ...]) -> None:
+def test_any_split_of_a_batch_gives_the_same(setup: Composed, split: tuple[int, ...]) -> None:
     graph = setup.controlled(setup.graph)
     whole = latents(*graph, seeds=(5, 6, 7, 8))
     parts, first = [], 5
@@ -395,7 +383,7 @@ def test_any_split_of_a_batch_gives_the_same(setup: Setup, split: tuple[int, ...
 
 @pytest.mark.parametrize("seeds", [(5,), (5, 6)], ids=str)
 def test_calls_that_the_host_splits_for_lack_of_memory_give_the_same(
-    setup: Setup, monkeypatch: pytest.MonkeyPatch, seeds: tuple[int, ...]
+    setup: Composed, monkeypatch: pytest.MonkeyPatch, seeds: tuple[int, ...]
 ) -> None:
     """Then the negative prompt, and every other one, is a call of its own."""
     tree = encoded(setup.clip, "a red tree")
@@ -421,7 +409,7 @@ def test_calls_that_the_host_splits_for_lack_of_memory_give_the_same(
 
 @pytest.mark.parametrize("share", [0.0, 0.5], ids=["all of it", "half of it"])
 def test_a_model_that_the_host_offloads_gives_the_same(
-    setup: Setup, monkeypatch: pytest.MonkeyPatch, share: float
+    setup: Composed, monkeypatch: pytest.MonkeyPatch, share: float
 ) -> None:
     """What lies elsewhere is fetched, and LoRAs are added to it, at every call."""
     expected = latents(*with_lora(setup.controlled(setup.graph)))
@@ -432,7 +420,7 @@ def test_a_model_that_the_host_offloads_gives_the_same(
         return load(self, device_to, **{**options, "lowvram_model_memory": memory, "full_load": False})
 
     monkeypatch.setattr(comfy.model_patcher.ModelPatcher, "load", in_part)
-    offloaded = Setup(small_sd15(), setup.clip, setup.hrv)
+    offloaded = replace(setup, model=small_sd15())
     found = latents(*with_lora(offloaded.controlled(offloaded.graph)))
     assert offloaded.model.model.model_lowvram
     assert relative_error(found, expected) <= TOLERANCE
@@ -442,7 +430,7 @@ def test_a_model_that_the_host_offloads_gives_the_same(
     assert torch.equal(found, latents(*with_lora(offloaded.controlled(offloaded.graph))))
 
 
-def test_weights_that_the_host_casts_for_every_call_make_no_difference(setup: Setup) -> None:
+def test_weights_that_the_host_casts_for_every_call_make_no_difference(setup: Composed) -> None:
     """What it does with weights that it offloads (comfy/ops.py, comfy_cast_weights)."""
     expected = latents(*setup.controlled(setup.graph))
     modules = [module for module in setup.model.model.modules() if hasattr(module, "comfy_cast_weights")]

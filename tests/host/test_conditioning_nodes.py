@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import pytest
 import torch
-from hrv_pack.host.head_layout import head_layout
-from hrv_pack.hrv.vectors import HRV
 from hrv_pack.nodes.controls import ConceptStrengthen
 from hrv_pack.tests.host.small_host import (
     Rescaling,
+    Setup,
     encoded,
     latents,
-    random_hrv,
     relative_error,
     small_clip_sd15,
     small_sd15,
@@ -41,18 +40,10 @@ Node = Callable[[Any], Any]
 
 
 @dataclass(frozen=True)
-class Setup:
-    model: Any
-    clip: Any
-    hrv: HRV
-    prompt: Any = field(init=False)
-    other: Any = field(init=False)
-    negative: Any = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "prompt", encoded(self.clip, "a red car"))
-        object.__setattr__(self, "other", encoded(self.clip, "a tree"))
-        object.__setattr__(self, "negative", encoded(self.clip, "ugly, blurry"))
+class TwoPrompts(Setup):
+    @cached_property
+    def other(self) -> Any:
+        return encoded(self.clip, "a tree")
 
     def controlled(self, prompt: Any) -> tuple[Any, Any]:
         """Behind Apply Concept Strengthen."""
@@ -70,9 +61,8 @@ class Setup:
 
 
 @pytest.fixture(scope="module")
-def setup() -> Setup:
-    model = small_sd15()
-    return Setup(model, small_clip_sd15(), random_hrv(head_layout(model)))
+def setup() -> TwoPrompts:
+    return TwoPrompts.of(small_sd15(), small_clip_sd15(), "a red car")
 
 
 def left_half(conditioning: Any, how: str) -> Any:
@@ -97,7 +87,7 @@ OF_ONE: dict[str, Node] = {
 
 
 @pytest.mark.parametrize("node", OF_ONE.values(), ids=OF_ONE.keys())
-def test_a_control_in_front_of_a_node_and_behind_it(setup: Setup, node: Node) -> None:
+def test_a_control_in_front_of_a_node_and_behind_it(setup: TwoPrompts, node: Node) -> None:
     model, in_front = setup.controlled(setup.prompt)
     found = setup.sampled(model, node(in_front), setup.other)
     model, behind = setup.controlled(node(setup.prompt))
@@ -119,7 +109,7 @@ WITH_ANOTHER: dict[str, Callable[[Any, Any], Any]] = {
 
 @pytest.mark.parametrize("node", WITH_ANOTHER.values(), ids=WITH_ANOTHER.keys())
 def test_a_control_in_front_of_a_node_that_takes_another_prompt_and_behind_it(
-    setup: Setup, node: Callable[[Any, Any], Any]
+    setup: TwoPrompts, node: Callable[[Any, Any], Any]
 ) -> None:
     plain = node(setup.prompt, setup.other)
     model, in_front = setup.controlled(setup.prompt)
@@ -131,7 +121,7 @@ def test_a_control_in_front_of_a_node_that_takes_another_prompt_and_behind_it(
     assert relative_error(setup.sampled(setup.model, plain), expected) > 100 * TOLERANCE
 
 
-def test_a_control_in_front_of_combine_and_behind_it(setup: Setup) -> None:
+def test_a_control_in_front_of_combine_and_behind_it(setup: TwoPrompts) -> None:
     """Behind it the control is on both prompts, so both need it in front."""
     second = encoded(setup.clip, "a red tree")
     (plain,) = ConditioningCombine().combine(setup.prompt, second)
@@ -148,7 +138,7 @@ def test_a_control_in_front_of_combine_and_behind_it(setup: Setup) -> None:
     assert relative_error(setup.sampled(model, one_alone), expected) > 10 * TOLERANCE
 
 
-def test_a_control_in_front_of_rows_of_a_batch_and_behind_them(setup: Setup) -> None:
+def test_a_control_in_front_of_rows_of_a_batch_and_behind_them(setup: TwoPrompts) -> None:
     """Rows of their own in one tensor: the words lie where the first prompt has them."""
     second = encoded(setup.clip, "a red tree")
 

@@ -30,10 +30,7 @@ from hrv_pack.tests.host.small_host import (
     encoded,
     picture,
     picture_of_model,
-    random_hrv,
     relative_error,
-    small_clip_sd15,
-    small_sd15,
 )
 from hrv_pack.tests.host.test_composition import with_controlnet, with_lora
 
@@ -42,21 +39,6 @@ from nodes import ConditioningCombine, ConditioningSetMask, KSampler
 TOLERANCE = 1e-4
 SOURCE, TARGET = "a red car and a tree", "a blue car and a tree"
 OPEN = {"cross_end": 0.6, "self_end": 0.6, "self_size": 1.0}
-
-
-@pytest.fixture(scope="module")
-def model() -> Any:
-    return small_sd15()
-
-
-@pytest.fixture(scope="module")
-def clip() -> Any:
-    return small_clip_sd15()
-
-
-@pytest.fixture(scope="module")
-def hrv(model: Any) -> HRV:
-    return random_hrv(head_layout(model))
 
 
 @pytest.fixture(scope="module")

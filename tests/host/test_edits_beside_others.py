@@ -12,23 +12,13 @@ from comfy_execution.utils import CurrentNodeContext
 from comfy_extras.nodes_hypertile import HyperTile
 from hrv_pack.host.head_layout import cross_attention_modules, head_layout
 from hrv_pack.tests.host.explicit_edits import empty_latent, prompt_edit, with_explicit_edits
-from hrv_pack.tests.host.small_host import encoded, random_hrv, relative_error, small_clip_sd15, small_sd15
+from hrv_pack.tests.host.small_host import encoded, random_hrv, relative_error
 from hrv_pack.tests.host.test_edit_runs import SOURCE, TARGET, run
 from hrv_pack.tests.host.test_other_packs import image_attention, negpip, with_adapter, with_couple
 
 TOLERANCE = 1e-4
 Shown = list[tuple[str, str, str]]
 Both = Callable[..., tuple[Any, Any]]
-
-
-@pytest.fixture(scope="module")
-def model() -> Any:
-    return small_sd15()
-
-
-@pytest.fixture(scope="module")
-def clip() -> Any:
-    return small_clip_sd15()
 
 
 def beside_couple(model: Any, clip: Any) -> tuple[Any, Any]:

@@ -7,7 +7,7 @@ import json
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import comfy.model_management
@@ -34,14 +34,13 @@ from hrv_pack.host.step_latents import at_each_step
 from hrv_pack.hrv.controls import Window
 from hrv_pack.hrv.errors import HRVError
 from hrv_pack.hrv.excitement import ExcitementSettings, Threshold
-from hrv_pack.hrv.vectors import HRV
 from hrv_pack.nodes.excitement import AttendAndExcite, ExcitementReport
 from hrv_pack.tests.host.small_host import (
+    Setup,
     encoded,
     latents,
     picture,
     picture_of_model,
-    random_hrv,
     relative_error,
     small_clip_sd15,
     small_clip_sd20,
@@ -63,13 +62,7 @@ TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True)
-class Setup:
-    model: Any
-    clip: Any
-    hrv: HRV
-    prompt: Any
-    negative: Any
-
+class Excited(Setup):
     def excited(
         self,
         subjects: Sequence[tuple[str, str]] = HRV_SUBJECTS,
@@ -80,29 +73,25 @@ class Setup:
         return excite(self.model, self.prompt, subjects, self.hrv, settings, **more)
 
 
-def set_up(model: Any, clip: Any) -> Setup:
-    return Setup(model, clip, random_hrv(head_layout(model)), encoded(clip, PROMPT), encoded(clip, "ugly, blurry"))
+@pytest.fixture(scope="module")
+def sd15() -> Excited:
+    return Excited.of(small_sd15(), small_clip_sd15(), PROMPT)
 
 
 @pytest.fixture(scope="module")
-def sd15() -> Setup:
-    return set_up(small_sd15(), small_clip_sd15())
-
-
-@pytest.fixture(scope="module")
-def exact() -> Setup:
+def exact() -> Excited:
     """The same model and weights, computing in float64."""
-    return set_up(small_sd15(torch.float64), small_clip_sd15())
+    return Excited.of(small_sd15(torch.float64), small_clip_sd15(), PROMPT)
 
 
 @pytest.fixture(scope="module")
-def sdxl() -> Setup:
-    return set_up(small_sdxl(), small_clip_sdxl())
+def sdxl() -> Excited:
+    return Excited.of(small_sdxl(), small_clip_sdxl(), PROMPT)
 
 
 @pytest.fixture(scope="module")
-def sd20() -> Setup:
-    return set_up(small_sd20(), small_clip_sd20())
+def sd20() -> Excited:
+    return Excited.of(small_sd20(), small_clip_sd20(), PROMPT)
 
 
 # What the publications say, written down a second time, map by map.
@@ -133,7 +122,7 @@ def brought_to(map_: torch.Tensor, target: tuple[int, int]) -> torch.Tensor:
 
 
 def explicit(
-    setup: Setup, x: torch.Tensor, sigma: float, subjects: Sequence[tuple[str, str]], target: tuple[int, int]
+    setup: Excited, x: torch.Tensor, sigma: float, subjects: Sequence[tuple[str, str]], target: tuple[int, int]
 ) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
     """Losses [B], gradients of each image by the network's input, and maxima [B] by words, in float64."""
     unet = copy.deepcopy(setup.model.model.diffusion_model).double()
@@ -209,7 +198,7 @@ def one_call(
 
 
 @pytest.mark.parametrize("subjects", [HRV_SUBJECTS, PLAIN_SUBJECTS, MIXED_SUBJECTS], ids=["HRV", "plain", "mixed"])
-def test_loss_and_gradient_equal_an_explicit_implementation(exact: Setup, subjects: Any) -> None:
+def test_loss_and_gradient_equal_an_explicit_implementation(exact: Excited, subjects: Any) -> None:
     x = torch.randn(2, 4, 16, 24, generator=torch.Generator().manual_seed(1)) * 14
     sigma = 13.0
     model, positive, log = exact.excited(subjects, ONE_UPDATE)
@@ -227,13 +216,13 @@ def test_loss_and_gradient_equal_an_explicit_implementation(exact: Setup, subjec
         assert relative_error(one, expected) <= TOLERANCE
 
 
-def test_single_precision_loses_little(sd15: Setup, exact: Setup) -> None:
+def test_single_precision_loses_little(sd15: Excited, exact: Excited) -> None:
     x = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(1)) * 14
     moves = [one_call(*setup.excited()[:2], setup.negative, x, 13.0)[0] - x for setup in (sd15, exact)]
     assert relative_error(*moves) <= 1e-3
 
 
-def test_a_step_size_of_zero_changes_no_bit_and_still_reports(sd15: Setup) -> None:
+def test_a_step_size_of_zero_changes_no_bit_and_still_reports(sd15: Excited) -> None:
     model, positive, log = sd15.excited(settings=ExcitementSettings(step_size=0.0))
     for sampler in ("euler", "euler_ancestral", "heun", "dpmpp_2m"):
         found = latents(model, positive, sd15.negative, sampler=sampler, steps=4)
@@ -252,7 +241,7 @@ def test_updates_raise_the_most_neglected_subject(request: pytest.FixtureRequest
     assert first.iterations[-1].losses[0] < first.iterations[0].losses[0]
 
 
-def test_each_image_of_a_batch_is_moved_as_if_it_were_alone(exact: Setup) -> None:
+def test_each_image_of_a_batch_is_moved_as_if_it_were_alone(exact: Excited) -> None:
     settings = ExcitementSettings(step_size=0.5, thresholds=(Threshold(0.0, 0.6),), iterations=4)
     model, positive, _ = exact.excited(settings=settings)
     together = latents(model, positive, exact.negative, seeds=(5, 6))
@@ -261,7 +250,7 @@ def test_each_image_of_a_batch_is_moved_as_if_it_were_alone(exact: Setup) -> Non
         assert relative_error(together[row : row + 1], alone) <= TOLERANCE
 
 
-def test_an_image_that_met_its_threshold_rests_while_others_move(sd15: Setup) -> None:
+def test_an_image_that_met_its_threshold_rests_while_others_move(sd15: Excited) -> None:
     model, positive, log = sd15.excited(settings=ExcitementSettings(step_size=0.0))
     looked = log.find(latents(model, positive, sd15.negative, seeds=(5, 6), steps=2).numpy())
     best = float(looked.steps[0].iterations[0].maxima.min(0).max())
@@ -275,13 +264,13 @@ def test_an_image_that_met_its_threshold_rests_while_others_move(sd15: Setup) ->
     assert losses[1, resting] == losses[2, resting] and losses[1, 1 - resting] != losses[2, 1 - resting]
 
 
-def test_activation_checkpointing_changes_nothing(sd15: Setup) -> None:
+def test_activation_checkpointing_changes_nothing(sd15: Excited) -> None:
     expected = latents(*sd15.excited(MIXED_SUBJECTS)[:2], sd15.negative, size=16)
     found = latents(*sd15.excited(MIXED_SUBJECTS, checkpointing=True)[:2], sd15.negative, size=16)
     assert relative_error(found, expected) <= TOLERANCE
 
 
-def test_activation_checkpointing_keeps_less(sd15: Setup) -> None:
+def test_activation_checkpointing_keeps_less(sd15: Excited) -> None:
     def kept(change: Callable[[Any, Any], Any]) -> int:
         held: dict[int, int] = {}
 
@@ -313,7 +302,7 @@ def by_route(route: str, model: Any, positive: Any, negative: Any) -> torch.Tens
     return node.result[0]["samples"]
 
 
-def test_every_sampler_node_of_the_host_gives_the_same(sd15: Setup) -> None:
+def test_every_sampler_node_of_the_host_gives_the_same(sd15: Excited) -> None:
     model, positive, _ = sd15.excited()
     expected = by_route("KSampler", model, positive, sd15.negative)
     assert relative_error(expected, latents(sd15.model, sd15.prompt, sd15.negative)) > 0.001
@@ -321,7 +310,7 @@ def test_every_sampler_node_of_the_host_gives_the_same(sd15: Setup) -> None:
         assert torch.equal(by_route(route, model, positive, sd15.negative), expected)
 
 
-def test_guidance_of_one_and_guiders_without_a_negative(sd15: Setup) -> None:
+def test_guidance_of_one_and_guiders_without_a_negative(sd15: Excited) -> None:
     model, positive, log = sd15.excited()
     alone = latents(model, positive, sd15.negative, cfg=1.0)
     (guider,) = BasicGuider.execute(model, positive).result
@@ -338,7 +327,7 @@ REFUSED = {"dpm_adaptive", "uni_pc", "uni_pc_bh2"}
 
 
 @pytest.mark.parametrize("name", comfy.samplers.SAMPLER_NAMES)
-def test_every_sampler_of_the_host_is_met_at_the_latent_it_carries(sd15: Setup, name: str) -> None:
+def test_every_sampler_of_the_host_is_met_at_the_latent_it_carries(sd15: Excited, name: str) -> None:
     begun: list[float] = []
     calls: list[torch.Tensor] = []
     stepped: list[Any] = []
@@ -373,7 +362,7 @@ def test_every_sampler_of_the_host_is_met_at_the_latent_it_carries(sd15: Setup, 
 
 
 @pytest.mark.parametrize("name", ["euler", "heun", "dpmpp_2m", "dpm_2", "lms", "ipndm"])
-def test_what_moves_at_a_steps_begin_reaches_the_sampler(sd15: Setup, name: str) -> None:
+def test_what_moves_at_a_steps_begin_reaches_the_sampler(sd15: Excited, name: str) -> None:
     """A latent that moves by d while the model's answer stays the same stays moved."""
     given: list[torch.Tensor] = []
 
@@ -399,7 +388,7 @@ def test_what_moves_at_a_steps_begin_reaches_the_sampler(sd15: Setup, name: str)
         assert not torch.equal(one, other)
 
 
-def test_samplers_of_another_kind_are_refused(sd15: Setup) -> None:
+def test_samplers_of_another_kind_are_refused(sd15: Excited) -> None:
     class Own(comfy.samplers.Sampler):
         pass
 
@@ -407,7 +396,7 @@ def test_samplers_of_another_kind_are_refused(sd15: Setup) -> None:
         at_each_step(Own(), lambda *_: None)
 
 
-def test_a_sampler_that_decides_as_it_goes_is_found_out(sd15: Setup) -> None:
+def test_a_sampler_that_decides_as_it_goes_is_found_out(sd15: Excited) -> None:
     def fickle(model: Any, x: torch.Tensor, sigmas: Any, extra_args: Any, callback: Any, disable: Any) -> torch.Tensor:
         for number, sigma in enumerate(sigmas[:-1]):
             denoised = model(x, sigma.expand(len(x)), **extra_args)
@@ -427,9 +416,9 @@ def test_a_sampler_that_decides_as_it_goes_is_found_out(sd15: Setup) -> None:
 # What the host does to weights, and what must not be left behind.
 
 
-def test_a_model_that_was_loaded_under_inference_mode(sd15: Setup) -> None:
+def test_a_model_that_was_loaded_under_inference_mode(sd15: Excited) -> None:
     with torch.inference_mode():
-        setup = set_up(small_sd15(), small_clip_sd15())
+        setup = Excited.of(small_sd15(), small_clip_sd15(), PROMPT)
         assert all(weight.is_inference() for weight in setup.model.model.diffusion_model.parameters())
         model, positive, _ = setup.excited()
         first, second = (latents(model, positive, setup.negative) for _ in range(2))
@@ -437,7 +426,7 @@ def test_a_model_that_was_loaded_under_inference_mode(sd15: Setup) -> None:
     assert relative_error(first, latents(*sd15.excited()[:2], sd15.negative)) <= TOLERANCE
 
 
-def test_nothing_is_left_on_the_model(sd15: Setup) -> None:
+def test_nothing_is_left_on_the_model(sd15: Excited) -> None:
     model, positive, _ = sd15.excited(checkpointing=True)
     before = picture_of_model(sd15.model), picture_of_model(model), picture(positive), picture(sd15.prompt)
     weights = list(sd15.model.model.parameters())
@@ -455,8 +444,8 @@ def test_nothing_is_left_on_the_model(sd15: Setup) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_weights(sd15: Setup, dtype: torch.dtype) -> None:
-    half = set_up(small_sd15(dtype), sd15.clip)
+def test_half_precision_weights(sd15: Excited, dtype: torch.dtype) -> None:
+    half = Excited.of(small_sd15(dtype), sd15.clip, PROMPT)
     x = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(1)) * 14
     found, expected = (
         one_call(*setup.excited(PLAIN_SUBJECTS)[:2], setup.negative, x, 13.0)[0] - x for setup in (half, sd15)
@@ -465,7 +454,7 @@ def test_half_precision_weights(sd15: Setup, dtype: torch.dtype) -> None:
     assert F.cosine_similarity(found.flatten(), expected.flatten(), dim=0) > 0.8
 
 
-def test_weights_that_the_host_casts_for_every_call(sd15: Setup) -> None:
+def test_weights_that_the_host_casts_for_every_call(sd15: Excited) -> None:
     model, positive, _ = sd15.excited()
     expected = latents(model, positive, sd15.negative)
     modules = [module for module in sd15.model.model.modules() if hasattr(module, "comfy_cast_weights")]
@@ -479,8 +468,8 @@ def test_weights_that_the_host_casts_for_every_call(sd15: Setup) -> None:
             module.comfy_cast_weights = cast
 
 
-def test_quantised_weights_are_refused(sd15: Setup) -> None:
-    setup = set_up(small_sd15(), sd15.clip)
+def test_quantised_weights_are_refused(sd15: Excited) -> None:
+    setup = Excited.of(small_sd15(), sd15.clip, PROMPT)
     layer = next(iter(cross_attention_modules(setup.model).values())).to_q
     quantised = QuantizedTensor.from_float(layer.weight.data, "TensorCoreFP8Layout")
     layer.weight = torch.nn.Parameter(quantised, requires_grad=False)
@@ -489,15 +478,15 @@ def test_quantised_weights_are_refused(sd15: Setup) -> None:
         latents(model, positive, setup.negative)
 
 
-def test_a_model_that_gives_no_numbers_is_named(sd15: Setup) -> None:
-    setup = set_up(small_sd15(), sd15.clip)
+def test_a_model_that_gives_no_numbers_is_named(sd15: Excited) -> None:
+    setup = Excited.of(small_sd15(), sd15.clip, PROMPT)
     next(iter(cross_attention_modules(setup.model).values())).to_q.weight.data[0, 0] = math.nan
     model, positive, _ = setup.excited()
     with pytest.raises(HRVError, match=r"maps of a subject of image 1 .* not finite in step 1, iteration 1"):
         latents(model, positive, setup.negative)
 
 
-def test_cancelling_stops_between_iterations(sd15: Setup) -> None:
+def test_cancelling_stops_between_iterations(sd15: Excited) -> None:
     settings = ExcitementSettings(step_size=0.01, thresholds=(Threshold(0.0, 1.0),), iterations=50)
     model, positive, _ = sd15.excited(settings=settings)
     before = picture_of_model(model)
@@ -521,7 +510,7 @@ def test_cancelling_stops_between_iterations(sd15: Setup) -> None:
     assert picture_of_model(model) == before
 
 
-def test_a_threshold_that_cannot_be_met_ends_and_is_said(sd15: Setup, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_threshold_that_cannot_be_met_ends_and_is_said(sd15: Excited, caplog: pytest.LogCaptureFixture) -> None:
     settings = ExcitementSettings(step_size=1e-6, thresholds=(Threshold(0.0, 1.0),), iterations=3)
     model, positive, log = sd15.excited(settings=settings)
     with caplog.at_level(logging.WARNING):
@@ -530,7 +519,7 @@ def test_a_threshold_that_cannot_be_met_ends_and_is_said(sd15: Setup, caplog: py
     assert "after 3 iterations 'car' reached" in caplog.text
 
 
-def test_no_step_in_the_window_is_said(sd15: Setup, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_step_in_the_window_is_said(sd15: Excited, caplog: pytest.LogCaptureFixture) -> None:
     model, positive, log = sd15.excited(settings=ExcitementSettings(window=Window(0.2, 0.21)))
     with caplog.at_level(logging.WARNING):
         made = latents(model, positive, sd15.negative)
@@ -539,7 +528,7 @@ def test_no_step_in_the_window_is_said(sd15: Setup, caplog: pytest.LogCaptureFix
     assert log.find(made.numpy()).updates == 0
 
 
-def test_subjects_that_lead_nowhere_are_said(sd15: Setup, caplog: pytest.LogCaptureFixture) -> None:
+def test_subjects_that_lead_nowhere_are_said(sd15: Excited, caplog: pytest.LogCaptureFixture) -> None:
     model, positive, _ = sd15.excited()
     with caplog.at_level(logging.WARNING):
         found = latents(model, sd15.prompt, positive)
@@ -547,21 +536,21 @@ def test_subjects_that_lead_nowhere_are_said(sd15: Setup, caplog: pytest.LogCapt
     assert torch.equal(found, latents(sd15.model, sd15.prompt, sd15.prompt))
 
 
-def test_settings_that_contradict_each_other_are_refused(sd15: Setup) -> None:
+def test_settings_that_contradict_each_other_are_refused(sd15: Excited) -> None:
     model, first, _ = sd15.excited()
     _, second, _ = sd15.excited(settings=ONE_UPDATE)
     with pytest.raises(HRVError, match="different settings meet in one run"):
         latents(model, [*first, *second], sd15.negative)
 
 
-def test_subjects_made_for_another_model_are_refused(sd15: Setup, sdxl: Setup) -> None:
+def test_subjects_made_for_another_model_are_refused(sd15: Excited, sdxl: Excited) -> None:
     model, _, _ = sd15.excited()
     _, positive, _ = sdxl.excited()
     with pytest.raises(HRVError, match=r"was made for 19 heads .* this model has 56 heads"):
         latents(model, positive, sd15.negative)
 
 
-def test_a_mask_keeps_what_it_covers(sd15: Setup) -> None:
+def test_a_mask_keeps_what_it_covers(sd15: Excited) -> None:
     model, positive, _ = sd15.excited()
     empty = torch.zeros(1, 4, 8, 8)
     mask = torch.zeros(1, 1, 8, 8)
@@ -593,7 +582,7 @@ NODE: dict[str, Any] = {
 }
 
 
-def test_the_report_of_a_run_is_found_by_its_latent(sd15: Setup) -> None:
+def test_the_report_of_a_run_is_found_by_its_latent(sd15: Excited) -> None:
     subjects = "car: color\nskyscrapers"
     node = AttendAndExcite.execute(sd15.model, sd15.prompt, subjects, **NODE, hrv=sd15.hrv)
     model, positive, report = node.result
@@ -616,7 +605,7 @@ def test_the_report_of_a_run_is_found_by_its_latent(sd15: Setup) -> None:
 
 
 @pytest.mark.parametrize("side", [(9, 13), (7, 24), (30, 8)])
-def test_sizes_that_do_not_halve_evenly(sd15: Setup, side: tuple[int, int]) -> None:
+def test_sizes_that_do_not_halve_evenly(sd15: Excited, side: tuple[int, int]) -> None:
     model, positive, log = sd15.excited(MIXED_SUBJECTS)
     empty = torch.zeros(1, 4, *side)
     noise = comfy.sample.prepare_noise(empty, 5)
@@ -631,9 +620,9 @@ def test_sizes_that_do_not_halve_evenly(sd15: Setup, side: tuple[int, int]) -> N
     )
 
 
-def test_plain_fp8_weights(sd15: Setup) -> None:
+def test_plain_fp8_weights(sd15: Excited) -> None:
     """The host keeps them as they are and casts them for every call."""
-    setup = set_up(small_sd15(), sd15.clip)
+    setup = Excited.of(small_sd15(), sd15.clip, PROMPT)
     linears: list[Any] = [part for part in setup.model.model.modules() if isinstance(part, torch.nn.Linear)]
     for linear in linears:
         linear.weight = torch.nn.Parameter(linear.weight.data.to(torch.float8_e4m3fn), requires_grad=False)
@@ -646,16 +635,16 @@ def test_plain_fp8_weights(sd15: Setup) -> None:
     assert F.cosine_similarity(found.flatten(), expected.flatten(), dim=0) > 0.5
 
 
-def test_ten_subjects(sd15: Setup) -> None:
+def test_ten_subjects(sd15: Excited) -> None:
     names = ("cat", "frog", "dog", "car", "tree", "house", "boat", "bird", "cup", "hat")
-    setup = Setup(sd15.model, sd15.clip, sd15.hrv, encoded(sd15.clip, " ".join(names)), sd15.negative)
+    setup = replace(sd15, prompt=encoded(sd15.clip, " ".join(names)))
     model, positive, log = setup.excited([(name, "Color" if name < "d" else "") for name in names])
     report = log.find(latents(model, positive, setup.negative).numpy())
     assert len(report.maps) == 10 and report.updates == 1
     assert all(iteration.maxima.shape == (10, 1) for step in report.steps for iteration in step.iterations)
 
 
-def test_one_subject(sd15: Setup) -> None:
+def test_one_subject(sd15: Excited) -> None:
     model, positive, log = sd15.excited([("car", "Color")])
     made = latents(model, positive, sd15.negative)
     assert relative_error(made, latents(sd15.model, sd15.prompt, sd15.negative)) > 0.001

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hrv_pack.host.controlled_run import CONTROLS_KEY
-from hrv_pack.host.head_layout import head_layout
 from hrv_pack.hrv.errors import HRVError
 from hrv_pack.hrv.orders import head_order
-from hrv_pack.hrv.vectors import HRV
 from hrv_pack.nodes.controls import ConceptAdjust, ConceptStrengthen
 from hrv_pack.nodes.head_controls import ScaleHeads, WeakenHeads
 from hrv_pack.tests.host.small_host import (
     Rescaling,
+    Setup,
     UNetRow,
     encoded,
     latents,
-    random_hrv,
     relative_error,
     small_clip_sd15,
     small_clip_sdxl,
@@ -37,31 +35,14 @@ SKYSCRAPERS = (6, 7, 8)
 TOLERANCE = 1e-5
 
 
-@dataclass(frozen=True)
-class Setup:
-    """A kind of model with what is encoded for it."""
-
-    model: Any
-    clip: Any
-    hrv: HRV
-    prompt: Any = field(init=False)
-    negative: Any = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "prompt", encoded(self.clip, PROMPT))
-        object.__setattr__(self, "negative", encoded(self.clip, "ugly, blurry"))
-
-
 @pytest.fixture(scope="module")
 def sd15() -> Setup:
-    model = small_sd15()
-    return Setup(model, small_clip_sd15(), random_hrv(head_layout(model)))
+    return Setup.of(small_sd15(), small_clip_sd15(), PROMPT)
 
 
 @pytest.fixture(scope="module")
 def sdxl() -> Setup:
-    model = small_sdxl()
-    return Setup(model, small_clip_sdxl(), random_hrv(head_layout(model)))
+    return Setup.of(small_sdxl(), small_clip_sdxl(), PROMPT)
 
 
 def weakened(setup: Setup, conditioning: Any = None, **changes: Any) -> tuple[Any, Any]:
@@ -286,4 +267,4 @@ def test_heads_that_the_model_does_not_have_are_refused(sd15: Setup, heads: str,
 
 def test_weakening_needs_an_hrv_of_the_models_layout(sd15: Setup, sdxl: Setup) -> None:
     with pytest.raises(HRVError, match=r"another kind of model\. HRV: 19 heads in 11"):
-        weakened(Setup(sd15.model, sd15.clip, sdxl.hrv))
+        weakened(replace(sd15, hrv=sdxl.hrv))

@@ -15,8 +15,6 @@ from hrv_pack.tests.host.small_host import (
     encoded,
     explicit_maps,
     relative_error,
-    small_clip_sd15,
-    small_sd15,
 )
 from hrv_pack.tests.host.test_edit_runs import EMPTY, OPEN, SOURCE, sample
 
@@ -25,16 +23,6 @@ from nodes import KSampler, LatentFromBatch
 TARGET = "a red skyscrapers and a tree"
 # Where the changed word is in both prompts; CLIP has three tokens for "skyscrapers".
 CAR, SKYSCRAPERS, TREE, TARGETS_TREE = (3,), (3, 4, 5), (6,), (8,)
-
-
-@pytest.fixture(scope="module")
-def model() -> Any:
-    return small_sd15()
-
-
-@pytest.fixture(scope="module")
-def clip() -> Any:
-    return small_clip_sd15()
 
 
 @pytest.fixture(scope="module")

@@ -208,11 +208,6 @@ def found() -> dict[str, str]:
     return digests()
 
 
-@pytest.fixture(scope="module")
-def model() -> Any:
-    return small_sd15()
-
-
 def test_another_model_has_another_digest(found: dict[str, str]) -> None:
     names: dict[str, list[str]] = {}
     for name, digest in found.items():

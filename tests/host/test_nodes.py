@@ -25,7 +25,7 @@ from hrv_pack.nodes.controls import ConceptAdjust, ConceptStrengthen
 from hrv_pack.nodes.files import LoadHRV, SaveHRV
 from hrv_pack.nodes.heat_map import HeatMap
 from hrv_pack.nodes.text_encode import TextEncode
-from hrv_pack.tests.host.small_host import random_hrv, small_clip_sd15, small_sd15
+from hrv_pack.tests.host.small_host import random_hrv
 
 from nodes import CLIPTextEncode
 
@@ -70,21 +70,6 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder_paths.filename_list_cache.pop(FOLDER, None)
     yield tmp_path
     folder_paths.filename_list_cache.pop(FOLDER, None)
-
-
-@pytest.fixture(scope="module")
-def model() -> Any:
-    return small_sd15()
-
-
-@pytest.fixture(scope="module")
-def clip() -> Any:
-    return small_clip_sd15()
-
-
-@pytest.fixture(scope="module")
-def hrv(model: Any) -> HRV:
-    return random_hrv(head_layout(model))
 
 
 def saved(hrv: HRV, name: str) -> Path:

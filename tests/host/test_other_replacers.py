@@ -16,10 +16,7 @@ from hrv_pack.nodes.controls import ConceptAdjust, ConceptStrengthen
 from hrv_pack.tests.host.small_host import (
     encoded,
     latents,
-    random_hrv,
     relative_error,
-    small_clip_sd15,
-    small_sd15,
 )
 
 STEPS = 2
@@ -29,18 +26,7 @@ Seen = list[tuple[str, LayerKey, torch.Tensor, dict[str, Any]]]
 
 
 @pytest.fixture(scope="module")
-def model() -> Any:
-    return small_sd15()
-
-
-@pytest.fixture(scope="module")
-def hrv(model: Any) -> HRV:
-    return random_hrv(head_layout(model))
-
-
-@pytest.fixture(scope="module")
-def prompts() -> tuple[Any, Any]:
-    clip = small_clip_sd15()
+def prompts(clip: Any) -> tuple[Any, Any]:
     return encoded(clip, "a red car"), encoded(clip, "ugly")
 
 

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from hrv_pack.host.head_layout import head_layout
 from hrv_pack.hrv.errors import HRVError
-from hrv_pack.hrv.vectors import HRV
 from hrv_pack.tests.host.explicit_edits import ChangeCross, empty_latent, prompt_edit, with_explicit_edits, words_edit
 from hrv_pack.tests.host.small_host import (
+    Setup,
     UNetRow,
     encoded,
-    random_hrv,
     relative_error,
     small_clip_sd15,
     small_clip_sd20,
@@ -30,37 +29,19 @@ TOLERANCE = 1e-5
 SOURCE = "a red car and a tree"
 
 
-@dataclass(frozen=True)
-class Setup:
-    """A kind of model with what is encoded for it."""
-
-    model: Any
-    clip: Any
-    hrv: HRV
-    source: Any = field(init=False)
-    negative: Any = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "source", encoded(self.clip, SOURCE))
-        object.__setattr__(self, "negative", encoded(self.clip, "ugly, blurry"))
-
-
 @pytest.fixture(scope="module")
 def sd15() -> Setup:
-    model = small_sd15()
-    return Setup(model, small_clip_sd15(), random_hrv(head_layout(model)))
+    return Setup.of(small_sd15(), small_clip_sd15(), SOURCE)
 
 
 @pytest.fixture(scope="module")
 def sd20() -> Setup:
-    model = small_sd20()
-    return Setup(model, small_clip_sd20(), random_hrv(head_layout(model)))
+    return Setup.of(small_sd20(), small_clip_sd20(), SOURCE)
 
 
 @pytest.fixture(scope="module")
 def sdxl() -> Setup:
-    model = small_sdxl()
-    return Setup(model, small_clip_sdxl(), random_hrv(head_layout(model)))
+    return Setup.of(small_sdxl(), small_clip_sdxl(), SOURCE)
 
 
 def columns(moved: dict[int, dict[int, float]]) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
@@ -189,7 +170,7 @@ def by_concept(
 def test_changed_words_keep_their_own_maps_by_the_heads_of_a_concept(request: pytest.FixtureRequest, kind: str) -> None:
     setup = request.getfixturevalue(kind)
     target = encoded(setup.clip, "a blue car and a house")
-    edited = prompt_edit(setup.model, setup.source, target, cross_end=0.6, hrv=setup.hrv, concept="Color")
+    edited = prompt_edit(setup.model, setup.prompt, target, cross_end=0.6, hrv=setup.hrv, concept="Color")
     found = sampled(setup, edited)
     exact = with_explicit_edits(setup.model, {1: by_concept(setup, {2: 1.0, 6: 1.0}, EVERYTHING)})
     assert_rows_close(found, sampled(setup, edited, exact))
@@ -209,7 +190,7 @@ def test_words_may_have_a_concept_a_weight_and_a_window_of_their_own(sd15: Setup
     target = words_edit(target, "blue", hrv=sd15.hrv, concept="Color", weight=1.5, end=0.9)
     target = words_edit(target, "house", end=0.3)
     target = words_edit(target, "car", weight=-0.5)
-    edited = prompt_edit(sd15.model, sd15.source, target, cross_end=0.6)
+    edited = prompt_edit(sd15.model, sd15.prompt, target, cross_end=0.6)
 
     def change(source: torch.Tensor, own: torch.Tensor, heads: slice, progress: float) -> torch.Tensor:
         maps = (source if progress < 0.6 else own).clone()
@@ -227,7 +208,7 @@ def test_words_may_have_a_concept_a_weight_and_a_window_of_their_own(sd15: Setup
 @pytest.mark.parametrize("weight", [2.0, 0.0, -1.0])
 def test_reweighting_scales_the_columns_of_words(sd15: Setup, weight: float) -> None:
     target = words_edit(encoded(sd15.clip, SOURCE), "red car", weight=weight)
-    edited = prompt_edit(sd15.model, sd15.source, target, cross_end=0.6)
+    edited = prompt_edit(sd15.model, sd15.prompt, target, cross_end=0.6)
     moved = {**EVERYTHING, 2: {2: weight}, 3: {3: weight}}
     found = sampled(sd15, edited)
     assert_rows_close(found, sampled(sd15, edited, with_explicit_edits(sd15.model, {1: until(0.6, columns(moved))})))
@@ -242,7 +223,7 @@ def test_small_self_attention_is_the_sources(
     request: pytest.FixtureRequest, kind: str, size: float, positions: int
 ) -> None:
     setup = request.getfixturevalue(kind)
-    edited = prompt_edit(setup.model, setup.source, encoded(setup.clip, "a blue boat"), self_end=0.6, self_size=size)
+    edited = prompt_edit(setup.model, setup.prompt, encoded(setup.clip, "a blue boat"), self_end=0.6, self_size=size)
     found = sampled(setup, edited)
     exact = with_explicit_edits(setup.model, {1: until(0.0, columns({}))}, self_end=0.6, self_positions=positions)
     assert_rows_close(found, sampled(setup, edited, exact))
@@ -252,7 +233,7 @@ def test_small_self_attention_is_the_sources(
 def test_both_at_once_from_a_later_start(sd15: Setup) -> None:
     target = encoded(sd15.clip, "a blue car and a tree")
     edited = prompt_edit(
-        sd15.model, sd15.source, target, cross_start=0.2, cross_end=0.9, self_end=0.5, self_size=1.0, hrv=sd15.hrv,
+        sd15.model, sd15.prompt, target, cross_start=0.2, cross_end=0.9, self_end=0.5, self_size=1.0, hrv=sd15.hrv,
         concept="Size",
     )  # fmt: skip
     inside = by_concept(sd15, {2: 1.0}, EVERYTHING, end=0.9, concept="Size")
@@ -267,7 +248,7 @@ def test_both_at_once_from_a_later_start(sd15: Setup) -> None:
 @pytest.mark.parametrize("kind", ["sd15", "sd20", "sdxl"])
 def test_the_same_prompt_twice_is_bit_equal(request: pytest.FixtureRequest, kind: str) -> None:
     setup = request.getfixturevalue(kind)
-    edited = prompt_edit(setup.model, setup.source, setup.source, cross_end=0.6, self_end=0.9, self_size=1.0)
+    edited = prompt_edit(setup.model, setup.prompt, setup.prompt, cross_end=0.6, self_end=0.9, self_size=1.0)
     _, sources, edits = parts(sampled(setup, edited))
     assert_equal(edits, sources)
 
@@ -276,11 +257,11 @@ def test_the_same_prompt_twice_is_bit_equal(request: pytest.FixtureRequest, kind
 def test_closed_windows_are_plain_sampling_of_the_batch(request: pytest.FixtureRequest, kind: str) -> None:
     setup = request.getfixturevalue(kind)
     target = encoded(setup.clip, "a blue car and a house")
-    edited = prompt_edit(setup.model, setup.source, target, hrv=setup.hrv, concept="Color")
+    edited = prompt_edit(setup.model, setup.prompt, target, hrv=setup.hrv, concept="Color")
     found = sampled(setup, edited)
     assert_equal(found, sampled(setup, edited, setup.model))
     # And every row is its prompt, sampled alone.
-    for rows, prompt in zip(parts(found)[1:], (setup.source, target), strict=True):
+    for rows, prompt in zip(parts(found)[1:], (setup.prompt, target), strict=True):
         alone = [row for row in unet_rows(setup.model, prompt, setup.negative, steps=4) if not row.negative]
         assert_rows_close(rows, alone)
 
@@ -299,7 +280,7 @@ def folded(change: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], own_tok
 
 def test_prompts_of_several_chunks(sd15: Setup) -> None:
     target = encoded(sd15.clip, LONG_TARGET)
-    edited = prompt_edit(sd15.model, sd15.source, target, cross_end=0.6)
+    edited = prompt_edit(sd15.model, sd15.prompt, target, cross_end=0.6)
     assert edited[1][0][0].shape[:2] == (2, 154)
     # The second chunk starts at 77 and ends at 89; behind its start are words again.
     moved = {
@@ -312,8 +293,8 @@ def test_prompts_of_several_chunks(sd15: Setup) -> None:
     found = sampled(sd15, edited)
     exact = with_explicit_edits(sd15.model, {1: until(0.6, folded(columns(moved)))})
     assert_rows_close(found, sampled(sd15, edited, exact))
-    closed = prompt_edit(sd15.model, sd15.source, target)
-    for rows, prompt in zip(parts(sampled(sd15, closed))[1:], (sd15.source, target), strict=True):
+    closed = prompt_edit(sd15.model, sd15.prompt, target)
+    for rows, prompt in zip(parts(sampled(sd15, closed))[1:], (sd15.prompt, target), strict=True):
         alone = [row for row in unet_rows(sd15.model, prompt, sd15.negative, steps=4) if not row.negative]
         for one, other in zip(rows, alone, strict=True):
             assert relative_error(one.output, other.output) <= TOLERANCE
@@ -364,7 +345,7 @@ def test_attention_is_called_at_most_twice_for_an_edited_row(sd15: Setup, concep
     extra = {} if concept is None else {"hrv": sd15.hrv, "concept": concept}
     one, other = (encoded(sd15.clip, text) for text in ("a blue car and a tree", "a green car and a tree"))
     settings: dict[str, Any] = {"cross_end": 1.0, "self_end": 1.0, "self_size": 1.0, **extra}
-    model, positive, latent, _ = prompt_edit(sd15.model, sd15.source, one, **settings)
+    model, positive, latent, _ = prompt_edit(sd15.model, sd15.prompt, one, **settings)
     edited = prompt_edit(model, positive, other, latent, **settings)
     counted = edited[0].clone()
     counted.model_options["transformer_options"]["optimized_attention_override"] = counting
@@ -382,9 +363,8 @@ def test_attention_is_called_at_most_twice_for_an_edited_row(sd15: Setup, concep
 
 def test_a_longer_negative_makes_no_difference(sd15: Setup) -> None:
     """The host repeats the edited prompts; each copy of a column has its share."""
-    long = Setup(sd15.model, sd15.clip, sd15.hrv)
-    object.__setattr__(long, "negative", encoded(sd15.clip, "ugly " * 100))
-    edited = prompt_edit(sd15.model, sd15.source, encoded(sd15.clip, "a blue car and a tree"), cross_end=0.6)
+    long = replace(sd15, negative=encoded(sd15.clip, "ugly " * 100))
+    edited = prompt_edit(sd15.model, sd15.prompt, encoded(sd15.clip, "a blue car and a tree"), cross_end=0.6)
     found = sampled(long, edited)
     assert all(len(row.context) == 154 for row in found)
     short = parts(sampled(sd15, edited))
@@ -397,7 +377,7 @@ def test_a_longer_negative_makes_no_difference(sd15: Setup) -> None:
 def test_several_targets_and_several_seeds(sd15: Setup) -> None:
     blue, boat = (encoded(sd15.clip, text) for text in ("a blue car and a tree", "a red boat and a tree"))
     settings = {"cross_end": 0.6, "self_end": 0.4, "self_size": 1.0}
-    model, positive, rows, _ = prompt_edit(sd15.model, sd15.source, blue, empty_latent(2), **settings)
+    model, positive, rows, _ = prompt_edit(sd15.model, sd15.prompt, blue, empty_latent(2), **settings)
     both = prompt_edit(model, positive, boat, rows, hrv=sd15.hrv, concept="Shape", **settings)
     assert both[2]["batch_index"] == [0, 0, 0, 1, 1, 1]
     found = sampled(sd15, both)
@@ -410,7 +390,7 @@ def test_several_targets_and_several_seeds(sd15: Setup) -> None:
     )
     assert_rows_close(found, sampled(sd15, both, exact))
     # An edit does not depend on the other one.
-    alone = parts(sampled(sd15, prompt_edit(sd15.model, sd15.source, blue, empty_latent(2), **settings)))[2]
+    alone = parts(sampled(sd15, prompt_edit(sd15.model, sd15.prompt, blue, empty_latent(2), **settings)))[2]
     first = [row for number, row in enumerate(row for row in found if not row.negative) if number % 3 == 1]
     for one, other in zip(first, alone, strict=True):
         assert relative_error(one.output, other.output) <= TOLERANCE
@@ -419,6 +399,6 @@ def test_several_targets_and_several_seeds(sd15: Setup) -> None:
 def test_a_target_of_an_edited_source_meets_an_hrv_of_another_model(sd15: Setup, sdxl: Setup) -> None:
     target = encoded(sd15.clip, "a blue car and a tree")
     with pytest.raises(HRVError, match=r"another kind of model"):
-        prompt_edit(sd15.model, sd15.source, target, hrv=sdxl.hrv, concept="Color")
+        prompt_edit(sd15.model, sd15.prompt, target, hrv=sdxl.hrv, concept="Color")
     with pytest.raises(HRVError, match=r"edit by Color was made for 19 heads .* this model has 56"):
-        prompt_edit(sd15.model, sd15.source, words_edit(target, "blue", hrv=sdxl.hrv, concept="Color"))
+        prompt_edit(sd15.model, sd15.prompt, words_edit(target, "blue", hrv=sdxl.hrv, concept="Color"))

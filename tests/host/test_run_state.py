@@ -15,7 +15,6 @@ import pytest
 import torch
 from comfy.model_management import InterruptProcessingException
 from hrv_pack.host.controlled_run import CONTROLS_KEY, ControlledRun
-from hrv_pack.host.head_layout import head_layout
 from hrv_pack.hrv.vectors import HRV
 from hrv_pack.nodes.controls import ConceptAdjust, ConceptStrengthen
 from hrv_pack.nodes.head_controls import ScaleHeads, WeakenHeads
@@ -24,27 +23,13 @@ from hrv_pack.tests.host.small_host import (
     latents,
     picture,
     picture_of_model,
-    random_hrv,
-    small_clip_sd15,
-    small_sd15,
 )
 
 from nodes import ConditioningSetArea
 
 
 @pytest.fixture(scope="module")
-def model() -> Any:
-    return small_sd15()
-
-
-@pytest.fixture(scope="module")
-def hrv(model: Any) -> HRV:
-    return random_hrv(head_layout(model))
-
-
-@pytest.fixture(scope="module")
-def prompts() -> tuple[Any, Any]:
-    clip = small_clip_sd15()
+def prompts(clip: Any) -> tuple[Any, Any]:
     return encoded(clip, "a red car"), encoded(clip, "ugly")
 
 

@@ -11,21 +11,11 @@ from comfy_execution.utils import CurrentNodeContext
 from hrv_pack.host.head_layout import head_layout
 from hrv_pack.nodes.controls import ConceptStrengthen
 from hrv_pack.nodes.tokens import ConditioningConcat
-from hrv_pack.tests.host.small_host import encoded, latents, random_hrv, small_clip_sd15, small_sd15
+from hrv_pack.tests.host.small_host import encoded, latents, random_hrv
 
 from nodes import ConditioningConcat as HostConcat
 
 Shown = list[tuple[str, str, str]]
-
-
-@pytest.fixture(scope="module")
-def model() -> Any:
-    return small_sd15()
-
-
-@pytest.fixture(scope="module")
-def clip() -> Any:
-    return small_clip_sd15()
 
 
 def controlled(model: Any, prompt: Any) -> tuple[Any, Any]:

@@ -22,9 +22,7 @@ from hrv_pack.tests.host.small_host import (
     latents,
     picture,
     relative_error,
-    small_clip_sd15,
     small_clip_sdxl,
-    small_sd15,
     with_explicit_maps,
 )
 
@@ -33,16 +31,6 @@ from nodes import ConditioningConcat as HostConcat
 
 FIRST, SECOND = "a red car", "skyscrapers and a red boat"
 UNTAGGED = "does not say which token belongs to which word. Encode the prompt with the node 'CLIP Text Encode .HRV.'"
-
-
-@pytest.fixture(scope="module")
-def model() -> Any:
-    return small_sd15()
-
-
-@pytest.fixture(scope="module")
-def clip() -> Any:
-    return small_clip_sd15()
 
 
 @pytest.fixture(scope="module")

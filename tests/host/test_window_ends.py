@@ -11,18 +11,8 @@ from hrv_pack.host.window_ends import WindowEnds
 from hrv_pack.hrv.controls import Window
 from hrv_pack.nodes.controls import ConceptStrengthen
 from hrv_pack.tests.host.explicit_edits import prompt_edit
-from hrv_pack.tests.host.small_host import encoded, latents, random_hrv, small_clip_sd15, small_sd15
+from hrv_pack.tests.host.small_host import encoded, latents, random_hrv
 from hrv_pack.tests.host.test_edit_runs import SOURCE, TARGET, run
-
-
-@pytest.fixture(scope="module")
-def model() -> Any:
-    return small_sd15()
-
-
-@pytest.fixture(scope="module")
-def clip() -> Any:
-    return small_clip_sd15()
 
 
 @pytest.fixture

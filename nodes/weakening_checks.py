@@ -1,0 +1,136 @@
+"""Ordered weakening for a question: whether an HRV holds on a checkpoint, and what other factors do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..host.node_text import show_text
+from ..host.result_files import output_place
+from ..hrv.errors import HRVError
+from ..hrv.weakening import Plan, parse_head_counts
+from ..hrv.weakening_pictures import factors_picture, summary_picture
+from ..hrv.weakening_statistics import finding, overall
+from .sockets import CATEGORY, split_words
+from .weakening_inputs import (
+    Examination,
+    concepts_input,
+    head_counts_input,
+    one_concept_input,
+    only,
+    prefix_input,
+    saved_tables,
+    shared_inputs,
+    shown_pictures,
+    table_outputs,
+)
+
+QUICK_COUNTS = "9%, 27%"
+"""Where orders differ most, for a check of few images."""
+
+
+class QuickCheck(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="HRV_QuickCheck",
+            display_name="HRV Quick Check",
+            category=CATEGORY,
+            description="Does this HRV hold on this checkpoint? A small ordered weakening that says yes, weakly or no, "
+            "with the numbers it rests on. For a fine-tune, an HRV of a relative, or one from the net.",
+            search_aliases=["validate hrv", "does it hold", "trust", "fine-tune"],
+            is_output_node=True,
+            inputs=[
+                *shared_inputs(concepts_input(), seeds=2, prompts=4),
+            ],
+            outputs=[
+                io.String.Output("verdict", tooltip="Yes, weakly or no for all together, and for each concept."),
+                io.Image.Output("picture", tooltip="A row for each concept."),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        concepts: str,
+        **shared: Any,
+    ) -> io.NodeOutput:
+        examined = Examination(**shared)
+        plan = Plan(parse_head_counts(QUICK_COUNTS, examined.head_count))
+        analysis = examined.analyse(cls, split_words(concepts), plan)
+        findings = [finding(result) for result in analysis.results]
+        images = sum(result.scores.size for result in analysis.results)
+        verdict = "\n".join(
+            [
+                f"Does this HRV hold here? {overall(findings).capitalize()}.",
+                *(found.sentence() for found in findings),
+                f"From {images} images: a quick check can miss a weak effect. Ordered Weakening Analysis is surer.",
+            ]
+        )
+        show_text(cls, verdict)
+        (picture,), shown = shown_pictures(cls, [summary_picture(findings, "Does this HRV hold here?")])
+        return io.NodeOutput(verdict, picture, ui=shown)
+
+
+class FactorSweep(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="HRV_FactorSweep",
+            display_name="Ordered Weakening by Factor",
+            category=CATEGORY,
+            description="The analysis over factors from -2 to 2 as a heat map, with the baseline that weakens all "
+            "heads alike: what the published -2 does that another factor, or mere damage, does not.",
+            search_aliases=["factor sweep", "morhf", "lerhf", "uniform baseline", "rescaling"],
+            is_output_node=True,
+            inputs=[
+                *shared_inputs(one_concept_input(), seeds=2, prompts=0),
+                io.String.Input(
+                    "factors",
+                    default="-2, -1.5, -1, -0.5, 0, 0.5, 1, 1.5, 2",
+                    tooltip="What the attention to all words is multiplied by in weakened heads, separated by commas.",
+                ),
+                head_counts_input(
+                    "10%, 25%, 50%", "How many heads to weaken, as numbers or shares; 0 and all are added."
+                ),
+                prefix_input("hrv/weakening-factors"),
+            ],
+            outputs=[
+                io.Image.Output("picture", tooltip="Score by order and factor (rows) and number of heads (columns)."),
+                io.String.Output("areas", tooltip="The area between the orders at each factor."),
+                *table_outputs(),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        concept: str,
+        factors: str,
+        head_counts: str,
+        filename_prefix: str,
+        **shared: Any,
+    ) -> io.NodeOutput:
+        examined = Examination(**shared)
+        counts = parse_head_counts(head_counts, examined.head_count)
+        plan = Plan(counts, 0, _factors(factors), uniform=True)
+        output_place(filename_prefix)
+        analysis = examined.analyse(cls, only(concept), plan)
+        (result,) = analysis.results
+        findings = [finding(result, factor) for factor in plan.factors]
+        areas = "\n".join(f"factor {found.factor:g}: area {found.area}" for found in findings)
+        csv, json, where = saved_tables(filename_prefix, analysis, findings)
+        show_text(cls, f"{areas}\n\n{where}")
+        (picture,), shown = shown_pictures(cls, [factors_picture(result)])
+        return io.NodeOutput(picture, areas, csv, json, ui=shown)
+
+
+def _factors(text: str) -> tuple[float, ...]:
+    """Factors separated by commas."""
+    try:
+        return tuple(float(part) for part in split_words(text))
+    except ValueError:
+        raise HRVError(f"The factors {text!r} are no numbers: write some like -2, -1, 0, 1.") from None
