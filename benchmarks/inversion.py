@@ -3,10 +3,10 @@
     python benchmarks/inversion.py [--pictures 32] [--out FOLDER]
 
 The renderer draws pictures of one shape; flipped sigmas and a deterministic sampler without guidance take them to
-noise; from there a source and an edit of its color are sampled together, the negative prompt empty or the source prompt,
-at several CFGs. Shown are the mean error of the source's row in 0..1, its PSNR, and how many edits show the new color
-with everything else as the picture has it, by the ground-truth scorer. Needs a host on COMFYUI_PATH. Writes
-``inversion.json`` and ``.md``.
+noise; from there a source and an edit of its color are sampled together, with an empty negative prompt or with the
+source prompt as the negative one. Shown are the mean error of the source's row in 0..1, its PSNR, and how many edits
+show the new color with everything else as the picture has it, by the ground-truth scorer. Needs a host on COMFYUI_PATH.
+Writes ``inversion.json`` and ``.md``.
 """
 
 from __future__ import annotations

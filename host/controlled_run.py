@@ -18,7 +18,7 @@ from ..hrv_kernels.value_rescaling import rescale_values
 from .cross_attention import LayerWrapping, Replacer, at_every_call, with_transformer_option
 from .head_layout import head_layout
 from .node_text import show_on_running_node
-from .prompt_rows import ROWS_KEY, PromptRows, brought
+from .prompt_rows import ROWS_KEY, Chunk, PromptRows, brought
 from .row_layout import COUPLE_LAYOUTS, RowGroup, row_groups
 from .text_encoding import TOKEN_MAP_KEY
 from .window_ends import WindowEnds
@@ -33,9 +33,6 @@ _CALL_KEY = "hrv_controlled_call"
 _REGIONS_KEY = "pc_couple"
 # What NegPip of ComfyUI-ppm sets in a model's options: contexts hold a key and a value token for each token.
 _NEGPIP_KEY = "ppm_negpip"
-
-# One chunk of a batch: the number of its list of conditionings (0 positive, 1 negative) and its uuid.
-_Chunk = tuple[int, Any]
 
 
 class _Ask(NamedTuple):
@@ -59,8 +56,8 @@ class _Weights(NamedTuple):
 class _Call(NamedTuple):
     """One call of the model: what its chunks ask for, and each layer's weights if nothing changes the rows."""
 
-    chunks: tuple[_Chunk, ...]
-    table: Mapping[_Chunk, tuple[_Ask, ...]]
+    chunks: tuple[Chunk, ...]
+    table: Mapping[Chunk, tuple[_Ask, ...]]
     rows: int
     tokens: int
     sigma: torch.Tensor
@@ -127,7 +124,7 @@ class ControlledRun:
         options: dict[str, Any],
     ) -> Any:
         """CALC_COND_BATCH wrapper: tell the layers which chunk asks for what."""
-        table: dict[_Chunk, tuple[_Ask, ...]] = {}
+        table: dict[Chunk, tuple[_Ask, ...]] = {}
         for number, entries in enumerate(conds):
             for entry, owner, tokens in brought(entries):
                 asks = _asks(owner, tokens)
@@ -149,9 +146,9 @@ class ControlledRun:
         self, x: torch.Tensor, context: torch.Tensor | None, transformer_options: dict[str, Any]
     ) -> dict[str, Any]:
         """Make the weights of one call of the model before its layers run, and put the replacers there."""
-        table: Mapping[_Chunk, tuple[_Ask, ...]] = transformer_options.get(_TABLE_KEY, {})
+        table: Mapping[Chunk, tuple[_Ask, ...]] = transformer_options.get(_TABLE_KEY, {})
         lists, uuids = transformer_options.get("cond_or_uncond", ()), transformer_options.get("uuids", ())
-        chunks: tuple[_Chunk, ...] = tuple(zip(lists, uuids, strict=False))
+        chunks: tuple[Chunk, ...] = tuple(zip(lists, uuids, strict=False))
         # Regions show at the layers only: what they ask for, or that a control made for one of them cannot be read.
         regional = _REGIONS_KEY in transformer_options or bool(self.missing)
         if context is None or not chunks or not (regional or any(chunk in table for chunk in chunks)):

@@ -18,7 +18,7 @@ from ..hrv_kernels.value_rescaling import rescale_values
 from .cross_attention import LayerWrapping, Replacer, at_every_call, plain_attention, with_transformer_option
 from .head_layout import head_layout
 from .node_text import show_on_running_node
-from .prompt_rows import ROWS_KEY, PromptRows, brought
+from .prompt_rows import ROWS_KEY, Chunk, PromptRows, brought
 from .row_layout import COUPLE_LAYOUTS
 from .window_ends import WindowEnds
 
@@ -26,9 +26,6 @@ _WRAPPER_KEY = "hrv_editing"
 _TABLE_KEY = "hrv_edits_by_uuid"
 _CALL_KEY = "hrv_edited_call"
 _CROSS_KEY = "hrv_edited_cross_attention"
-
-# One chunk of a batch: the number of its list of conditionings (0 positive, 1 negative) and its uuid.
-_Chunk = tuple[int, Any]
 
 
 class Follower(NamedTuple):
@@ -99,7 +96,7 @@ class EditingRun:
         options: dict[str, Any],
     ) -> Any:
         """CALC_COND_BATCH wrapper: tell the layers which chunk has which prompts."""
-        table: dict[_Chunk, PromptRows] = {
+        table: dict[Chunk, PromptRows] = {
             (number, entry["uuid"]): owner[ROWS_KEY]
             for number, entries in enumerate(conds)
             for entry, owner, _ in brought(entries)
@@ -193,7 +190,7 @@ class EditingRun:
 
 def followers_of(transformer_options: Mapping[str, Any], rows: int) -> list[Follower]:
     """The rows of a call of the model, of equal chunks, that follow another row."""
-    table: Mapping[_Chunk, PromptRows] = transformer_options.get(_TABLE_KEY, {})
+    table: Mapping[Chunk, PromptRows] = transformer_options.get(_TABLE_KEY, {})
     lists, uuids = transformer_options.get("cond_or_uncond", ()), transformer_options.get("uuids", ())
     chunks = [table.get(chunk) for chunk in zip(lists, uuids, strict=False)]
     share = rows // max(1, len(chunks))

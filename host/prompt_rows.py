@@ -18,6 +18,9 @@ from .blend_mask import Blend
 ROWS_KEY = "hrv_prompt_rows"
 """The key of a conditioning's dict that holds its :class:`PromptRows` (the host keeps unknown keys)."""
 
+Chunk = tuple[int, Any]
+"""One chunk of a batch: the number of its list of conditionings (0 positive, 1 negative) and its uuid."""
+
 
 @dataclass(frozen=True, eq=False)
 class RowPrompt:
