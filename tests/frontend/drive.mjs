@@ -171,8 +171,10 @@ async function templates() {
     shown.push([name, !(await image.getAttribute("src")).endsWith("/default-template.png")]);
   }
   await screenshot("templates");
-  await page.keyboard.press("Escape");
-  await page.getByRole("dialog").waitFor({ state: "hidden" });
+  const dialog = page.getByRole("dialog");
+  // Older front ends close it only from inside.
+  await dialog.getByRole("textbox").first().press("Escape");
+  await dialog.waitFor({ state: "hidden" });
   return Object.fromEntries(shown);
 }
 
