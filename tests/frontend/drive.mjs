@@ -172,8 +172,7 @@ async function templates() {
   }
   await screenshot("templates");
   const dialog = page.getByRole("dialog");
-  // Older front ends close it only from inside.
-  await dialog.getByRole("textbox").first().press("Escape");
+  await dialog.getByRole("button", { name: /close/i }).first().click();
   await dialog.waitFor({ state: "hidden" });
   return Object.fromEntries(shown);
 }
