@@ -17,15 +17,20 @@ class BlendRecord:
 
     def __init__(self) -> None:
         self._made: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._why_none = "Nothing was sampled with this edit yet: connect the LATENT that the sampler gives."
+
+    def keep_none(self, why: str) -> None:
+        """Keep that the last run made no masks."""
+        self._made, self._why_none = None, why
 
     def keep(self, samples: torch.Tensor, masks: torch.Tensor) -> None:
         """Keep the masks, bool [edits, h, w] at the latent's size, of the run that gave these samples."""
         self._made = samples.cpu(), masks.cpu()
 
     def masks_of(self, samples: torch.Tensor) -> torch.Tensor:
-        """The masks of the run that gave these samples. Raises HRVError if the last run was another one."""
+        """The masks of the run that gave these samples. Raises HRVError if it made none or was not the last one."""
         if self._made is None:
-            raise HRVError("Nothing was sampled with this edit yet: connect the LATENT that the sampler gives.")
+            raise HRVError(self._why_none)
         sampled, masks = self._made
         if samples.shape != sampled.shape or not torch.equal(samples.cpu(), sampled.to(samples.dtype)):
             raise HRVError(
@@ -44,7 +49,7 @@ class Blend:
     ``window``     when it acts; attention is gathered before too.
     ``size``       the largest cross-attention layers that are asked, as a share of the latent's positions.
 
-    Raises HRVError for a threshold that is not between 0 and 1.
+    Raises HRVError for a threshold that is not between 0 and 1, and for a size of 0.
     """
 
     words: tuple[tuple[Positions, Positions], ...]
@@ -56,3 +61,8 @@ class Blend:
     def __post_init__(self) -> None:
         if not 0.0 <= self.threshold < 1.0:
             raise HRVError(f"The threshold of a mask is a share from 0 to below 1, not {self.threshold}.")
+        if not 0.0 < self.size <= 1.0:
+            raise HRVError(
+                f"The size of a local blend, its largest cross-attention layers, is a share of the latent's positions "
+                f"above 0, up to 1, not {self.size}: 0.0625 is 16x16 of 64x64."
+            )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -154,7 +155,7 @@ class EditingRun:
     def self_replacer(self, layer: AttentionLayer, previous: Replacer) -> Replacer:
         def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, extra: dict[str, Any]) -> torch.Tensor:
             call: _Call = extra[_CALL_KEY]
-            as_announced = self.as_announced(len(q) == call.rows, extra)
+            as_announced = self.as_announced(len(q) == call.rows, extra) and self.is_whole(q, extra)
             order = self.order(call, q.shape[1], q.device) if as_announced else None
             if order is None:
                 return previous(q, k, v, extra)
@@ -178,6 +179,13 @@ class EditingRun:
         if same_rows and not any(layout in extra for layout in COUPLE_LAYOUTS):
             return True
         self.say("Another node changed how prompts share the rows of the batch; prompt edits are left out there.")
+        return False
+
+    def is_whole(self, q: torch.Tensor, extra: Mapping[str, Any]) -> bool:
+        """Whether a layer asks at each of its positions; says so if not, as where similar ones are merged."""
+        if q.shape[1] == math.prod(extra["activations_shape"][-2:]):
+            return True
+        self.say("Another node merges image positions (such as Tome Patch Model); self-attention is not edited there.")
         return False
 
     def say(self, sentence: str) -> None:

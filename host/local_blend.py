@@ -7,6 +7,7 @@ the model, as the host does it for inpainting (``comfy/samplers.py``, KSamplerX0
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import comfy.patcher_extension
@@ -20,10 +21,16 @@ from ..hrv_kernels.phrase_attention import phrase_attention
 from .blend_mask import Blend, Positions
 from .cross_attention import LayerWrapping, Replacer, at_every_call
 from .editing_run import Follower, followers_of
+from .node_text import show_on_running_node
 from .window_ends import WindowEnds
 
 _WRAPPER_KEY = "hrv_local_blend"
 _CALL_KEY = "hrv_blended_rows"
+
+_NOT_SEEN = (
+    "Local Blend saw no place in this run, so the edits were not kept to one: its size is below that of every "
+    "cross-attention layer (raise it), or prompts with areas are sampled in pieces (leave one of the two out)."
+)
 
 _Grid = tuple[int, int]
 
@@ -75,10 +82,14 @@ class LocalBlending:
         return masks
 
     def finish(self, samples: torch.Tensor) -> None:
-        """Keep the masks for whoever asks for them with what the run gave."""
+        """Keep the masks for whoever asks for them with what the run gave; says so where there are none."""
         if self.attention:
             masks = self.masks().unflatten(0, (-1, self.group))[:, 1:].flatten(0, 1)
             self.blend.record.keep(samples, masks)
+        else:
+            self.blend.record.keep_none(_NOT_SEEN)
+            logging.warning("[HRV] %s", _NOT_SEEN)
+            show_on_running_node(f"HRV: {_NOT_SEEN}")
 
     def prepare_call(
         self, x: torch.Tensor, context: torch.Tensor | None, transformer_options: dict[str, Any]

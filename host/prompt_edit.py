@@ -42,8 +42,11 @@ def add_word_edit(
 ) -> Conditioning:
     """A copy of a target's conditioning that carries one more word edit, for :func:`edit_prompt` to find.
 
-    Raises HRVError for a conditioning without token maps and for phrases that are not in the prompt.
+    Without phrases nothing is added. Raises HRVError for a conditioning without token maps and for phrases that are
+    not in the prompt.
     """
+    if not phrases:
+        return list(conditioning)
     return [
         [tensor, {**extras, _WORDS_KEY: (*extras.get(_WORDS_KEY, ()), edit(find_phrases(words, phrases, occurrence)))}]
         for (tensor, extras), words in zip(conditioning, token_maps(conditioning), strict=True)
@@ -63,7 +66,8 @@ def edit_prompt(
     :func:`~..hrv.alignment.align`; ``for_changed`` makes the edit of all words that were changed. Tensors of unequal
     lengths are repeated to their least common multiple, as the host does, which changes no result.
 
-    Raises HRVError for conditionings of several entries or several rows, without token maps, of unlike widths, and as
+    Raises HRVError for conditionings of several entries or several rows, without token maps, of unlike widths, for a
+    source with word edits or a local blend, as ``for_changed`` does, even where nothing was changed, and as
     :func:`~..hrv.alignment.align` does.
     """
     before, extras, tensor = _source_rows(source)
@@ -75,7 +79,9 @@ def edit_prompt(
             "the same CLIP."
         )
     alignment = align(before[0].words, words, pairs)
-    changed = (for_changed(alignment.changed),) if for_changed and alignment.changed else ()
+    changed = (for_changed(alignment.changed),) if for_changed else ()
+    if not alignment.changed:
+        changed = ()
     edit = Edit(alignment, windows, (*changed, *its.get(_WORDS_KEY, ())))
     rows = (*before, RowPrompt(words, one.shape[1], its.get(CONTROLS_KEY, ()), edit))
     contexts = [*(tensor[[row], : prompt.tokens] for row, prompt in enumerate(before)), one]
@@ -86,6 +92,11 @@ def edit_prompt(
     if pooled is not None and of_target is not None:
         shared[_POOLED_KEY] = torch.cat((pooled, of_target))
     return [[together, {**shared, ROWS_KEY: PromptRows(rows)}]], edit
+
+
+def has_concepts(target: Conditioning) -> bool:
+    """Whether word edits of a target let the heads of a concept decide."""
+    return any(edit.factors is not None for _, extras in target for edit in extras.get(_WORDS_KEY, ()))
 
 
 def row_count(conditioning: Conditioning) -> int:
@@ -136,12 +147,14 @@ def with_local_blend(
     """Copies of an edited conditioning and its latent whose edits keep to the places of some words.
 
     ``phrases`` are of the source or the targets, each row has those it contains; none are the words that were changed.
-    The rest is :class:`~.blend_mask.Blend`'s. Raises HRVError for a conditioning without edits, a phrase that is in no
-    prompt, and, without phrases, for an edit that changed no word.
+    The rest is :class:`~.blend_mask.Blend`'s. Raises HRVError for a conditioning without edits or with a local blend, a
+    phrase that is in no prompt, an edit without any of the phrases, and, without phrases, one that changed no word.
     """
     rows = [extras.get(ROWS_KEY) for _, extras in conditioning]
     if len(rows) != 1 or rows[0] is None:
         raise HRVError("This conditioning has no edits to keep to a place: connect the one of the last Prompt Edit.")
+    if rows[0].blend is not None:
+        raise HRVError("This conditioning has a local blend already: leave one Local Blend, with the words of both.")
     source = rows[0].rows[0]
     edits = [(row.words, row.edit.alignment) for row in rows[0].rows if row.edit is not None]
     for phrase in phrases:
@@ -153,6 +166,12 @@ def with_local_blend(
         (_places(source.words, phrases), _places(words, phrases)) if phrases else (alignment.left, alignment.changed)
         for words, alignment in edits
     )
+    for number, ((of_source, own), (target, _)) in enumerate(zip(words, edits, strict=True), start=1):
+        if not (of_source or own):
+            raise HRVError(
+                f"Edit {number} ({target.text[:60]!r}) and the source contain none of the words {', '.join(phrases)}, "
+                "so this edit could change nowhere. Add a word of each edit, or one of the source."
+            )
     blend = Blend(words, threshold, window, size)
     ((tensor, extras),) = conditioning
     return [[tensor, {**extras, ROWS_KEY: replace(rows[0], blend=blend)}]], {**latent, _RECORD_KEY: blend.record}
@@ -177,7 +196,17 @@ def _places(words: TokenMap, phrases: Sequence[str]) -> tuple[int, ...]:
 
 def _source_rows(source: Conditioning) -> tuple[tuple[RowPrompt, ...], Mapping[str, Any], torch.Tensor]:
     """The prompts of a source that may have edits already, with its entry's dict and tensor."""
+    if any(_WORDS_KEY in extras for _, extras in source):
+        raise HRVError(
+            "The source comes from Edit Words, which does nothing there: put Edit Words between the target and Prompt "
+            "Edit."
+        )
     if len(source) == 1 and (prompts := source[0][1].get(ROWS_KEY)) is not None:
+        if prompts.blend is not None:
+            raise HRVError(
+                "The source comes from Local Blend, which this Prompt Edit would lose: connect the Prompt Edits to "
+                "each other, and Local Blend behind the last one."
+            )
         return prompts.rows, source[0][1], source[0][0]
     words = token_maps(source, "The source")[0]
     tensor, extras = _only_entry(source, "source")

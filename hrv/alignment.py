@@ -112,7 +112,7 @@ def align(source: TokenMap, target: TokenMap, pairs: Sequence[tuple[str, str]] =
     olds = _numbered([pair.source for pair in given], "source")
     news = _numbered([pair.target for pair in given], "target")
     found = list(_compared(source.words, target.words, olds, news))
-    if not given and not any(pair.is_same for pair in found):
+    if not given and not any(pair.is_same and _is_word(pair) for pair in found):
         raise HRVError(
             f"The source prompt ({source.text[:60]!r}) and the target prompt ({target.text[:60]!r}) have no word in "
             "common, so nothing says what shall stay. Write the target as the source with some words changed, or say "
@@ -184,8 +184,19 @@ def _places(words: Iterable[PromptWord]) -> list[int]:
     return [position for word in words for position in word.positions]
 
 
+def _is_word(pair: WordPair) -> bool:
+    """Whether a pair is more than punctuation."""
+    return any(letter.isalnum() for word in pair.source for letter in word.text)
+
+
 def _given_pairs(source: TokenMap, target: TokenMap, old: str, new: str) -> list[WordPair]:
     """The words that a user paired: every occurrence of the one with that of the other."""
+    for phrase, tokens, what in ((old, source, "source"), (new, target, "target")):
+        if phrase and not tokens.occurrences(phrase):
+            raise HRVError(
+                f"The pair '{old} {_ARROW} {new}' does not fit: the {what} prompt does not contain {phrase!r}. It has: "
+                f"{', '.join(dict.fromkeys(word.text for word in tokens.words))}."
+            )
     olds, news = (source.find_words(old) if old else []), (target.find_words(new) if new else [])
     if old and new and len(olds) != len(news):
         raise HRVError(

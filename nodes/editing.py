@@ -11,11 +11,12 @@ from comfy_api.latest import io
 from ..host.attention_control import with_mechanism
 from ..host.head_layout import head_layout, require_fitting
 from ..host.node_text import show_text
-from ..host.prompt_edit import add_row, add_word_edit, edit_prompt, ignored_settings, row_count
+from ..host.prompt_edit import add_row, add_word_edit, edit_prompt, has_concepts, ignored_settings, row_count
 from ..host.wiring import check_wiring
 from ..hrv.alignment import read_pairs
 from ..hrv.controls import Window
 from ..hrv.editing import CROSS_END, SELF_END_HRV, SELF_END_PLAIN, SELF_SIZE, EditWindows, WordEdit, with_concept
+from ..hrv.errors import HRVError
 from ..hrv.vectors import HRV
 from .sockets import (
     CATEGORY,
@@ -30,6 +31,14 @@ from .sockets import (
 
 # What "end" means where the user leaves it to others.
 _LEFT_OPEN = -1.0
+
+
+def _window(name: str, start: float, end: float) -> Window:
+    """The window of two inputs. Raises HRVError that names them."""
+    try:
+        return Window(start, end)
+    except HRVError as error:
+        raise HRVError(f"{name}_start and {name}_end: {error}") from None
 
 
 def _progress(name: str, default: float, tooltip: str, least: float = 0.0, advanced: bool = False) -> Any:
@@ -95,7 +104,7 @@ class PromptEdit(io.ComfyNode):
                     "self_end",
                     _LEFT_OPEN,
                     "Sampling progress until which the edit has the source's self-attention: lower frees the shapes. "
-                    f"-1: as published, {SELF_END_HRV:g} with an HRV and {SELF_END_PLAIN:g} without.",
+                    f"-1: as published, {SELF_END_HRV:g} with an HRV (Edit Words' too), {SELF_END_PLAIN:g} without.",
                     least=_LEFT_OPEN,
                 ),
                 *_concept_inputs("Lets the heads of a concept decide about all changed words; none: plain P2P."),
@@ -142,15 +151,20 @@ class PromptEdit(io.ComfyNode):
     ) -> io.NodeOutput:
         check_wiring(cls, CONTROL_NODES)
         for_changed = None
+        with_heads = hrv is not None or has_concepts(target)
         if hrv is not None:
             require_fitting(hrv, model)
             for_changed = partial(with_concept, hrv, concept, strength=strength, clamp=clamp or None)
         if self_end == _LEFT_OPEN:
-            self_end = SELF_END_PLAIN if hrv is None else SELF_END_HRV
-        windows = EditWindows(Window(cross_start, cross_end), Window(self_start, self_end), self_size)
+            self_end = SELF_END_HRV if with_heads else SELF_END_PLAIN
+        windows = EditWindows(
+            _window("cross", cross_start, cross_end), _window("self", self_start, self_end), self_size
+        )
         positive, edit = edit_prompt(source, target, windows, read_pairs(pairs), for_changed)
         edit.require_layout(head_layout(model))
         text = edit.describe()
+        if hrv is not None and not edit.alignment.changed:
+            text += "\n\nNo word was swapped or added, so the HRV of this node has nothing to decide."
         if ignored := ignored_settings(source, target):
             said = f"Of the target only its words count, not: {', '.join(ignored)}. All rows have the source's."
             logging.warning("[HRV] Prompt Edit: %s", said)
@@ -211,6 +225,11 @@ class EditWords(io.ComfyNode):
         strength: float = 1.0,
         occurrence: str = "all",
     ) -> io.NodeOutput:
+        if end == _LEFT_OPEN and start > 0.0:
+            raise HRVError(
+                f"start is {start:g}, but end is {_LEFT_OPEN:g}, which leaves both to Prompt Edit's cross-attention "
+                "window: set end too, or start to 0."
+            )
         window = None if end == _LEFT_OPEN else Window(start, end)
 
         def edit(positions: tuple[int, ...]) -> WordEdit:
