@@ -7,7 +7,7 @@ add inside a step (perturbed attention and the like) are not recorded.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import comfy.patcher_extension
@@ -33,6 +33,9 @@ _KEPT_KEYS = 1 << 28
 
 # Of layers with fewer bytes of queries a call takes longer than its work: they wait for the step's end, for one call.
 _WAITING_QUERIES = 1 << 20
+
+# Numbers that are gathered at once when words are pooled: 16 MiB of them.
+_POOLED = 1 << 22
 
 
 class Recorder:
@@ -98,9 +101,8 @@ class Recorder:
         assert self.asked is not None
         most: dict[int, torch.Tensor] = {}
         broken: dict[int, torch.Tensor] = {}
-        # Layers with as many heads are pooled in one call: with a call for each, the calls take most of the time.
-        for heads in {layer.heads for layer in self.layout.layers}:
-            alike = [number for number, layer in enumerate(self.layout.layers) if layer.heads == heads]
+        # Layers with as many heads are pooled together: with a call for each, the calls take most of the time.
+        for alike in self._pooled_together(self.asked.places[0, 0].numel()):
             attention = torch.stack([self.pending[self.layout.layers[number].key] for number in alike])
             places = torch.stack([self.asked.places[number] for number in alike])
             places = places.expand(-1, len(self.images), *places.shape[2:])
@@ -109,6 +111,13 @@ class Recorder:
             broken.update(zip(alike, attention.isnan().flatten(1).any(1), strict=True))
         layers = range(len(self.layout.layers))
         return torch.cat([most[layer] for layer in layers], dim=1), torch.stack([broken[layer] for layer in layers])
+
+    def _pooled_together(self, places: int) -> Iterator[list[int]]:
+        """The numbers of layers with equally many heads, as many as memory has room for the places of their tokens."""
+        for heads in {layer.heads for layer in self.layout.layers}:
+            alike = [number for number, layer in enumerate(self.layout.layers) if layer.heads == heads]
+            most = max(1, _POOLED // (heads * len(self.images) * places))
+            yield from (alike[first : first + most] for first in range(0, len(alike), most))
 
     def counts(self) -> Counts:
         """Counts [2, N, H] since :meth:`begin`, of images with even numbers and with odd ones; waits for the device.
@@ -154,6 +163,9 @@ class Recorder:
 
     def _begin_evaluation(self, executor: Any, *args: Any, **kwargs: Any) -> Any:
         self.evaluation_is_new = True
+        # An evaluation before, such as a look ahead, answers nothing of this one, whose layers may have other sizes.
+        self.pending.clear()
+        self.waiting.clear()
         if self.scheduled:
             # Hooks with a schedule exchange weights from one evaluation to the next.
             self.keys.clear()
@@ -195,8 +207,10 @@ class Recorder:
                 # Keys now, while weights are here and as hooks have them. Queries as a copy, because what comes after
                 # may work in place, and the view would keep all rows alive.
                 self._kept_keys(layer, q)
+                self.pending.pop(layer.key, None)
                 self.waiting[layer.key] = queries.clone()
                 continue
+            self.waiting.pop(layer.key, None)
             number = self.layer_numbers[layer.key]
             tokens, there = self.asked.tokens[number], self.asked.there[number].expand(len(queries), -1)
             if self.keeps_keys:

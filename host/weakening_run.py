@@ -42,6 +42,8 @@ from .text_encoding import Conditioning, encode_prompt, token_map
 from .weakening_images import image_name, save_image, small_picture
 
 _SHEET_SIDE = 256
+# Changes whenever states of before, of the same settings, do not fit any more.
+_STATE = 2
 # So many images that all fail say that the scorer does not work at all, and no more are made for it.
 _HOPELESS = 8
 
@@ -71,10 +73,14 @@ class WeakeningSettings:
 
 @dataclass(frozen=True)
 class Analysis:
-    """What a run made: a result for each concept in order, and the pictures of the first one's contact sheet."""
+    """What a run made: a result for each concept in order, and the pictures of the first one's contact sheet.
+
+    ``images`` is the folder in which every image was kept, if any was.
+    """
 
     results: tuple[Weakening, ...]
     sheet: Mapping[Cell, Pixels]
+    images: Path | None
 
 
 class _Batch(NamedTuple):
@@ -105,7 +111,8 @@ def analyse_weakening(
     All words of the prompts are weakened, in the positive conditioning only. The host's progress is told per sampling
     step; a cancel takes effect between two steps; the model is as before afterwards. Scores are saved in the folder
     ``states`` (None: the host's user folder) at least once a minute and when the run ends in any way, and the same run
-    goes on from there. With ``images`` every image is kept as a file below that folder, in one named by the run.
+    goes on from there, and tries again what could not be scored. With ``images`` every image is kept as a file below
+    that folder, in one named by the run; those that are missing there are made again.
 
     Raises HRVError for an HRV of another head layout, a plan for another number of heads, a concept that the HRV does
     not have, prompts without words, what the scorer refuses, and a scorer that fails on all of the first images.
@@ -125,8 +132,9 @@ def analyse_weakening(
         for number, those in enumerate(cases)
         for batch in _batches(number, [maps[case.prompt] for case in those], plan, settings)
     ]
+    _require_json(scorer)
     provenance = _provenance(model, clip, vae, hrv, scorer, plan, settings)
-    key = _key(provenance, concepts, cases, images)
+    key = _key(provenance, concepts, cases)
     folder = images / key[:8] if images is not None else None
     places = {cell: place for place, cell in enumerate(_sheet_cells(plan))}
     size = _sheet_size(settings)
@@ -134,30 +142,48 @@ def analyse_weakening(
     with kept_state(fresh, states_folder("analyses") if states is None else states, KIND) as kept:
         state = kept.state
         work = _Work(model, clip, vae, hrv, scorer, cases, concepts, plan, settings)
+        work.scored = int(np.isfinite(state.scores).sum())
+        files = [
+            [
+                folder / image_name(cases[batch.concept], case, settings.seeds[seed], batch.cell)
+                for case, seed in batch.units
+            ]
+            if folder is not None
+            else []
+            for batch in batches
+        ]
+        places_of = [
+            slice(start, start + len(batch.units)) for start, batch in zip(_starts(batches), batches, strict=True)
+        ]
+        # What could not be scored before is tried again: scorers also fail for want of memory.
+        left = [
+            number
+            for number, there in enumerate(places_of)
+            if number >= state.done
+            or np.isnan(state.scores[there]).any()
+            or not all(file.exists() for file in files[number])
+        ]
+        to_make = sum(len(batches[number].units) for number in left)
+        done = len(state.scores) - to_make
         bar = comfy.utils.ProgressBar(len(state.scores) * settings.steps)
-        started, first = time.monotonic(), 0
-        for number, (batch, place) in enumerate(zip(batches, _starts(batches), strict=True)):
-            if number < state.done:
-                first = place + len(batch.units)
-                bar.update_absolute(first * settings.steps)
-                continue
+        bar.update_absolute(done * settings.steps)
+        started, first = time.monotonic(), done
+        for number in left:
+            batch = batches[number]
             comfy.model_management.throw_exception_if_processing_interrupted()
             made = work.images(batch, bar)
-            state.scores[place : place + len(made)] = work.scores(
-                made, [cases[batch.concept][case] for case, _ in batch.units]
-            )
+            state.scores[places_of[number]] = work.scores(made, [cases[batch.concept][case] for case, _ in batch.units])
             if batch.concept == 0 and batch.cell in places and (0, 0) in batch.units:
                 state.sheet[places[batch.cell]] = small_picture(made[batch.units.index((0, 0))], size)
-            if folder is not None:
-                for image, (case, seed) in zip(made, batch.units, strict=True):
-                    save_image(image, folder / image_name(cases[batch.concept], case, settings.seeds[seed], batch.cell))
-            state.done = number + 1
+            for image, file in zip(made, files[number], strict=False):
+                save_image(image, file)
+            state.done = max(state.done, number + 1)
             kept.save_now_and_then()
-            done = place + len(made)
-            left = (time.monotonic() - started) / (done - first) * (len(state.scores) - done)
-            report(f"{concepts[batch.concept]}: {done} of {len(state.scores)} images, {clock(left)} left")
+            done += len(made)
+            seconds = (time.monotonic() - started) / (done - first) * (len(state.scores) - done)
+            report(f"{concepts[batch.concept]}: {done} of {len(state.scores)} images, {clock(seconds)} left")
     results = _results(state.scores, batches, concepts, cases, plan, settings, provenance)
-    return Analysis(results, {cell: state.sheet[place] for cell, place in places.items()})
+    return Analysis(results, {cell: state.sheet[place] for cell, place in places.items()}, folder)
 
 
 class _Work:
@@ -282,14 +308,23 @@ def _provenance(
     }
 
 
-def _key(
-    provenance: Mapping[str, Any], concepts: Sequence[str], cases: Sequence[tuple[Case, ...]], images: Path | None
-) -> str:
-    """The same for two runs only if all that they leave behind is the same."""
+def _require_json(scorer: Scorer) -> None:
+    """Raise HRVError for a scorer that describes itself with what no table can hold."""
+    try:
+        json.dumps(dict(scorer.provenance))
+    except (TypeError, ValueError) as error:
+        raise HRVError(
+            f"The provenance of the scorer {scorer.name} has something in it that JSON has no form for ({error}): it "
+            "may have texts, numbers, lists and dicts."
+        ) from None
+
+
+def _key(provenance: Mapping[str, Any], concepts: Sequence[str], cases: Sequence[tuple[Case, ...]]) -> str:
+    """The same for two runs only if their images and scores are the same."""
     asked = [
         [name, [[case.prompt, case.target] for case in those]] for name, those in zip(concepts, cases, strict=True)
     ]
-    text = json.dumps([provenance, asked, None if images is None else str(images)], sort_keys=True)
+    text = json.dumps([_STATE, provenance, asked], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -14,7 +14,7 @@ import itertools
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .errors import HRVError
 from .vocabulary import find_concept, fold, is_printable, tidy
@@ -56,7 +56,10 @@ class Experiment:
         return tuple(cases)
 
     def __add__(self, other: Experiment) -> Experiment:
-        return Experiment(tuple(dict.fromkeys([*self.cases, *other.cases])))
+        """Both, the second one's concepts named as the first one writes them."""
+        names = {fold(name): name for name in self.concepts}
+        more = (replace(case, concept=names.get(fold(case.concept), case.concept)) for case in other.cases)
+        return Experiment(tuple(dict.fromkeys([*self.cases, *more])))
 
     def to_json(self) -> str:
         """The cases as a JSON list of [concept, prompt, target]."""

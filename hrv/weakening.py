@@ -94,7 +94,19 @@ class Plan:
         """The cell of a line at a number of heads; lines share the cells in which they do the same."""
         if heads == 0 or line.factor == 1.0:
             return UNWEAKENED
+        if line.order == UNIFORM:
+            return self._alike.get(_of_every_head(line.factor, heads, self.head_count), Cell(line, heads))
         return Cell(Line(_EVERY_HEAD, line.factor) if heads == self.head_count else line, heads)
+
+    @cached_property
+    def _alike(self) -> dict[float, Cell]:
+        """The cells in which all heads have one factor, by that factor."""
+        found = {factor: Cell(Line(_EVERY_HEAD, factor), self.head_count) for factor in self.factors}
+        found[1.0] = UNWEAKENED
+        for factor in self.factors:
+            for heads in self.head_counts:
+                found.setdefault(_of_every_head(factor, heads, self.head_count), Cell(Line(UNIFORM, factor), heads))
+        return found
 
     @cached_property
     def cells(self) -> tuple[Cell, ...]:
@@ -113,8 +125,8 @@ def usual_head_counts(head_count: int) -> tuple[int, ...]:
 def parse_head_counts(text: str, head_count: int) -> tuple[int, ...]:
     """Numbers of heads separated by commas, each of them or a share such as 25%; 0 and all are added.
 
-    An empty text means :func:`usual_head_counts`. Raises HRVError for anything else, and for a number of heads that
-    the layout does not have.
+    An empty text means :func:`usual_head_counts`. Raises HRVError for anything else, for a number of heads that the
+    layout does not have, and where no number is left at which orders differ.
     """
     if not text.strip():
         return usual_head_counts(head_count)
@@ -129,6 +141,11 @@ def parse_head_counts(text: str, head_count: int) -> tuple[int, ...]:
         if not 0 <= heads <= head_count:
             raise HRVError(f"This model has {head_count} heads: {part} of them cannot be weakened.")
         counts.add(heads)
+    if len(counts) == 2:
+        raise HRVError(
+            f"head_counts {text!r} has no number between 0 and {head_count}, where all orders are the same: write some "
+            "like 11, 25%."
+        )
     return tuple(sorted(counts))
 
 
@@ -137,13 +154,18 @@ def cell_factors(cell: Cell, hrv: HRV, concept: str, order_seed: int) -> Factors
     line, head_count = cell.line, hrv.layout.head_count
     factors = np.ones(head_count, dtype=np.float32)
     if line.order == UNIFORM:
-        factors[:] = 1 + cell.heads / head_count * (line.factor - 1)
+        factors[:] = _of_every_head(line.factor, cell.heads, head_count)
     elif line.order in (UNWEAKENED.line.order, _EVERY_HEAD):
         factors[:] = line.factor
     else:
         order = head_order(hrv, concept, line.order, order_seed + line.draw)
         factors[(order[::-1] if line.backwards else order)[: cell.heads]] = line.factor
     return factors
+
+
+def _of_every_head(factor: float, heads: int, head_count: int) -> float:
+    """The factor of every head that is, as a mean, ``factor`` in so many of them."""
+    return 1 + heads / head_count * (factor - 1)
 
 
 @dataclass(frozen=True, eq=False)

@@ -192,7 +192,8 @@ def _chance(area: float, random_areas: Sequence[float]) -> float:
     """One-sided p of an area under areas of random orders, which are symmetric around 0."""
     spread = math.sqrt(np.mean(np.square(random_areas)))
     if spread == 0:
-        return 0.0 if area > 0 else 1.0
+        # Scores so coarse that no random order showed a difference: as many of them as there are, and no more, say so.
+        return 1 / (len(random_areas) + 1) if area > 0 else 1.0
     return float(1 - stdtr(len(random_areas), area / spread))
 
 

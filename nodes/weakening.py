@@ -10,7 +10,6 @@ from ..host.node_text import show_text
 from ..host.result_files import output_place
 from ..hrv.weakening import Plan, parse_head_counts
 from ..hrv.weakening_pictures import contact_sheet, curves_picture, summary_picture
-from ..hrv.weakening_statistics import finding
 from ..hrv.weakening_tables import findings_table
 from .sockets import CATEGORY, split_words
 from .weakening_inputs import (
@@ -24,10 +23,11 @@ from .weakening_inputs import (
     order_seed_input,
     prefix_input,
     random_orders_input,
-    saved_tables,
+    saved_findings,
     shared_inputs,
     shown_pictures,
     table_outputs,
+    weakening,
 )
 
 
@@ -85,12 +85,11 @@ class OrderedWeakening(io.ComfyNode):
     ) -> io.NodeOutput:
         examined = Examination(**shared)
         counts = parse_head_counts(head_counts, examined.head_count)
-        plan = Plan(counts, random_orders, (factor,), uniform, order_seed)
+        plan = Plan(counts, random_orders, (weakening(factor),), uniform, order_seed)
         folder, _ = output_place(filename_prefix)
         analysis = examined.analyse(cls, only(concept), plan, images=folder if save_images else None)
         (result,) = analysis.results
-        found = finding(result)
-        csv, json, where = saved_tables(filename_prefix, analysis, [found])
+        (found,), csv, json, where = saved_findings(filename_prefix, analysis)
         show_text(cls, f"{found.sentence()}\n\n{where}")
         (curves, sheet), shown = shown_pictures(
             cls, [curves_picture(result, found), contact_sheet(result, analysis.sheet)]
@@ -138,11 +137,10 @@ class WeakeningSummary(io.ComfyNode):
     ) -> io.NodeOutput:
         examined = Examination(**shared)
         counts = parse_head_counts(head_counts, examined.head_count)
-        plan = Plan(counts, random_orders, (factor,), order_seed=order_seed)
+        plan = Plan(counts, random_orders, (weakening(factor),), order_seed=order_seed)
         output_place(filename_prefix)
         analysis = examined.analyse(cls, split_words(concepts), plan)
-        findings = [finding(result) for result in analysis.results]
-        csv, json, where = saved_tables(filename_prefix, analysis, findings)
+        findings, csv, json, where = saved_findings(filename_prefix, analysis)
         table = findings_table(findings)
         show_text(cls, f"{table}\n{where}")
         title = f"Ordered weakening by {factor:g}, scored by {examined.scorer.name}"

@@ -11,16 +11,17 @@ from ..host.result_files import output_place
 from ..hrv.errors import HRVError
 from ..hrv.weakening import Plan, parse_head_counts
 from ..hrv.weakening_pictures import factors_picture, summary_picture
-from ..hrv.weakening_statistics import finding, overall
+from ..hrv.weakening_statistics import overall
 from .sockets import CATEGORY, split_words
 from .weakening_inputs import (
     Examination,
     concepts_input,
     head_counts_input,
+    judged,
     one_concept_input,
     only,
     prefix_input,
-    saved_tables,
+    saved_findings,
     shared_inputs,
     shown_pictures,
     table_outputs,
@@ -28,6 +29,8 @@ from .weakening_inputs import (
 
 QUICK_COUNTS = "9%, 27%"
 """Where orders differ most, for a check of few images."""
+
+_LARGEST = 10.0
 
 
 class QuickCheck(io.ComfyNode):
@@ -60,12 +63,15 @@ class QuickCheck(io.ComfyNode):
         examined = Examination(**shared)
         plan = Plan(parse_head_counts(QUICK_COUNTS, examined.head_count))
         analysis = examined.analyse(cls, split_words(concepts), plan)
-        findings = [finding(result) for result in analysis.results]
+        findings, errors = judged(analysis)
+        if not findings:
+            raise HRVError(errors[0])
         images = sum(result.scores.size for result in analysis.results)
         verdict = "\n".join(
             [
                 f"Does this HRV hold here? {overall(findings).capitalize()}.",
                 *(found.sentence() for found in findings),
+                *errors,
                 f"From {images} images: a quick check can miss a weak effect. Ordered Weakening Analysis is surer.",
             ]
         )
@@ -120,9 +126,8 @@ class FactorSweep(io.ComfyNode):
         output_place(filename_prefix)
         analysis = examined.analyse(cls, only(concept), plan)
         (result,) = analysis.results
-        findings = [finding(result, factor) for factor in plan.factors]
+        findings, csv, json, where = saved_findings(filename_prefix, analysis, plan.factors)
         areas = "\n".join(f"factor {found.factor:g}: area {found.area}" for found in findings)
-        csv, json, where = saved_tables(filename_prefix, analysis, findings)
         show_text(cls, f"{areas}\n\n{where}")
         (picture,), shown = shown_pictures(cls, [factors_picture(result)])
         return io.NodeOutput(picture, areas, csv, json, ui=shown)
@@ -131,6 +136,9 @@ class FactorSweep(io.ComfyNode):
 def _factors(text: str) -> tuple[float, ...]:
     """Factors separated by commas."""
     try:
-        return tuple(float(part) for part in split_words(text))
+        factors = tuple(float(part) for part in split_words(text))
     except ValueError:
         raise HRVError(f"The factors {text!r} are no numbers: write some like -2, -1, 0, 1.") from None
+    if any(not abs(factor) <= _LARGEST for factor in factors):
+        raise HRVError(f"The factors {text!r} go beyond {_LARGEST:g}: write some from -{_LARGEST:g} to {_LARGEST:g}.")
+    return factors

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from ..hrv.experiments import Experiment
 from ..hrv.scorers import Scorer
 from ..hrv.vectors import HRV
 from ..hrv.weakening import Plan, concepts_to_analyse
-from ..hrv.weakening_statistics import Finding
+from ..hrv.weakening_statistics import Finding, finding
 from ..hrv.weakening_tables import results_json, scores_csv
 from .sockets import ExperimentSocket, HRVSocket, ScorerSocket, image_tensor, sampling_inputs
 
@@ -44,7 +45,8 @@ def shared_inputs(concept: Any, seeds: int, prompts: int) -> list[Any]:
             min=0,
             max=2**63 - 1,
             control_after_generate=False,
-            tooltip="The first of the seeds; the others follow. An image is the one that KSampler makes of its seed.",
+            tooltip="The first of the seeds; the others follow. An image is the one that KSampler makes of its seed "
+            "(with samplers that add noise on the way: at batch_size 1).",
         ),
         io.Int.Input(
             "prompts",
@@ -117,6 +119,13 @@ def table_outputs() -> list[Any]:
     ]
 
 
+def weakening(factor: float) -> float:
+    """The factor of a field. Raises HRVError for one that changes nothing."""
+    if factor == 1.0:
+        raise HRVError("factor is 1, which weakens no head: the published one is -2, and 0 takes heads out.")
+    return factor
+
+
 def only(concept: str) -> list[str]:
     """The one concept of a field. Raises HRVError if it is empty."""
     if not concept.strip():
@@ -177,11 +186,34 @@ class Examination:
         )  # fmt: skip
 
 
-def saved_tables(prefix: str, analysis: Analysis, findings: Sequence[Finding]) -> tuple[str, str, str]:
-    """Save the tables; return CSV, JSON and a line that says where they are."""
+def judged(analysis: Analysis, factors: Sequence[float] = ()) -> tuple[list[Finding], list[str]]:
+    """The findings of every result, at each of some factors (else at its own), and why others could not be judged."""
+    findings: list[Finding] = []
+    errors: list[str] = []
+    for result, factor in product(analysis.results, factors or (None,)):
+        try:
+            findings.append(finding(result, factor))
+        except HRVError as error:
+            errors.append(str(error))
+    return findings, errors
+
+
+def saved_findings(
+    prefix: str, analysis: Analysis, factors: Sequence[float] = ()
+) -> tuple[list[Finding], str, str, str]:
+    """Judge, and save the tables; return findings, CSV, JSON and what else there is to say, such as where they are.
+
+    Raises HRVError if nothing could be judged, when the tables with all scores are saved.
+    """
+    findings, errors = judged(analysis, factors)
     texts = {".csv": scores_csv(analysis.results), ".json": results_json(analysis.results, findings)}
     paths = save_texts(prefix, texts)
-    return texts[".csv"], texts[".json"], f"Saved as {paths[0].name} and {paths[1].name} in {paths[0].parent.name}."
+    where = f"Saved as {paths[0].name} and {paths[1].name} in {paths[0].parent.name}."
+    if analysis.images is not None:
+        where += f" Images are in {analysis.images.parent.name}/{analysis.images.name}."
+    if not findings:
+        raise HRVError(f"{errors[0]} {where}")
+    return findings, texts[".csv"], texts[".json"], "\n".join([where, *errors])
 
 
 def shown_pictures(node: type[io.ComfyNode], pictures: Sequence[Image.Image]) -> tuple[list[Any], Any]:

@@ -71,7 +71,7 @@ def test_numbers_of_heads_of_any_layout_make_a_plan(heads: int) -> None:
 
 @pytest.mark.parametrize(
     ("text", "counts"),
-    [("", usual_head_counts(128)), ("11", (0, 11, 128)), ("50%, 1,1", (0, 1, 64, 128)), ("0, 128", (0, 128))],
+    [("", usual_head_counts(128)), ("11", (0, 11, 128)), ("50%, 1,1", (0, 1, 64, 128)), ("0, 11, 128", (0, 11, 128))],
 )
 def test_numbers_of_heads_as_text(text: str, counts: tuple[int, ...]) -> None:
     assert parse_head_counts(text, 128) == counts
@@ -80,6 +80,12 @@ def test_numbers_of_heads_as_text(text: str, counts: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("text", ["-1", "129", "101%", "x", "1.5", "nan%", "inf%", "1;2", ",", "%"])
 def test_numbers_of_heads_that_there_are_not(text: str) -> None:
     with pytest.raises(HRVError, match=r"cannot be weakened|can be weakened|no number of heads"):
+        parse_head_counts(text, 128)
+
+
+@pytest.mark.parametrize("text", ["0", "128", "0, 100%", "0.1%"])
+def test_numbers_of_heads_between_none_and_all_are_needed(text: str) -> None:
+    with pytest.raises(HRVError, match="no number between 0 and 128"):
         parse_head_counts(text, 128)
 
 
@@ -105,7 +111,11 @@ def test_plans_that_make_no_sense(counts: tuple[int, ...], orders: int, factors:
         Plan(counts, orders, factors)
 
 
-@pytest.mark.parametrize("plan", [PLAN, Plan((0, 16)), Plan((0, 8, 16), 2, (-2.0, 0.0, 1.0, 2.0), uniform=True)])
+# As Ordered Weakening by Factor has it: many means of all heads alike are the same.
+SWEEP = Plan((0, 2, 4, 8, 16), 0, (-2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0), uniform=True)
+
+
+@pytest.mark.parametrize("plan", [PLAN, Plan((0, 16)), Plan((0, 8, 16), 2, (-2.0, 0.0, 1.0, 2.0), uniform=True), SWEEP])
 def test_no_two_cells_are_the_same_image(plan: Plan) -> None:
     """Unless a random order happens to begin like another one."""
     made = {cell: cell_factors(cell, hrv(), "Color", 0).tobytes() for cell in plan.cells if cell.line.order != RANDOM}
@@ -170,6 +180,18 @@ def test_few_images_and_no_random_orders_are_never_sure() -> None:
     assert finding(one).verdict == WEAKLY and "So few images prove nothing" in finding(one).sentence()
     alone = finding(simulated(Plan(PLAN.head_counts, 0)))
     assert alone.verdict == WEAKLY and alone.p is None and "no random order" in alone.sentence()
+
+
+def test_random_orders_that_differ_by_nothing_prove_little() -> None:
+    """Of scores so coarse it takes many random orders to be sure."""
+    result = simulated(Plan(PLAN.head_counts, 1), noise=0.0)
+    flat = result.scores.copy()
+    for row, cell in enumerate(result.plan.cells):
+        if cell.line.order == RANDOM:
+            flat[row] = 0.5
+    found = finding(Weakening("Color", CASES, result.seeds, result.plan, flat))
+    assert found.area.low > 0 and found.random_areas == (0.0,)
+    assert found.p == 0.5 and found.verdict == NO
 
 
 def test_images_that_could_not_be_scored_are_left_out_with_their_prompt_and_seed() -> None:

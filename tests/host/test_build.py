@@ -19,6 +19,7 @@ import torch
 from comfy.ldm.modules.attention import optimized_attention
 from comfy.model_management import InterruptProcessingException
 from comfy_extras.nodes_hooks import SetClipHooks
+from comfy_extras.nodes_model_downscale import PatchModelAddDownscale
 from comfy_extras.nodes_pag import PerturbedAttentionGuidance
 from hrv_pack.host import recording
 from hrv_pack.host.build import BuildSettings, build_hrv
@@ -191,6 +192,34 @@ def test_counts_equal_those_of_explicit_maps(
     assert (found.sum(axis=0) == SETTINGS.images * SETTINGS.steps).all()
     # A count that cannot fail to be right would say nothing.
     assert len(np.unique(found)) > 3
+
+
+@pytest.mark.parametrize("most", [0, 1 << 10, 1 << 11])
+@pytest.mark.parametrize("estimator", ["paper", "all words"])
+def test_layers_that_are_asked_at_once_and_those_that_wait_count_alike(
+    sd15: Pair, most: int, estimator: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where evaluations of one step see a layer at unlike sizes."""
+    (shrunk,) = PatchModelAddDownscale.execute(sd15.model, 2, 2.0, 0.0, 0.4, True, "bilinear", "bilinear").result
+    settings: dict[str, Any] = {"sampler_name": "dpm_2", "steps": 4, "images": 2, "estimator": estimator}
+    alone = [sd15.counts(PROMPTS[:2], model, **settings) for model in (sd15.model, shrunk)]
+    monkeypatch.setattr(recording, "_WAITING_QUERIES", most)
+    monkeypatch.setattr(recording, "_POOLED", 1)
+    for model, expected in zip((sd15.model, shrunk), alone, strict=True):
+        assert np.array_equal(sd15.counts(PROMPTS[:2], model, **settings), expected)
+
+
+@pytest.mark.parametrize("most", [0, 1 << 20])
+def test_keys_of_the_words_are_projected_once(sd15: Pair, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recording, "_WAITING_QUERIES", most)
+    projected: list[int] = []
+    projections = [module.to_k for module in cross_attention_modules(sd15.model).values()]
+    hooks = [part.register_forward_hook(lambda *_: projected.append(1)) for part in projections]
+    sd15.counts(batch_size=2)
+    for hook in hooks:
+        hook.remove()
+    of_host = len(projections) * SETTINGS.steps * len(BATCHES[2])
+    assert len(projected) == of_host + len(projections)
 
 
 def test_a_negative_prompt_that_is_evaluated_by_itself_is_not_counted(sd15: Pair) -> None:

@@ -54,7 +54,8 @@ def test_every_edit_needs_a_place(model: Any, clip: Any, source: Any, target: An
     both = prompt_edit(model, first[1], encoded(clip, "a red car and a house"), first[2])
     with pytest.raises(HRVError, match=r"Edit 1 \('a blue car and a tree'\) .* none of the words house"):
         blended(both, "house")
-    assert blended(both, "house, blue") and blended(both, "tree")
+    blended(both, "house, blue")
+    blended(both, "tree")
     with pytest.raises(HRVError, match=r"above 0, up to 1, not 0\.0"):
         blended(first, size=0.0)
 

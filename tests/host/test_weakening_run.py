@@ -199,6 +199,31 @@ def test_a_scorer_that_never_works_is_not_fed_for_hours(
     assert {"raises": "no eyes", "nan": "", "too few": "0 scores for 1 images"}[kind] in caplog.text
 
 
+def test_what_could_not_be_scored_is_tried_again(analyst: Analyst) -> None:
+    class Failing(Brightness):
+        def score(self, images: torch.Tensor, cases: Sequence[Case]) -> list[float]:
+            scores = list(super().score(images, cases))
+            return [float("nan")] if len(self.seen) <= 5 else scores
+
+    assert analyst(Failing()).results[0].failed == 5
+    healed = Brightness()
+    (result,) = analyst(healed).results
+    assert result.failed == 0 and len(healed.seen) == 5
+    (clean,) = Analyst(analyst.states / "fresh")(Brightness()).results
+    assert np.array_equal(result.scores, clean.scores)
+    again = Brightness()
+    analyst(again)
+    assert not again.seen
+
+
+def test_a_provenance_that_no_table_can_hold_is_refused(analyst: Analyst) -> None:
+    scorer = Brightness()
+    scorer.provenance = {"type": torch.float32}
+    with pytest.raises(HRVError, match="provenance of the scorer brightness has something in it that JSON"):
+        analyst(scorer)
+    assert not scorer.seen
+
+
 def test_images_are_kept_if_asked(analyst: Analyst, tmp_path: Path) -> None:
     scorer = Brightness()
     analyst(scorer, images=tmp_path / "images")
@@ -209,6 +234,11 @@ def test_images_are_kept_if_asked(analyst: Analyst, tmp_path: Path) -> None:
     assert kept == made
     names = {file.name for file in files}
     assert {"most-relevant-first-16-heads-factor-2.png", "random-1-backwards-16-heads-factor-2.png"} <= names
+    # Those that are gone are made again, and only they.
+    files[0].unlink()
+    again = Brightness()
+    assert analyst(again, images=tmp_path / "images").images == files[0].parents[3]
+    assert files[0].exists() and len(again.seen) == 1
 
 
 def test_the_sheet_is_of_the_first_prompt_and_seed(analyst: Analyst) -> None:
