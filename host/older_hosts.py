@@ -16,7 +16,7 @@ def prepare_state(patcher: Any, sigma: torch.Tensor, options: dict[str, Any]) ->
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error says that a device's memory was too small; before 0.24 the host knows it by its type only."""
+    """Whether an error says that a device's memory was too small; 0.16.3 knows it by its type only."""
     known = getattr(comfy.model_management, "is_oom", None)
     return known(error) if known else isinstance(error, comfy.model_management.OOM_EXCEPTION)
 
