@@ -143,22 +143,12 @@ def analyse_weakening(
         state = kept.state
         work = _Work(model, clip, vae, hrv, scorer, cases, concepts, plan, settings)
         work.scored = int(np.isfinite(state.scores).sum())
-        files = [
-            [
-                folder / image_name(cases[batch.concept], case, settings.seeds[seed], batch.cell)
-                for case, seed in batch.units
-            ]
-            if folder is not None
-            else []
-            for batch in batches
-        ]
-        places_of = [
-            slice(start, start + len(batch.units)) for start, batch in zip(_starts(batches), batches, strict=True)
-        ]
+        files = [_files(folder, batch, cases[batch.concept], settings.seeds) for batch in batches]
+        rows = _rows(batches)
         # What could not be scored before is tried again: scorers also fail for want of memory.
         left = [
             number
-            for number, there in enumerate(places_of)
+            for number, there in enumerate(rows)
             if number >= state.done
             or np.isnan(state.scores[there]).any()
             or not all(file.exists() for file in files[number])
@@ -172,7 +162,7 @@ def analyse_weakening(
             batch = batches[number]
             comfy.model_management.throw_exception_if_processing_interrupted()
             made = work.images(batch, bar)
-            state.scores[places_of[number]] = work.scores(made, [cases[batch.concept][case] for case, _ in batch.units])
+            state.scores[rows[number]] = work.scores(made, [cases[batch.concept][case] for case, _ in batch.units])
             if batch.concept == 0 and batch.cell in places and (0, 0) in batch.units:
                 state.sheet[places[batch.cell]] = small_picture(made[batch.units.index((0, 0))], size)
             for image, file in zip(made, files[number], strict=False):
@@ -284,9 +274,17 @@ def _batches(concept: int, maps: Sequence[TokenMap], plan: Plan, settings: Weake
                 yield _Batch(concept, cell, some, maps[those[0]].content_positions)
 
 
-def _starts(batches: Sequence[_Batch]) -> list[int]:
-    """The number of every batch's first image."""
-    return [0, *np.cumsum([len(batch.units) for batch in batches]).tolist()[:-1]]
+def _rows(batches: Sequence[_Batch]) -> list[slice]:
+    """Which of all images in order each batch has."""
+    ends = np.cumsum([len(batch.units) for batch in batches]).tolist()
+    return [slice(end - len(batch.units), end) for end, batch in zip(ends, batches, strict=True)]
+
+
+def _files(folder: Path | None, batch: _Batch, cases: Sequence[Case], seeds: Sequence[int]) -> list[Path]:
+    """Where the images of a batch are kept; nowhere without a folder."""
+    if folder is None:
+        return []
+    return [folder / image_name(cases, case, seeds[seed], batch.cell) for case, seed in batch.units]
 
 
 def _provenance(
