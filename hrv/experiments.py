@@ -15,6 +15,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from .errors import HRVError
 from .vocabulary import find_concept, fold, is_printable, tidy
@@ -22,6 +23,8 @@ from .vocabulary import find_concept, fold, is_printable, tidy
 _EXAMPLE = "Write lines like 'a <red | blue> {car | bowl}' below a concept in brackets, like '[Color]'."
 _GROUP = re.compile(r"<([^<>{}]*)>|\{([^<>{}]*)\}")
 _MOST_CASES = 10_000
+
+AnyItem = TypeVar("AnyItem")
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,13 @@ class Case:
     concept: str
     prompt: str
     target: str
+
+
+def spread(every: Sequence[AnyItem], most: int) -> list[AnyItem]:
+    """At most so many of some things, evenly spread through them."""
+    if len(every) <= most:
+        return list(every)
+    return [every[number * len(every) // most] for number in range(most)]
 
 
 @dataclass(frozen=True)
@@ -51,9 +61,7 @@ class Experiment:
         """
         name = self.concepts[find_concept(concept, self.concepts, "experiment")]
         cases = [case for case in self.cases if case.concept == name]
-        if 0 < most < len(cases):
-            cases = [cases[number * len(cases) // most] for number in range(most)]
-        return tuple(cases)
+        return tuple(spread(cases, most) if most else cases)
 
     def __add__(self, other: Experiment) -> Experiment:
         """Both, the second one's concepts named as the first one writes them."""

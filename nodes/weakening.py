@@ -109,7 +109,7 @@ class WeakeningSummary(io.ComfyNode):
             search_aliases=["morhf", "lerhf", "validate hrv", "evaluate all concepts", "summary"],
             is_output_node=True,
             inputs=[
-                *shared_inputs(concepts_input(), seeds=3, prompts=0),
+                *shared_inputs(concepts_input("all in common"), seeds=3, prompts=0),
                 head_counts_input("", ALL_COUNTS),
                 random_orders_input(),
                 factor_input(),

@@ -9,7 +9,8 @@ from comfy_api.latest import io
 from ..host.node_text import show_text
 from ..host.result_files import output_place
 from ..hrv.errors import HRVError
-from ..hrv.weakening import Plan, parse_head_counts
+from ..hrv.experiments import spread
+from ..hrv.weakening import Plan, concepts_to_analyse, parse_head_counts
 from ..hrv.weakening_pictures import factors_picture, summary_picture
 from ..hrv.weakening_statistics import overall
 from .sockets import CATEGORY, split_words
@@ -30,6 +31,9 @@ from .weakening_inputs import (
 QUICK_COUNTS = "9%, 27%"
 """Where orders differ most, for a check of few images."""
 
+_MOST_CONCEPTS = 3
+"""So many take some minutes; a user may name more."""
+
 _LARGEST = 10.0
 
 
@@ -45,7 +49,7 @@ class QuickCheck(io.ComfyNode):
             search_aliases=["validate hrv", "does it hold", "trust", "fine-tune"],
             is_output_node=True,
             inputs=[
-                *shared_inputs(concepts_input(), seeds=2, prompts=4),
+                *shared_inputs(concepts_input(f"{_MOST_CONCEPTS} of those in common"), seeds=2, prompts=4),
             ],
             outputs=[
                 io.String.Output("verdict", tooltip="Yes, weakly or no for all together, and for each concept."),
@@ -62,7 +66,13 @@ class QuickCheck(io.ComfyNode):
     ) -> io.NodeOutput:
         examined = Examination(**shared)
         plan = Plan(parse_head_counts(QUICK_COUNTS, examined.head_count))
-        analysis = examined.analyse(cls, split_words(concepts), plan)
+        names = split_words(concepts)
+        left: list[str] = []
+        if not names:
+            common = concepts_to_analyse(examined.hrv, examined.experiment.concepts, ())
+            names = spread(common, _MOST_CONCEPTS)
+            left = [concept for concept in common if concept not in names]
+        analysis = examined.analyse(cls, names, plan)
         findings, errors = judged(analysis)
         if not findings:
             raise HRVError(errors[0])
@@ -72,6 +82,7 @@ class QuickCheck(io.ComfyNode):
                 f"Does this HRV hold here? {overall(findings).capitalize()}.",
                 *(found.sentence() for found in findings),
                 *errors,
+                *([f"Left out for time, name them to check them: {', '.join(left)}."] if left else []),
                 f"From {images} images: a quick check can miss a weak effect. Ordered Weakening Analysis is surer.",
             ]
         )

@@ -63,10 +63,9 @@ def one_concept_input() -> Any:
     return io.String.Input("concept", default="Color", tooltip="One concept of the HRV and the experiment.")
 
 
-def concepts_input() -> Any:
-    return io.String.Input(
-        "concepts", default="", tooltip="Some concepts, separated by commas; empty for all in common."
-    )
+def concepts_input(without: str) -> Any:
+    """A field for concepts; ``without`` says which are meant by an empty one."""
+    return io.String.Input("concepts", default="", tooltip=f"Some concepts, separated by commas; empty for {without}.")
 
 
 def random_orders_input() -> Any:
