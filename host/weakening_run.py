@@ -342,9 +342,13 @@ def _results(
     for batch in batches:
         for case, seed in batch.units:
             tables[batch.concept][rows[batch.cell], case, seed] = next(values)
+    of_each = [
+        {**provenance, "concept": concept, "prompts": [[case.prompt, case.target] for case in those]}
+        for concept, those in zip(concepts, cases, strict=True)
+    ]
     return tuple(
-        Weakening(concept, those, settings.seeds, plan, table, {**provenance, "concept": concept})
-        for concept, those, table in zip(concepts, cases, tables, strict=True)
+        Weakening(concept, those, settings.seeds, plan, table, its)
+        for concept, those, table, its in zip(concepts, cases, tables, of_each, strict=True)
     )
 
 

@@ -110,6 +110,7 @@ def test_every_image_is_made_once_and_scored_where_it_belongs(analyst: Analyst) 
     scorer = Brightness()
     (result,) = analyst(scorer).results
     assert len(scorer.seen) == result.scores.size == IMAGES * 3 * 2
+    assert result.provenance["prompts"] == [[case.prompt, case.target] for case in EXPERIMENT.of("Color")]
     window = Window()
     with torch.inference_mode():
         negative = encoded(analyst.clip, "")
