@@ -79,9 +79,10 @@ def explicit(
     *,
     window: tuple[float, float] = (0.0, 1.0),
     prompt: Any = None,
+    dtype: torch.dtype = torch.float64,
 ) -> Any:
     context = (prompt or setup.prompt)[0][0][0]
-    return with_explicit_maps(setup.model, [Rescaling(context, positions, factors, window)])
+    return with_explicit_maps(setup.model, [Rescaling(context, positions, factors, window)], dtype)
 
 
 def factors_of(count: int, heads: Iterable[int], factor: float) -> np.ndarray:
@@ -90,11 +91,20 @@ def factors_of(count: int, heads: Iterable[int], factor: float) -> np.ndarray:
     return factors
 
 
-def assert_rows_close(found: Sequence[UNetRow], expected: Sequence[UNetRow], plain: Sequence[UNetRow]) -> None:
-    """The rows are as expected; the negative ones bit-equal to, the others far from those without a control."""
-    assert len(found) == len(expected) == len(plain) > 0
-    for one, other, without in zip(found, expected, plain, strict=True):
-        assert relative_error(one.output, other.output) <= TOLERANCE
+def assert_rows_follow(setup: Setup, factors: np.ndarray, found: Sequence[UNetRow]) -> None:
+    """The rows are those of explicit maps with these factors in float64, up to what rounding does to such maps in float32
+    in a network this deep; the negative ones bit-equal to, the others far from those without a control.
+    """
+    plain = unet_rows(setup.model, setup.prompt, setup.negative)
+    exact, rounded = (
+        unet_rows(explicit(setup, factors, dtype=dtype), setup.prompt, setup.negative)
+        for dtype in (torch.float64, torch.float32)
+    )
+    assert len(found) == len(exact) == len(plain) > 0
+    for one, other, single, without in zip(found, exact, rounded, plain, strict=True):
+        tolerance = max(TOLERANCE, 2 * relative_error(single.output, other.output))
+        assert tolerance <= 10 * TOLERANCE
+        assert relative_error(one.output, other.output) <= tolerance
         if one.negative:
             assert torch.equal(one.output, without.output)
         else:
@@ -115,8 +125,7 @@ def test_weakening_multiplies_all_words_in_the_first_heads(
     }[order]
     factors = factors_of(len(values), heads, -2.0)
     found = unet_rows(*weakened(setup, concept="Shape", order=order, seed=7), setup.negative)
-    expected = unet_rows(explicit(setup, factors), setup.prompt, setup.negative)
-    assert_rows_close(found, expected, unet_rows(setup.model, setup.prompt, setup.negative))
+    assert_rows_follow(setup, factors, found)
 
 
 def test_weakening_takes_any_factor_strength_window_and_word(sd15: Setup) -> None:
@@ -145,8 +154,7 @@ def test_scaling_multiplies_all_words_in_the_named_heads(
     setup: Setup = request.getfixturevalue(kind)
     factors = factors_of(setup.hrv.layout.head_count, chosen, -1.5)
     found = unet_rows(*scaled(setup, heads=heads, factor=-1.5), setup.negative)
-    expected = unet_rows(explicit(setup, factors), setup.prompt, setup.negative)
-    assert_rows_close(found, expected, unet_rows(setup.model, setup.prompt, setup.negative))
+    assert_rows_follow(setup, factors, found)
 
 
 def test_a_scaled_negative_prompt_leaves_the_positive_alone(sd15: Setup) -> None:
