@@ -92,8 +92,8 @@ def factors_of(count: int, heads: Iterable[int], factor: float) -> np.ndarray:
 
 
 def assert_rows_follow(setup: Setup, factors: np.ndarray, found: Sequence[UNetRow]) -> None:
-    """The rows are those of explicit maps with these factors in float64, up to what rounding does to such maps in float32
-    in a network this deep; the negative ones bit-equal to, the others far from those without a control.
+    """The rows are those of explicit maps with these factors in float64, up to twice what float32 does to such maps in a
+    network this deep; the negative ones bit-equal to, the others far from those without a control.
     """
     plain = unet_rows(setup.model, setup.prompt, setup.negative)
     exact, rounded = (
