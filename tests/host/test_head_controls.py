@@ -92,7 +92,7 @@ def factors_of(count: int, heads: Iterable[int], factor: float) -> np.ndarray:
 
 
 def assert_rows_follow(setup: Setup, factors: np.ndarray, found: Sequence[UNetRow]) -> None:
-    """The rows are those of explicit maps with these factors in float64, up to twice what float32 does to such maps in a
+    """The rows are those of explicit maps with these factors in float64, up to twice what float32 does to them in a
     network this deep; the negative ones bit-equal to, the others far from those without a control.
     """
     plain = unet_rows(setup.model, setup.prompt, setup.negative)
