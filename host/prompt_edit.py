@@ -79,9 +79,8 @@ def edit_prompt(
             "the same CLIP."
         )
     alignment = align(before[0].words, words, pairs)
-    changed = (for_changed(alignment.changed),) if for_changed else ()
-    if not alignment.changed:
-        changed = ()
+    made = [for_changed(alignment.changed)] if for_changed else []
+    changed = [words_edit for words_edit in made if words_edit.positions]
     edit = Edit(alignment, windows, (*changed, *its.get(_WORDS_KEY, ())))
     rows = (*before, RowPrompt(words, one.shape[1], its.get(CONTROLS_KEY, ()), edit))
     contexts = [*(tensor[[row], : prompt.tokens] for row, prompt in enumerate(before)), one]

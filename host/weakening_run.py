@@ -141,8 +141,8 @@ def analyse_weakening(
     fresh = WeakeningState.beginning(key, sum(len(batch.units) for batch in batches), (len(places), *size))
     with kept_state(fresh, states_folder("analyses") if states is None else states, KIND) as kept:
         state = kept.state
-        work = _Work(model, clip, vae, hrv, scorer, cases, concepts, plan, settings)
-        work.scored = int(np.isfinite(state.scores).sum())
+        scored = int(np.isfinite(state.scores).sum())
+        work = _Work(model, clip, vae, hrv, scorer, cases, concepts, plan, settings, scored)
         files = [_files(folder, batch, cases[batch.concept], settings.seeds) for batch in batches]
         rows = _rows(batches)
         # What could not be scored before is tried again: scorers also fail for want of memory.
@@ -190,13 +190,15 @@ class _Work:
         concepts: Sequence[str],
         plan: Plan,
         settings: WeakeningSettings,
+        scored: int,
     ):
         self.model = with_mechanism(model)
         self.clip, self.vae, self.hrv, self.scorer = clip, vae, hrv, scorer
         self.cases, self.concepts, self.plan, self.settings = cases, concepts, plan, settings
         self.negative = clip.encode_from_tokens_scheduled(clip.tokenize(settings.negative))
         self.encoded: tuple[int, list[list[Any]]] = (-1, [])
-        self.scored = self.failed = 0
+        # Images that have been scored, those of an earlier run included, and how many of this one failed.
+        self.scored, self.failed = scored, 0
 
     def entries(self, concept: int) -> list[list[Any]]:
         """The encoded prompts of a concept; those of one concept are kept at a time."""

@@ -191,13 +191,13 @@ def _is_word(pair: WordPair) -> bool:
 
 def _given_pairs(source: TokenMap, target: TokenMap, old: str, new: str) -> list[WordPair]:
     """The words that a user paired: every occurrence of the one with that of the other."""
+    sides: list[list[tuple[PromptWord, ...]]] = []
     for phrase, tokens, what in ((old, source, "source"), (new, target, "target")):
-        if phrase and not tokens.occurrences(phrase):
-            raise HRVError(
-                f"The pair '{old} {_ARROW} {new}' does not fit: the {what} prompt does not contain {phrase!r}. It has: "
-                f"{', '.join(dict.fromkeys(word.text for word in tokens.words))}."
-            )
-    olds, news = (source.find_words(old) if old else []), (target.find_words(new) if new else [])
+        try:
+            sides.append(tokens.find_words(phrase) if phrase else [])
+        except HRVError as error:
+            raise HRVError(f"The pair '{old} {_ARROW} {new}' does not fit the {what}: {error}") from None
+    olds, news = sides
     if old and new and len(olds) != len(news):
         raise HRVError(
             f"'{old} {_ARROW} {new}' is not clear: the source prompt contains {old!r} {len(olds)} times, the target "

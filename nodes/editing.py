@@ -151,12 +151,11 @@ class PromptEdit(io.ComfyNode):
     ) -> io.NodeOutput:
         check_wiring(cls, CONTROL_NODES)
         for_changed = None
-        with_heads = hrv is not None or has_concepts(target)
         if hrv is not None:
             require_fitting(hrv, model)
             for_changed = partial(with_concept, hrv, concept, strength=strength, clamp=clamp or None)
         if self_end == _LEFT_OPEN:
-            self_end = SELF_END_HRV if with_heads else SELF_END_PLAIN
+            self_end = SELF_END_HRV if hrv is not None or has_concepts(target) else SELF_END_PLAIN
         windows = EditWindows(
             _window("cross", cross_start, cross_end), _window("self", self_start, self_end), self_size
         )

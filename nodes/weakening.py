@@ -83,7 +83,7 @@ class OrderedWeakening(io.ComfyNode):
         order_seed: int,
         **shared: Any,
     ) -> io.NodeOutput:
-        examined = Examination(**shared)
+        examined = Examination.of(**shared)
         counts = parse_head_counts(head_counts, examined.head_count)
         plan = Plan(counts, random_orders, (weakening(factor),), uniform, order_seed)
         folder, _ = output_place(filename_prefix)
@@ -135,7 +135,7 @@ class WeakeningSummary(io.ComfyNode):
         order_seed: int,
         **shared: Any,
     ) -> io.NodeOutput:
-        examined = Examination(**shared)
+        examined = Examination.of(**shared)
         counts = parse_head_counts(head_counts, examined.head_count)
         plan = Plan(counts, random_orders, (weakening(factor),), order_seed=order_seed)
         output_place(filename_prefix)

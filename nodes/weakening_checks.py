@@ -15,6 +15,7 @@ from ..hrv.weakening_pictures import factors_picture, summary_picture
 from ..hrv.weakening_statistics import overall
 from .sockets import CATEGORY, split_words
 from .weakening_inputs import (
+    LARGEST_FACTOR,
     Examination,
     concepts_input,
     head_counts_input,
@@ -34,8 +35,6 @@ QUICK_COUNTS = "9%, 27%"
 _MOST_CONCEPTS = 3
 """So many take some minutes; a user may name more."""
 
-_LARGEST = 10.0
-
 
 class QuickCheck(io.ComfyNode):
     @classmethod
@@ -48,9 +47,7 @@ class QuickCheck(io.ComfyNode):
             "with the numbers it rests on. For a fine-tune, an HRV of a relative, or one from the net.",
             search_aliases=["validate hrv", "does it hold", "trust", "fine-tune"],
             is_output_node=True,
-            inputs=[
-                *shared_inputs(concepts_input(f"{_MOST_CONCEPTS} of those in common"), seeds=2, prompts=4),
-            ],
+            inputs=shared_inputs(concepts_input(f"{_MOST_CONCEPTS} of those in common"), seeds=2, prompts=4),
             outputs=[
                 io.String.Output("verdict", tooltip="Yes, weakly or no for all together, and for each concept."),
                 io.Image.Output("picture", tooltip="A row for each concept."),
@@ -59,12 +56,8 @@ class QuickCheck(io.ComfyNode):
         )
 
     @classmethod
-    def execute(
-        cls,
-        concepts: str,
-        **shared: Any,
-    ) -> io.NodeOutput:
-        examined = Examination(**shared)
+    def execute(cls, concepts: str, **shared: Any) -> io.NodeOutput:
+        examined = Examination.of(**shared)
         plan = Plan(parse_head_counts(QUICK_COUNTS, examined.head_count))
         names = split_words(concepts)
         left: list[str] = []
@@ -131,7 +124,7 @@ class FactorSweep(io.ComfyNode):
         filename_prefix: str,
         **shared: Any,
     ) -> io.NodeOutput:
-        examined = Examination(**shared)
+        examined = Examination.of(**shared)
         counts = parse_head_counts(head_counts, examined.head_count)
         plan = Plan(counts, 0, _factors(factors), uniform=True)
         output_place(filename_prefix)
@@ -150,6 +143,6 @@ def _factors(text: str) -> tuple[float, ...]:
         factors = tuple(float(part) for part in split_words(text))
     except ValueError:
         raise HRVError(f"The factors {text!r} are no numbers: write some like -2, -1, 0, 1.") from None
-    if any(not abs(factor) <= _LARGEST for factor in factors):
-        raise HRVError(f"The factors {text!r} go beyond {_LARGEST:g}: write some from -{_LARGEST:g} to {_LARGEST:g}.")
+    if any(not abs(factor) <= LARGEST_FACTOR for factor in factors):
+        raise HRVError(f"The factors {text!r} go too far: write some from {-LARGEST_FACTOR:g} to {LARGEST_FACTOR:g}.")
     return factors

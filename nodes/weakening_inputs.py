@@ -27,6 +27,9 @@ from .sockets import ExperimentSocket, HRVSocket, ScorerSocket, image_tensor, sa
 
 ALL_COUNTS = "How many heads to weaken, such as 0, 11, 25%; empty for the published numbers of this layout."
 
+LARGEST_FACTOR = 10.0
+"""How far factors go, above and below 0."""
+
 
 def shared_inputs(concept: Any, seeds: int, prompts: int) -> list[Any]:
     """The inputs of :class:`Examination` with one for concepts among them; numbers of seeds and prompts by default."""
@@ -82,8 +85,8 @@ def factor_input() -> Any:
     return io.Float.Input(
         "factor",
         default=WEAKEN_FACTOR,
-        min=-10.0,
-        max=10.0,
+        min=-LARGEST_FACTOR,
+        max=LARGEST_FACTOR,
         step=0.1,
         tooltip="What the attention to all words is multiplied by in weakened heads; published: -2.",
     )
@@ -142,17 +145,27 @@ class Examination:
     hrv: HRV
     scorer: Scorer
     experiment: Experiment
-    seeds: int
-    seed: int
     prompts: int
-    steps: int
-    cfg: float
-    sampler_name: str
-    scheduler: str
-    width: int
-    height: int
-    batch_size: int
-    negative: str
+    settings: WeakeningSettings
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        model: Any,
+        clip: Any,
+        vae: Any,
+        hrv: HRV,
+        scorer: Scorer,
+        experiment: Experiment,
+        seeds: int,
+        seed: int,
+        prompts: int,
+        **sampling: Any,
+    ) -> Examination:
+        """From the inputs by name; ``sampling`` are those of :func:`~.sockets.sampling_inputs`."""
+        settings = WeakeningSettings(seeds=tuple(range(seed, seed + seeds)), **sampling)
+        return cls(model, clip, vae, hrv, scorer, experiment, prompts, settings)
 
     @property
     def head_count(self) -> int:
@@ -165,21 +178,10 @@ class Examination:
 
         Raises HRVError as :func:`~..host.weakening_run.analyse_weakening` does, and for a concept that is not there.
         """
-        settings = WeakeningSettings(
-            seeds=tuple(range(self.seed, self.seed + self.seeds)),
-            steps=self.steps,
-            cfg=self.cfg,
-            sampler_name=self.sampler_name,
-            scheduler=self.scheduler,
-            width=self.width,
-            height=self.height,
-            batch_size=self.batch_size,
-            negative=self.negative,
-        )
         names = concepts_to_analyse(self.hrv, self.experiment.concepts, concepts)
         cases = {name: self.experiment.of(name, self.prompts) for name in names}
         return analyse_weakening(
-            self.model, self.clip, self.vae, self.hrv, self.scorer, cases, plan, settings,
+            self.model, self.clip, self.vae, self.hrv, self.scorer, cases, plan, self.settings,
             images=images,
             report=lambda text: show_text(node, text),
         )  # fmt: skip
@@ -188,13 +190,13 @@ class Examination:
 def judged(analysis: Analysis, factors: Sequence[float] = ()) -> tuple[list[Finding], list[str]]:
     """The findings of every result, at each of some factors (else at its own), and why others could not be judged."""
     findings: list[Finding] = []
-    errors: list[str] = []
+    errors: dict[str, None] = {}
     for result, factor in product(analysis.results, factors or (None,)):
         try:
             findings.append(finding(result, factor))
         except HRVError as error:
-            errors.append(str(error))
-    return findings, errors
+            errors[str(error)] = None
+    return findings, list(errors)
 
 
 def saved_findings(

@@ -89,9 +89,7 @@ def test_no_words_pass_through(target: Any) -> None:
 
 
 def test_messages_name_the_input(model: Any, source: Any, target: Any) -> None:
-    with pytest.raises(
-        HRVError, match=r"'rad -> blue' does not fit: the source prompt does not contain 'rad'\. It has: a"
-    ):
+    with pytest.raises(HRVError, match=r"'rad -> blue' does not fit the source: The prompt does not contain .rad"):
         prompt_edit(model, source, target, pairs="rad -> blue")
     with pytest.raises(HRVError, match=r"self_start and self_end: .*from 0\.5 to 0\.2"):
         prompt_edit(model, source, target, self_start=0.5, self_end=0.2)

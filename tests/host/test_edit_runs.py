@@ -336,7 +336,7 @@ def test_too_little_memory_says_how_to_split(
         (("", TARGET), "", "The source prompt has no words"),
         ((SOURCE, ""), "", "The target prompt has no words"),
         (("red car", "blue boat"), "", "no word in common"),
-        ((SOURCE, TARGET), "red car -> blue cat", "target prompt does not contain 'blue cat'"),
+        ((SOURCE, TARGET), "red car -> blue cat", 'does not contain "blue cat"'),
         ((SOURCE, TARGET), "red car -> blue car, red -> blue", "in two of the pairs"),
     ],
 )
