@@ -27,14 +27,14 @@ import comfy.sample
 import numpy as np
 import torch
 from hrv_pack.benchmarks.measuring import add_options, compare, latent_side, load
-from hrv_pack.host.attention_control import with_mechanism
-from hrv_pack.host.head_layout import head_layout
-from hrv_pack.host.prompt_edit import add_row, edit_prompt, with_local_blend
-from hrv_pack.host.text_encoding import TOKEN_MAP_KEY
-from hrv_pack.hrv.controls import Window
-from hrv_pack.hrv.editing import EditWindows, WordEdit, is_small, with_concept
-from hrv_pack.hrv.tokens import PromptWord, TokenMap
-from hrv_pack.hrv.vectors import HRV
+from hrv_pack.host.editing.prompts import add_row, edit_prompt, with_local_blend
+from hrv_pack.host.mechanism import with_mechanism
+from hrv_pack.host.models.layouts import head_layout
+from hrv_pack.host.prompts.encoding import TOKEN_MAP_KEY
+from hrv_pack.hrv.controls.control import Window
+from hrv_pack.hrv.editing.edit import EditWindows, WordEdit, is_small, with_concept
+from hrv_pack.hrv.prompts.tokens import PromptWord, TokenMap
+from hrv_pack.hrv.relevance.vectors import HRV
 
 SOURCE, TARGET = ("red", "circle", "left"), ("blue", "circle", "left")
 OPEN = EditWindows(Window(), Window())

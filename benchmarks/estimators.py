@@ -30,13 +30,13 @@ import_pack()
 import comfy.utils
 import numpy as np
 import torch
-from hrv_pack.host.build import BuildSettings, alike, record_images
-from hrv_pack.host.concept_words import ALL_WORDS, PAPER, ConceptWords
-from hrv_pack.host.mini_loader import load_mini
-from hrv_pack.host.recording import Recorder
-from hrv_pack.hrv.convergence import measure, rank_agreement
-from hrv_pack.hrv.vectors import Counts, head_shares
-from hrv_pack.hrv.vocabulary import Vocabulary, parse_vocabulary
+from hrv_pack.host.building.build import BuildSettings, alike, record_images
+from hrv_pack.host.building.concept_words import ALL_WORDS, PAPER, ConceptWords
+from hrv_pack.host.building.recording import Recorder
+from hrv_pack.host.mini.loader import load_mini
+from hrv_pack.hrv.building.convergence import measure, rank_agreement
+from hrv_pack.hrv.relevance.vectors import Counts, head_shares
+from hrv_pack.hrv.relevance.vocabulary import Vocabulary, parse_vocabulary
 from hrv_pack.hrv_kernels.word_pooling import POOLINGS
 from hrv_pack.mini.captions import draw_samples
 

@@ -31,13 +31,13 @@ import numpy as np
 import torch
 from hrv_pack.benchmarks.counting import count_update, unfilled_model, weight_bytes
 from hrv_pack.benchmarks.measuring import add_options, compare, latent_side, load, sampling
-from hrv_pack.host.excitement import excite
-from hrv_pack.host.gradients import gradients
-from hrv_pack.host.head_layout import head_layout
-from hrv_pack.host.text_encoding import TOKEN_MAP_KEY
-from hrv_pack.hrv.excitement import ExcitementSettings
-from hrv_pack.hrv.tokens import PromptWord, TokenMap
-from hrv_pack.hrv.vectors import HRV
+from hrv_pack.host.attend_and_excite.subjects import excite
+from hrv_pack.host.models.layouts import head_layout
+from hrv_pack.host.prompts.encoding import TOKEN_MAP_KEY
+from hrv_pack.host.runs.gradients import gradients
+from hrv_pack.hrv.attend_and_excite.settings import ExcitementSettings
+from hrv_pack.hrv.prompts.tokens import PromptWord, TokenMap
+from hrv_pack.hrv.relevance.vectors import HRV
 
 WORDS = ("circle", "night")
 CONCEPTS = ("One", "Other")

@@ -29,13 +29,13 @@ import comfy.sample
 import comfy.samplers
 import numpy as np
 import torch
-from hrv_pack.host.attention_control import with_mechanism
-from hrv_pack.host.mini_loader import ENLARGEMENT, load_mini
-from hrv_pack.host.prompt_edit import add_row, edit_prompt
-from hrv_pack.host.text_encoding import encode_prompt
-from hrv_pack.hrv.controls import Window
-from hrv_pack.hrv.editing import EditWindows, WordEdit, with_concept
-from hrv_pack.hrv.files import load_hrv
+from hrv_pack.host.editing.prompts import add_row, edit_prompt
+from hrv_pack.host.mechanism import with_mechanism
+from hrv_pack.host.mini.loader import ENLARGEMENT, load_mini
+from hrv_pack.host.prompts.encoding import encode_prompt
+from hrv_pack.hrv.controls.control import Window
+from hrv_pack.hrv.editing.edit import EditWindows, WordEdit, with_concept
+from hrv_pack.hrv.relevance.files import load_hrv
 from hrv_pack.mini.captions import Sample, draw_samples
 from hrv_pack.mini.evaluation import Tally, wilson_interval
 from hrv_pack.mini.scorer import Reading, read_pictures

@@ -15,9 +15,9 @@ from typing import Any
 import comfy.model_patcher
 import comfy.sample
 import torch
-from hrv_pack.host.mini_loader import load_mini
-from hrv_pack.host.text_encoding import encode_prompt
-from hrv_pack.tests.host.full_size_unets import FULL_SIZE
+from hrv_pack.host.mini.loader import load_mini
+from hrv_pack.host.prompts.encoding import encode_prompt
+from hrv_pack.tests.support.full_size_unets import FULL_SIZE
 
 SIZES = {"hrv-mini": 128, "sd15": 512, "sdxl": 1024}
 """The models and the pixels of their pictures' sides, unless others are asked for."""

@@ -28,13 +28,13 @@ import_pack()
 import comfy.model_management
 import torch
 from hrv_pack.benchmarks.measuring import add_options, compare, load, sampling
-from hrv_pack.host.concept_words import ALL_WORDS, PAPER, ConceptWords
-from hrv_pack.host.cross_attention import plain_attention
-from hrv_pack.host.head_layout import cross_attention_modules
-from hrv_pack.host.recording import Recorder
-from hrv_pack.hrv.layout import AttentionLayer
-from hrv_pack.hrv.vectors import Counts
-from hrv_pack.hrv.vocabulary import Vocabulary, parse_vocabulary
+from hrv_pack.host.building.concept_words import ALL_WORDS, PAPER, ConceptWords
+from hrv_pack.host.building.recording import Recorder
+from hrv_pack.host.models.layouts import cross_attention_modules
+from hrv_pack.host.runs.attention import plain_attention
+from hrv_pack.hrv.heads.layout import AttentionLayer
+from hrv_pack.hrv.relevance.vectors import Counts
+from hrv_pack.hrv.relevance.vocabulary import Vocabulary, parse_vocabulary
 
 VOCABULARIES = PACK_ROOT / "hrv_presets" / "vocabularies"
 

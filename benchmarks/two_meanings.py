@@ -28,12 +28,12 @@ import_pack()
 import comfy.sample
 import numpy as np
 import torch
-from hrv_pack.host.attention_control import add_control
-from hrv_pack.host.mini_loader import load_mini
-from hrv_pack.host.text_encoding import encode_prompt
-from hrv_pack.hrv.controls import Control, Window, adjust, strengthen
-from hrv_pack.hrv.files import load_hrv
-from hrv_pack.hrv.vectors import HRV
+from hrv_pack.host.mechanism import add_control
+from hrv_pack.host.mini.loader import load_mini
+from hrv_pack.host.prompts.encoding import encode_prompt
+from hrv_pack.hrv.controls.control import Control, Window, adjust, strengthen
+from hrv_pack.hrv.relevance.files import load_hrv
+from hrv_pack.hrv.relevance.vectors import HRV
 from hrv_pack.mini.evaluation import wilson_interval
 from hrv_pack.mini.scorer import meaning, read_pictures
 from hrv_pack.mini.world import SHAPES, TWO_MEANINGS

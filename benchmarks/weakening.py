@@ -23,17 +23,17 @@ import_pack()
 import numpy as np
 import torch
 from hrv_pack.benchmarks.measuring import machine
-from hrv_pack.host.folders import SHIPPED
-from hrv_pack.host.mini_loader import load_mini
-from hrv_pack.host.weakening_run import WeakeningSettings, analyse_weakening
-from hrv_pack.hrv.experiments import parse_experiment
-from hrv_pack.hrv.files import load_hrv
-from hrv_pack.hrv.orders import LEAST_RELEVANT_FIRST, MOST_RELEVANT_FIRST
-from hrv_pack.hrv.vectors import HRV
-from hrv_pack.hrv.weakening import UNIFORM, Plan, Weakening, parse_head_counts
-from hrv_pack.hrv.weakening_pictures import curves_picture, factors_picture, summary_picture
-from hrv_pack.hrv.weakening_statistics import Finding, finding, mean_scores
-from hrv_pack.hrv.weakening_tables import findings_table, results_json
+from hrv_pack.host.files.folders import SHIPPED
+from hrv_pack.host.mini.loader import load_mini
+from hrv_pack.host.weakening.run import WeakeningSettings, analyse_weakening
+from hrv_pack.hrv.relevance.files import load_hrv
+from hrv_pack.hrv.relevance.orders import LEAST_RELEVANT_FIRST, MOST_RELEVANT_FIRST
+from hrv_pack.hrv.relevance.vectors import HRV
+from hrv_pack.hrv.scoring.experiments import parse_experiment
+from hrv_pack.hrv.weakening.pictures import curves_picture, factors_picture, summary_picture
+from hrv_pack.hrv.weakening.plan import UNIFORM, Plan, Weakening, parse_head_counts
+from hrv_pack.hrv.weakening.statistics import Finding, finding, mean_scores
+from hrv_pack.hrv.weakening.tables import findings_table, results_json
 from hrv_pack.mini.truth_scorer import MiniScorer
 
 EXPERIMENT = PACK_ROOT / "hrv_presets" / "experiments" / "hrv-mini.txt"

@@ -117,7 +117,7 @@ def _token_attention_torch(q: torch.Tensor, k: torch.Tensor, there: torch.Tensor
 def _triton_obstacle(device: torch.device, dtype: torch.dtype, width: int) -> str | None:
     """Why the Triton version cannot run for heads of this width and type on this device; None if it can."""
     try:
-        from . import token_attention_triton as fused
+        from ..hrv_kernels import token_attention_triton as fused
     except ImportError as error:
         return f"Triton cannot be imported ({error})"
     if dtype not in fused.DTYPES:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from . import world
+from ..mini import world
 from .world import CONCEPTS, NOTHING, PLANT, SHAPE, Pictures
 
 KINDS: dict[str, float] = {

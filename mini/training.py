@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from comfy.sd1_clip import SDTokenizer
 from safetensors.torch import load_file, save_file
 
-from ..host.mini_model import (
+from ..host.mini.model import (
     CONTEXT_WIDTH,
     LATENT_SCALE,
     TEXT_CONFIG,

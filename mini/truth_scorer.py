@@ -10,16 +10,16 @@ from typing import Any
 import torch
 
 from ..hrv.errors import HRVError
-from ..hrv.experiments import Case
-from ..hrv.vocabulary import find_concept, fold
-from . import matching, scorer, world
+from ..hrv.relevance.vocabulary import find_concept, fold
+from ..hrv.scoring.experiments import Case
+from ..mini import matching, scorer, world
 from .captions import Sample
 from .scorer import read_pictures, score
 from .world import CONCEPTS, PLANTS, SHAPES, SIZE
 
 
 class MiniScorer:
-    """1.0 for a picture that shows its target, else 0.0; a :class:`~..hrv.scorers.Scorer`.
+    """1.0 for a picture that shows its target, else 0.0; a :class:`~..hrv.scoring.scorer.Scorer`.
 
     A target is looked for in the first thing from the left: in the first plant if the concept is Plants or the prompt
     names a plant and no shape, else in the first shape. A scene is the whole picture's.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from ..host.folders import register_folder, register_loras
+from ..host.files.folders import register_folder, register_loras
 
 register_folder()
 register_loras()

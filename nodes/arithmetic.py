@@ -6,11 +6,11 @@ import json
 
 from comfy_api.latest import io, ui
 
-from ..host.node_text import show_text
-from ..hrv.arithmetic import clamp, mean, merge, pick
-from ..hrv.comparison import cosine_picture, cosines
-from ..hrv.ranking import ranking_text, top_heads
-from ..hrv.vectors import HRV
+from ..host.page.texts import show_text
+from ..hrv.relevance.arithmetic import clamp, mean, merge, pick
+from ..hrv.relevance.comparison import cosine_picture, cosines
+from ..hrv.relevance.ranking import ranking_text, top_heads
+from ..hrv.relevance.vectors import HRV
 from .sockets import CATEGORY, HRVSocket, image_tensor, split_words
 
 MOST_HRVS = 64

@@ -6,10 +6,10 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..host.build import BuildSettings, Progress, build_hrv
-from ..host.concept_words import ESTIMATORS
-from ..host.node_text import show_text
-from ..hrv.vocabulary import Vocabulary
+from ..host.building.build import BuildSettings, Progress, build_hrv
+from ..host.building.concept_words import ESTIMATORS
+from ..host.page.texts import show_text
+from ..hrv.relevance.vocabulary import Vocabulary
 from .sockets import CATEGORY, ConceptsSocket, HRVSocket, sampling_inputs
 
 DEFAULT_PROMPTS = """a photo of a red car

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from comfy_api.latest import io
 
-from ..hrv.vocabulary import parse_vocabulary, require_contrast
+from ..hrv.relevance.vocabulary import parse_vocabulary, require_contrast
 from .sockets import CATEGORY, ConceptsSocket
 
 DEFAULT = Path(__file__).resolve().parent.parent / "hrv_presets" / "vocabularies" / "hrv-mini.txt"

@@ -6,11 +6,11 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..host.attention_control import add_control
-from ..host.head_layout import require_fitting
-from ..host.wiring import check_wiring
-from ..hrv.controls import DESIRED_WEIGHT, UNDESIRED_WEIGHT, Window, adjust, strengthen
-from ..hrv.vectors import HRV
+from ..host.mechanism import add_control
+from ..host.models.layouts import require_fitting
+from ..host.page.wiring import check_wiring
+from ..hrv.controls.control import DESIRED_WEIGHT, UNDESIRED_WEIGHT, Window, adjust, strengthen
+from ..hrv.relevance.vectors import HRV
 from .sockets import (
     CATEGORY,
     CONTROL_HIDDEN,

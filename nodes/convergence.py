@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from comfy_api.latest import io, ui
 
-from ..hrv.convergence_picture import convergence_picture, curve_of
-from ..hrv.vectors import HRV
+from ..hrv.building.convergence_picture import convergence_picture, curve_of
+from ..hrv.relevance.vectors import HRV
 from .sockets import CATEGORY, HRVSocket, image_tensor
 
 

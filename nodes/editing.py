@@ -8,16 +8,16 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..host.attention_control import with_mechanism
-from ..host.head_layout import head_layout, require_fitting
-from ..host.node_text import show_text
-from ..host.prompt_edit import add_row, add_word_edit, edit_prompt, has_concepts, ignored_settings, row_count
-from ..host.wiring import check_wiring
-from ..hrv.alignment import read_pairs
-from ..hrv.controls import Window
-from ..hrv.editing import CROSS_END, SELF_END_HRV, SELF_END_PLAIN, SELF_SIZE, EditWindows, WordEdit, with_concept
+from ..host.editing.prompts import add_row, add_word_edit, edit_prompt, has_concepts, ignored_settings, row_count
+from ..host.mechanism import with_mechanism
+from ..host.models.layouts import head_layout, require_fitting
+from ..host.page.texts import show_text
+from ..host.page.wiring import check_wiring
+from ..hrv.controls.control import Window
+from ..hrv.editing.alignment import read_pairs
+from ..hrv.editing.edit import CROSS_END, SELF_END_HRV, SELF_END_PLAIN, SELF_SIZE, EditWindows, WordEdit, with_concept
 from ..hrv.errors import HRVError
-from ..hrv.vectors import HRV
+from ..hrv.relevance.vectors import HRV
 from .sockets import (
     CATEGORY,
     CONTROL_HIDDEN,

@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from comfy_api.latest import io, ui
 
-from ..host.excitement import excite
-from ..host.head_layout import require_fitting
-from ..host.wiring import check_wiring
-from ..hrv.controls import Window
-from ..hrv.excitement import ExcitementSettings, parse_subjects, parse_thresholds
-from ..hrv.excitement_picture import curves_picture, maps_picture
-from ..hrv.excitement_report import ReportLog
-from ..hrv.vectors import HRV
+from ..host.attend_and_excite.subjects import excite
+from ..host.models.layouts import require_fitting
+from ..host.page.wiring import check_wiring
+from ..hrv.attend_and_excite.pictures import curves_picture, maps_picture
+from ..hrv.attend_and_excite.report import ReportLog
+from ..hrv.attend_and_excite.settings import ExcitementSettings, parse_subjects, parse_thresholds
+from ..hrv.controls.control import Window
+from ..hrv.relevance.vectors import HRV
 from .sockets import CATEGORY, CONTROL_HIDDEN, CONTROL_NODES, HRVSocket, clamp_input, image_tensor
 
 ReportSocket = io.Custom("HRV_EXCITEMENT_REPORT")

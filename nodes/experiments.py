@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..host.experiment_files import NO_FILE, experiment_file, experiment_files
-from ..host.node_text import show_text
+from ..host.files.experiments import NO_FILE, experiment_file, experiment_files
+from ..host.page.texts import show_text
 from ..hrv.errors import HRVError
-from ..hrv.experiments import Experiment, parse_experiment
+from ..hrv.scoring.experiments import Experiment, parse_experiment
 from .sockets import CATEGORY, ExperimentSocket
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..host.folders import hrv_files, hrv_path, keep_hrv, models_folder
-from ..host.node_text import show_text
-from ..hrv.files import load_hrv
-from ..hrv.vectors import HRV
+from ..host.files.folders import hrv_files, hrv_path, keep_hrv, models_folder
+from ..host.page.texts import show_text
+from ..hrv.relevance.files import load_hrv
+from ..hrv.relevance.vectors import HRV
 from .sockets import CATEGORY, HRVSocket
 
 

@@ -6,14 +6,14 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..host.attention_control import add_control
-from ..host.head_layout import head_layout, require_fitting
-from ..host.wiring import check_wiring
-from ..hrv.controls import WEAKEN_FACTOR, Window, scale_heads, weaken
-from ..hrv.head_sets import parse_heads
-from ..hrv.orders import ORDERS, heads_of_percent
-from ..hrv.tokens import ALL_WORDS
-from ..hrv.vectors import HRV
+from ..host.mechanism import add_control
+from ..host.models.layouts import head_layout, require_fitting
+from ..host.page.wiring import check_wiring
+from ..hrv.controls.control import WEAKEN_FACTOR, Window, scale_heads, weaken
+from ..hrv.heads.sets import parse_heads
+from ..hrv.prompts.tokens import ALL_WORDS
+from ..hrv.relevance.orders import ORDERS, heads_of_percent
+from ..hrv.relevance.vectors import HRV
 from .sockets import (
     CATEGORY,
     CONTROL_HIDDEN,

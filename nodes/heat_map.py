@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from comfy_api.latest import io, ui
 
-from ..hrv.pictures import heat_map
-from ..hrv.vectors import HRV
+from ..hrv.relevance.heat_map import heat_map
+from ..hrv.relevance.vectors import HRV
 from .sockets import CATEGORY, HRVSocket, image_tensor, split_words
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..host.prompt_edit import blend_masks, with_local_blend
-from ..hrv.controls import Window
-from ..hrv.editing import BLEND_START, BLEND_THRESHOLD, SELF_SIZE
+from ..host.editing.prompts import blend_masks, with_local_blend
+from ..hrv.controls.control import Window
+from ..hrv.editing.edit import BLEND_START, BLEND_THRESHOLD, SELF_SIZE
 from .sockets import CATEGORY, split_words
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..host.mini_loader import load_mini
+from ..host.mini.loader import load_mini
 from .sockets import CATEGORY
 
 

@@ -7,11 +7,11 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..host.catalog import obtain, paper_concepts, read_catalog
-from ..host.folders import models_folder, read_user_file, user_file
+from ..host.files.catalog import obtain, paper_concepts, read_catalog
+from ..host.files.folders import models_folder, read_user_file, user_file
 from ..hrv.errors import HRVError
-from ..hrv.published import SIZE_LIMIT, hrv_from_npy
-from ..hrv.vocabulary import Vocabulary, parse_paper_csv
+from ..hrv.relevance.published import SIZE_LIMIT, hrv_from_npy
+from ..hrv.relevance.vocabulary import Vocabulary, parse_paper_csv
 from .sockets import CATEGORY, ConceptsSocket, HRVSocket
 
 WORD_LIST_LIMIT = 4 * 1024 * 1024

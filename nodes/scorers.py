@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
-from ..host.clip_scorer import ClipScorer
-from ..host.node_text import show_text
-from ..host.transformers_scorer import TransformersScorer, folder_stamp
-from ..hrv.cosine_scorer import PLAIN_COLORS, CosineScorer
+from ..host.page.texts import show_text
+from ..host.scoring.clip import ClipScorer
+from ..host.scoring.transformers import TransformersScorer, folder_stamp
 from ..hrv.errors import HRVError
-from ..hrv.experiments import Case
-from ..hrv.scorers import Scorer
-from ..hrv.vocabulary import tidy
+from ..hrv.relevance.vocabulary import tidy
+from ..hrv.scoring.cosine import PLAIN_COLORS, CosineScorer
+from ..hrv.scoring.experiments import Case
+from ..hrv.scoring.scorer import Scorer
 from ..mini.truth_scorer import MiniScorer
 from .sockets import CATEGORY, ScorerSocket
 

@@ -11,7 +11,7 @@ import torch
 from comfy_api.latest import io
 from PIL import Image
 
-from ..hrv.tokens import ALL_WORDS
+from ..hrv.prompts.tokens import ALL_WORDS
 
 HRVSocket = io.Custom("HRV")
 ConceptsSocket = io.Custom("HRV_CONCEPTS")

@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..host.text_encoding import encode_prompt
+from ..host.prompts.encoding import encode_prompt
 from .sockets import CATEGORY
 
 

@@ -6,11 +6,11 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..host.conditioning_join import concatenate
-from ..host.controlled_run import CONTROLS_KEY
-from ..host.node_text import show_text
-from ..host.text_encoding import tag_conditioning, token_maps
-from ..hrv.prompt_text import prompt_text
+from ..host.controls.run import CONTROLS_KEY
+from ..host.page.texts import show_text
+from ..host.prompts.encoding import tag_conditioning, token_maps
+from ..host.prompts.joining import concatenate
+from ..hrv.controls.description import prompt_text
 from .sockets import CATEGORY
 
 

@@ -6,11 +6,11 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..host.node_text import show_text
-from ..host.result_files import output_place
-from ..hrv.weakening import Plan, parse_head_counts
-from ..hrv.weakening_pictures import contact_sheet, curves_picture, summary_picture
-from ..hrv.weakening_tables import findings_table
+from ..host.files.results import output_place
+from ..host.page.texts import show_text
+from ..hrv.weakening.pictures import contact_sheet, curves_picture, summary_picture
+from ..hrv.weakening.plan import Plan, parse_head_counts
+from ..hrv.weakening.tables import findings_table
 from .sockets import CATEGORY, split_words
 from .weakening_inputs import (
     ALL_COUNTS,

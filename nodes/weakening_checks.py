@@ -6,13 +6,13 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..host.node_text import show_text
-from ..host.result_files import output_place
+from ..host.files.results import output_place
+from ..host.page.texts import show_text
 from ..hrv.errors import HRVError
-from ..hrv.experiments import spread
-from ..hrv.weakening import Plan, concepts_to_analyse, parse_head_counts
-from ..hrv.weakening_pictures import factors_picture, summary_picture
-from ..hrv.weakening_statistics import overall
+from ..hrv.scoring.experiments import spread
+from ..hrv.weakening.pictures import factors_picture, summary_picture
+from ..hrv.weakening.plan import Plan, concepts_to_analyse, parse_head_counts
+from ..hrv.weakening.statistics import overall
 from .sockets import CATEGORY, split_words
 from .weakening_inputs import (
     LARGEST_FACTOR,

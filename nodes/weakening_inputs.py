@@ -11,18 +11,18 @@ from typing import Any
 from comfy_api.latest import io, ui
 from PIL import Image
 
-from ..host.head_layout import head_layout
-from ..host.node_text import show_text
-from ..host.result_files import save_texts
-from ..host.weakening_run import Analysis, WeakeningSettings, analyse_weakening
-from ..hrv.controls import WEAKEN_FACTOR
+from ..host.files.results import save_texts
+from ..host.models.layouts import head_layout
+from ..host.page.texts import show_text
+from ..host.weakening.run import Analysis, WeakeningSettings, analyse_weakening
+from ..hrv.controls.control import WEAKEN_FACTOR
 from ..hrv.errors import HRVError
-from ..hrv.experiments import Experiment
-from ..hrv.scorers import Scorer
-from ..hrv.vectors import HRV
-from ..hrv.weakening import Plan, concepts_to_analyse
-from ..hrv.weakening_statistics import Finding, finding
-from ..hrv.weakening_tables import results_json, scores_csv
+from ..hrv.relevance.vectors import HRV
+from ..hrv.scoring.experiments import Experiment
+from ..hrv.scoring.scorer import Scorer
+from ..hrv.weakening.plan import Plan, concepts_to_analyse
+from ..hrv.weakening.statistics import Finding, finding
+from ..hrv.weakening.tables import results_json, scores_csv
 from .sockets import ExperimentSocket, HRVSocket, ScorerSocket, image_tensor, sampling_inputs
 
 ALL_COUNTS = "How many heads to weaken, such as 0, 11, 25%; empty for the published numbers of this layout."
@@ -176,7 +176,7 @@ class Examination:
     ) -> Analysis:
         """Analyse some concepts, or all that the HRV and the experiment have in common; ``node`` shows how it goes.
 
-        Raises HRVError as :func:`~..host.weakening_run.analyse_weakening` does, and for a concept that is not there.
+        Raises HRVError as :func:`~..host.weakening.run.analyse_weakening` does, and for a concept that is not there.
         """
         names = concepts_to_analyse(self.hrv, self.experiment.concepts, concepts)
         cases = {name: self.experiment.of(name, self.prompts) for name in names}

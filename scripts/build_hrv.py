@@ -80,7 +80,7 @@ def load_model(name: str) -> tuple[Any, Any]:
     """MODEL and CLIP of a checkpoint."""
     import comfy.sd
     import folder_paths
-    from hrv_pack.host.mini_loader import load_mini
+    from hrv_pack.host.mini.loader import load_mini
 
     if name == MINI:
         return load_mini()[:2]
@@ -108,9 +108,9 @@ def build(options: argparse.Namespace) -> None:
     import comfy.samplers
     import comfy.utils
     import torch
-    from hrv_pack.host.build import BuildSettings, Progress, build_hrv
-    from hrv_pack.hrv.files import save_hrv
-    from hrv_pack.hrv.vocabulary import parse_vocabulary
+    from hrv_pack.host.building.build import BuildSettings, Progress, build_hrv
+    from hrv_pack.hrv.relevance.files import save_hrv
+    from hrv_pack.hrv.relevance.vocabulary import parse_vocabulary
 
     for kind, chosen, known in (
         ("sampler", options.sampler_name, comfy.samplers.KSampler.SAMPLERS),

@@ -24,10 +24,10 @@ def main() -> None:
     import_pack()
     import numpy as np
     import torch
-    from hrv_pack.host.build import BuildSettings, build_hrv
-    from hrv_pack.host.mini_loader import load_mini
-    from hrv_pack.hrv.files import save_hrv
-    from hrv_pack.hrv.vocabulary import parse_vocabulary
+    from hrv_pack.host.building.build import BuildSettings, build_hrv
+    from hrv_pack.host.mini.loader import load_mini
+    from hrv_pack.hrv.relevance.files import save_hrv
+    from hrv_pack.hrv.relevance.vocabulary import parse_vocabulary
     from hrv_pack.mini.captions import draw_samples
 
     samples, _ = draw_samples(options.images, np.random.default_rng(0))

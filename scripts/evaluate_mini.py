@@ -28,7 +28,7 @@ SHOWN = 10
 def generator(options: argparse.Namespace) -> Callable[[list[str]], torch.Tensor]:
     """A function from captions to pictures [B, 3, 32, 32]: DDIM without noise over evenly spread timesteps."""
     import torch
-    from hrv_pack.host.mini_model import LATENT_SCALE
+    from hrv_pack.host.mini.model import LATENT_SCALE
     from hrv_pack.mini.latents import to_pictures
     from hrv_pack.mini.training import MiniNetwork, Vocabulary, load_weights, noise_schedule
 
@@ -64,8 +64,8 @@ def generator(options: argparse.Namespace) -> Callable[[list[str]], torch.Tensor
 
 def sheet(kinds: list[str], captions: list[list[str]], pictures: list[torch.Tensor]) -> Image.Image:
     """One row for every kind: its first pictures under their captions."""
-    from hrv_pack.hrv.drawing import PAPER
-    from hrv_pack.hrv.pictures import picture_grid
+    from hrv_pack.hrv.drawing.paper import PAPER
+    from hrv_pack.hrv.relevance.heat_map import picture_grid
 
     rows = []
     for kind, texts, drawn in zip(kinds, captions, pictures, strict=True):

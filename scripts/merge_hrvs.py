@@ -20,9 +20,9 @@ def main() -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace the HRV file if it is there")
     options = parser.parse_args()
     import_pack()
-    from hrv_pack.hrv.arithmetic import merge
     from hrv_pack.hrv.errors import HRVError
-    from hrv_pack.hrv.files import load_hrv, save_hrv
+    from hrv_pack.hrv.relevance.arithmetic import merge
+    from hrv_pack.hrv.relevance.files import load_hrv, save_hrv
 
     with errors_for_people():
         try:

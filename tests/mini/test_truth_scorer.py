@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 from hrv_pack.hrv.errors import HRVError
-from hrv_pack.hrv.experiments import Case
-from hrv_pack.hrv.scorers import Scorer
+from hrv_pack.hrv.scoring.experiments import Case
+from hrv_pack.hrv.scoring.scorer import Scorer
 from hrv_pack.mini.captions import KINDS, Sample, draw_samples
 from hrv_pack.mini.scorer import read_pictures, score
 from hrv_pack.mini.truth_scorer import MiniScorer

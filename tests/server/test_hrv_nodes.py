@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hrv_pack.hrv.arithmetic import clamp, mean, merge, pick
-from hrv_pack.hrv.files import load_hrv, save_hrv
-from hrv_pack.hrv.unet_layouts import FAMILIES
-from hrv_pack.hrv.vectors import HRV
+from hrv_pack.hrv.heads.families import FAMILIES
+from hrv_pack.hrv.relevance.arithmetic import clamp, mean, merge, pick
+from hrv_pack.hrv.relevance.files import load_hrv, save_hrv
+from hrv_pack.hrv.relevance.vectors import HRV
 from launcher.api_client import ApiClient, RunResult, WorkflowError
 from launcher.comfy_server import ComfyServer
 from launcher.paths import PACK_ROOT

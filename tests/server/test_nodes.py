@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hrv_pack.hrv.files import load_hrv, save_hrv
-from hrv_pack.hrv.layout import AttentionLayer, HeadLayout
-from hrv_pack.hrv.vectors import HRV
+from hrv_pack.hrv.heads.layout import AttentionLayer, HeadLayout
+from hrv_pack.hrv.relevance.files import load_hrv, save_hrv
+from hrv_pack.hrv.relevance.vectors import HRV
 from launcher.api_client import ApiClient, Event, InterruptedRunError, WorkflowError
 from launcher.comfy_server import ComfyServer
 from PIL import Image

@@ -1,0 +1,1 @@
+"""Attend and Excite in a sampling run."""

@@ -1,0 +1,1 @@
+"""Building HRVs: recording what heads attend to while images are made."""

@@ -1,0 +1,264 @@
+"""Building an HRV: generate images with any sampler of the host and count what every head attends to.
+
+Images are made in a fixed grid of batches. Every batch is a sample of its own: a build may be interrupted and resumed
+between two of them, and a shard is a run of consecutive ones, so all ways to the end give the same counts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import comfy.utils
+import numpy as np
+from comfyui_version import __version__ as host_version
+
+from ...hrv.building.convergence import Point
+from ...hrv.building.state import KIND, BuildState
+from ...hrv.draws import noise_seed
+from ...hrv.errors import HRVError
+from ...hrv.relevance.vectors import HRV
+from ...hrv.relevance.vocabulary import Vocabulary, require_contrast
+from ..models.digest import clip_digest, model_digest
+from ..models.layouts import describe_model, head_layout
+from ..prompts.encoding import Conditioning
+from ..work.clock import clock
+from ..work.sampling import sample_latents, stacked
+from ..work.states import kept_state, states_folder
+from .concept_words import ESTIMATORS, PAPER, ConceptWords
+from .recording import Recorder
+
+# Early stops before so many images would be chance: a half needs a few images to be ranked at all.
+_FEWEST = 16
+
+
+@dataclass(frozen=True)
+class BuildSettings:
+    """How the images of a build are made; ``width`` and ``height`` are pixels, ``images`` how many there are.
+
+    Image i uses prompt i modulo the number of prompts, and noise that depends only on (seed, i). ``estimator`` is one
+    of :data:`~.concept_words.ESTIMATORS`. ``shard`` (i, n) makes only the i-th of n parts, counted from 1.
+    ``stop_at`` ends the build when its expected agreement with an endless one (:mod:`...hrv.building.convergence`)
+    reaches it; 0 never does.
+    """
+
+    images: int
+    seed: int
+    steps: int
+    cfg: float
+    sampler_name: str
+    scheduler: str
+    width: int
+    height: int
+    batch_size: int = 1
+    negative: str = ""
+    estimator: str = PAPER
+    shard: tuple[int, int] = (1, 1)
+    stop_at: float = 0.0
+
+    def __post_init__(self) -> None:
+        index, count = self.shard
+        if self.estimator not in ESTIMATORS:
+            raise HRVError(f"There is no estimator {self.estimator!r}; there are {' and '.join(ESTIMATORS)}.")
+        if not 1 <= index <= count or count > self.images:
+            raise HRVError(
+                f"Shard {index} of {count} cannot be built: shards are counted from 1, and {self.images} images make "
+                f"at most {self.images} shards."
+            )
+        if not 0 <= self.stop_at < 1:
+            raise HRVError(f"A build can stop at an agreement below 1, such as 0.98, not at {self.stop_at:g}.")
+        if self.stop_at and count > 1:
+            raise HRVError("A shard cannot stop early: all shards together would not be the whole. Set the stop to 0.")
+
+    def batches(self) -> list[range]:
+        """The numbers of the images of every batch of the shard, in order."""
+        whole = [range(first, min(first + self.batch_size, self.images)) for first in self._firsts()]
+        index, count = self.shard
+        return whole[len(whole) * (index - 1) // count : len(whole) * index // count]
+
+    def _firsts(self) -> range:
+        return range(0, self.images, self.batch_size)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a build is: ``done`` of ``images`` images, ``seconds`` left, the last measured convergence if any."""
+
+    done: int
+    images: int
+    seconds: float
+    point: Point | None
+
+    def __str__(self) -> str:
+        parts = [f"{self.done} of {self.images} images"]
+        if self.point:
+            parts.append(f"agreement {self.point.expected:.3f}")
+        return ", ".join([*parts, f"{clock(self.seconds)} left"])
+
+
+def build_hrv(
+    model: Any,
+    clip: Any,
+    vocabulary: Vocabulary,
+    prompts: Sequence[str],
+    settings: BuildSettings,
+    *,
+    states: Path | None = None,
+    report: Callable[[Progress], None] = lambda progress: None,
+) -> HRV:
+    """Build the HRV of a MODEL for a vocabulary (arXiv 2412.02237, section 3).
+
+    The host's progress is told per sampling step, ``report`` is called after every batch of images, and a cancel takes
+    effect between two steps; the model is as before afterwards. What was counted is saved in the folder ``states``
+    (None: the host's user folder) at least once a minute and when the build ends in any way, and the same build goes on
+    from there. Raises HRVError for fewer than two concepts, no prompts, words without tokens, an unsupported
+    architecture, a text encoder that encodes a prompt differently in the course of sampling, a model that yields
+    numbers that are not finite, a folder that cannot be written, and a build that another process is making at this
+    moment.
+    """
+    require_contrast(vocabulary)
+    if not prompts:
+        raise HRVError("There are no prompts to make images of: write at least one line.")
+    batches = settings.batches()
+    if not batches:
+        raise HRVError(
+            f"Shard {settings.shard[0]} of {settings.shard[1]} has no images, because a shard is made of whole "
+            f"batches of {settings.batch_size}. Make fewer shards or smaller batches."
+        )
+    layout = head_layout(model)
+    provenance = _provenance(model, clip, vocabulary, prompts, settings)
+    fresh = BuildState(_key(provenance, settings), np.zeros((2, len(vocabulary), layout.head_count), dtype=np.int64))
+    images = sum(len(batch) for batch in batches)
+    words = ConceptWords(clip, vocabulary)
+    with kept_state(fresh, states_folder("builds") if states is None else states, KIND) as kept:
+        state = kept.state
+        if not _finished(state, settings, images):
+            recorder = Recorder(model, words, settings.seed, settings.estimator)
+            negative = [_encoded(clip, settings.negative)]
+            bar = comfy.utils.ProgressBar(images * settings.steps)
+            bar.update_absolute(state.done * settings.steps)
+            started, before = time.monotonic(), state.done
+            for batch in batches:
+                if batch.stop - batches[0].start <= before:
+                    continue
+                state.add(_counts(recorder, clip, prompts, batch, negative, settings, bar), batch)
+                kept.save_now_and_then()
+                left = (time.monotonic() - started) / (state.done - before) * (images - state.done)
+                report(Progress(state.done, images, left, state.curve[-1] if state.curve else None))
+                if _finished(state, settings, images):
+                    break
+    curve = [asdict(point) for point in state.curve]
+    provenance |= {"images": settings.images if state.done == images else state.done, "convergence": curve}
+    return HRV.from_counts(state.counts, vocabulary.names, layout, provenance)
+
+
+def _finished(state: BuildState, settings: BuildSettings, images: int) -> bool:
+    """Whether all images are counted, or enough for the agreement asked for."""
+    converged = (
+        settings.stop_at > 0
+        and state.done >= _FEWEST
+        and bool(state.curve)
+        and state.curve[-1].images == state.done
+        and state.curve[-1].expected >= settings.stop_at
+    )
+    return state.done >= images or converged
+
+
+def _provenance(
+    model: Any, clip: Any, vocabulary: Vocabulary, prompts: Sequence[str], settings: BuildSettings
+) -> dict[str, Any]:
+    """What counts depend on, with what people want to know of it."""
+    made = asdict(settings)
+    shard = made.pop("shard")
+    made.pop("stop_at")
+    return {
+        "model": describe_model(model),
+        "model_digest": model_digest(model),
+        "text_encoder": type(clip.cond_stage_model).__name__,
+        "text_encoder_digest": clip_digest(clip),
+        "vocabulary": vocabulary.to_text(),
+        "prompts": list(prompts),
+        "host": f"ComfyUI {host_version}",
+        **made,
+        **({"shard": "{}/{}".format(*shard)} if shard != (1, 1) else {}),
+    }
+
+
+def _key(provenance: dict[str, Any], settings: BuildSettings) -> str:
+    """The same for two builds only if all that their counts and their end depend on is the same."""
+    text = json.dumps([provenance, settings.stop_at], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _counts(
+    recorder: Recorder,
+    clip: Any,
+    prompts: Sequence[str],
+    batch: range,
+    negative: Conditioning,
+    settings: BuildSettings,
+    bar: comfy.utils.ProgressBar,
+) -> np.ndarray:
+    """Counts [2, N, H] of one batch of the grid; prompts of another length are sampled by themselves."""
+    total: np.ndarray | int = 0
+    for images, positive in alike(clip, prompts, batch):
+        recorder.begin(images)
+        record_images(recorder, images, positive, negative, settings, bar)
+        total = total + recorder.counts()
+    return np.asarray(total)
+
+
+def alike(clip: Any, prompts: Sequence[str], batch: range) -> Iterator[tuple[list[int], Conditioning]]:
+    """Consecutive images whose conditionings [rows, tokens, C] have one shape."""
+    images: list[int] = []
+    rows: Conditioning = []
+    for image in batch:
+        tensor, extras = _encoded(clip, prompts[image % len(prompts)])
+        if images and tensor.shape != rows[0][0].shape:
+            yield images, stacked(rows)
+            images, rows = [], []
+        images.append(image)
+        rows.append([tensor, extras])
+    yield images, stacked(rows)
+
+
+def _encoded(clip: Any, prompt: str) -> list[Any]:
+    """The one entry [tensor [1, tokens, C], dict] of a prompt's conditioning; HRVError if it has several."""
+    entries = clip.encode_from_tokens_scheduled(clip.tokenize(prompt))
+    if len(entries) > 1:
+        raise HRVError(
+            "This text encoder encodes a prompt anew as the strength of its hooks changes, but the concept-words are "
+            "encoded once. Turn 'schedule_clip' off at Set CLIP Hooks, or take the keyframes away."
+        )
+    return entries[0]
+
+
+class Recording(Protocol):
+    """What making images needs of who records them, such as a :class:`~.recording.Recorder`."""
+
+    model: Any
+
+    def step_done(self) -> None: ...
+
+
+def record_images(
+    recorder: Recording,
+    images: Sequence[int],
+    positive: Conditioning,
+    negative: Conditioning,
+    settings: BuildSettings,
+    bar: comfy.utils.ProgressBar,
+) -> None:
+    """Make images of a build together; only what is recorded is kept."""
+
+    def step_done() -> None:
+        recorder.step_done()
+        bar.update(len(images))
+
+    seeds = [noise_seed(settings.seed, image) for image in images]
+    sample_latents(recorder.model, seeds, positive, negative, settings, step_done)

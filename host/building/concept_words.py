@@ -1,0 +1,133 @@
+"""Every concept-word encoded alone, and which of them the heads are asked about.
+
+Two estimators ask the same question. "paper" draws one word per concept anew for every image, step and layer (arXiv
+2412.02237, section 3). "all words" asks about every word of every concept each time and averages over a concept's
+words: more tokens in the softmax, and no noise from the draws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import comfy.model_management
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ...hrv.draws import draw_words
+from ...hrv.errors import HRVError
+from ...hrv.relevance.vocabulary import Vocabulary
+from ..prompts.encoding import WordEmbedding, word_tokens
+
+PAPER, ALL_WORDS = ESTIMATORS = ("paper", "all words")
+
+# Words that go through the text encoder at once: with 77 tokens each as much work as a few long prompts.
+_TOGETHER = 32
+
+Places = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the heads are asked about in one step, on one device.
+
+    ``tokens``  int64 [layers, images, T]: rows of the words' context, the start token first.
+    ``there``   bool [layers, images, T]: False where an image has fewer tokens.
+    ``places``  int64 [layers, images, N, W, L]: which of the T is the l-th token of word w of concept n, or -1.
+
+    Where all images are asked the same, that axis has the size 1.
+    """
+
+    tokens: torch.Tensor
+    there: torch.Tensor
+    places: torch.Tensor
+
+
+class ConceptWords:
+    """The words of a vocabulary, each encoded alone by a CLIP.
+
+    ``context``  float32 [1 + all tokens, C]: the start token, then the tokens of all words.
+    ``rows``     int64 [N, W, L]: rows of ``context`` of each word of each concept, -1 where there is none.
+    ``numbers``  how many words each concept has.
+
+    A cancel takes effect now and then. Raises HRVError for a word without tokens, and for one that the text encoder
+    makes numbers of that are not finite.
+    """
+
+    def __init__(self, clip: Any, vocabulary: Vocabulary):
+        every = [word for _, listed in vocabulary for word in listed]
+        embeddings: list[WordEmbedding] = []
+        for first in range(0, len(every), _TOGETHER):
+            comfy.model_management.throw_exception_if_processing_interrupted()
+            embeddings.extend(word_tokens(clip, every[first : first + _TOGETHER]))
+        in_turn = iter(embeddings)
+        encoded = [list(islice(in_turn, len(listed))) for _, listed in vocabulary]
+        self.numbers = [len(words) for words in encoded]
+        longest = max(len(word.tokens) for words in encoded for word in words)
+        self.rows: Places = np.full((len(encoded), max(self.numbers), longest), -1, dtype=np.int64)
+        # The text encoder is causal: the start token is the same for every word.
+        pieces, taken = [encoded[0][0].start], 1
+        for concept, words in enumerate(encoded):
+            for index, word in enumerate(words):
+                self.rows[concept, index, : len(word.tokens)] = range(taken, taken + len(word.tokens))
+                pieces.append(word.tokens)
+                taken += len(word.tokens)
+                if not word.tokens.isfinite().all():
+                    raise HRVError(
+                        f"The text encoder gave numbers that are not finite for the concept-word "
+                        f"{vocabulary.concepts[concept][1][index]!r}. The checkpoint may be broken."
+                    )
+        self.context = torch.cat(pieces)
+        self._placed: torch.Tensor | None = None
+        self._all: Asked | None = None
+
+    def context_on(self, q: torch.Tensor) -> torch.Tensor:
+        """:attr:`context` on the device and in the type of queries ``q``."""
+        if self._placed is None or (self._placed.device, self._placed.dtype) != (q.device, q.dtype):
+            self._placed = self.context.to(q.device, q.dtype)
+        return self._placed
+
+    def ask(
+        self, estimator: str, seed: int, images: Sequence[int], step: int, layers: int, device: torch.device
+    ) -> Asked:
+        """What all layers are asked about in one step, sent to the device at once."""
+        if estimator == ALL_WORDS:
+            if self._all is None or self._all.tokens.device != device:
+                self._all = _on(device, *_columns(self.rows[None, None]))
+            return Asked(*(part.expand(layers, *part.shape[1:]) for part in vars(self._all).values()))
+        return _on(device, *_columns(self.draw(seed, images, step, layers)[:, :, :, None]))
+
+    def draw(self, seed: int, images: Sequence[int], step: int, layers: int) -> Places:
+        """Rows of the drawn word of every concept, int64 [layers, images, N, L], -1 where there is none."""
+        layer, image = np.arange(layers)[:, None], np.asarray(images)[None]
+        drawn = draw_words(seed, image, step, layer, self.numbers)
+        return self.rows[np.arange(len(self.numbers)), drawn]
+
+
+def _columns(rows: Places) -> tuple[Places, npt.NDArray[np.bool_], Places]:
+    """``tokens``, ``there`` and ``places`` of :class:`Asked` for rows [layers, images, N, W, L], without gaps."""
+    flat = rows.reshape(*rows.shape[:2], -1)
+    own = flat >= 0
+    # Column 0 is the start token, which takes part in the softmax and in no concept.
+    column = np.where(own, own.cumsum(-1), -1)
+    tokens = np.zeros((*rows.shape[:2], 1 + int(own.sum(-1).max())), dtype=np.int64)
+    layer, image, _ = np.nonzero(own)
+    tokens[layer, image, column[own]] = flat[own]
+    there = np.arange(tokens.shape[-1]) <= own.sum(-1, keepdims=True)
+    return tokens, there, column.reshape(rows.shape)
+
+
+def _on(device: torch.device, tokens: Places, there: npt.NDArray[np.bool_], places: Places) -> Asked:
+    return Asked(*(sent(array, device) for array in (tokens, there, places)))
+
+
+def sent(array: npt.NDArray[Any], device: torch.device) -> torch.Tensor:
+    """An array on a device, without waiting for it where the device can read by itself."""
+    tensor = torch.from_numpy(array)
+    if device.type == "cuda":
+        # From memory that might be moved the driver reads only when all work before is done.
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=comfy.model_management.device_supports_non_blocking(device))

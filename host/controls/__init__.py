@@ -1,0 +1,1 @@
+"""Controls in a sampling run."""

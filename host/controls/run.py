@@ -1,0 +1,289 @@
+"""One sampling run with controls: which rows get them, and their weights at every layer."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import comfy.patcher_extension
+import numpy as np
+import torch
+from comfy.patcher_extension import WrappersMP
+
+from ...hrv.controls.control import Control, Window
+from ...hrv.errors import HRVError
+from ...hrv.heads.layout import AttentionLayer, HeadLayout, LayerKey
+from ...hrv_kernels.value_rescaling import rescale_values
+from ..models.layouts import head_layout
+from ..page.texts import show_on_running_node
+from ..prompts.carried import ROWS_KEY, Chunk, PromptRows, brought
+from ..prompts.encoding import TOKEN_MAP_KEY
+from ..runs.attention import LayerWrapping, Replacer, at_every_call, with_transformer_option
+from ..runs.rows import COUPLE_LAYOUTS, RowGroup, row_groups
+from ..runs.windows import WindowEnds
+
+CONTROLS_KEY = "hrv_controls"
+"""The key of a conditioning's dict that holds its controls (the host keeps unknown keys)."""
+
+_WRAPPER_KEY = "hrv_attention_control"
+_TABLE_KEY = "hrv_controls_by_uuid"
+_CALL_KEY = "hrv_controlled_call"
+# Where prompt-control leaves the regional conditionings of its attention couple, the base first.
+_REGIONS_KEY = "pc_couple"
+# What NegPip of ComfyUI-ppm sets in a model's options: contexts hold a key and a value token for each token.
+_NEGPIP_KEY = "ppm_negpip"
+
+
+class _Ask(NamedTuple):
+    """What a prompt asks for: its controls, and the tokens of its own context before any repetition."""
+
+    controls: tuple[Control, ...]
+    tokens: int
+
+
+_NOTHING = (_Ask((), 1),)
+
+
+class _Weights(NamedTuple):
+    """Products of the controls of one window: float32 [B, T, H], and the layers where any of them is not 1."""
+
+    window: Window
+    product: torch.Tensor
+    layers: frozenset[LayerKey]
+
+
+class _Call(NamedTuple):
+    """One call of the model: what its chunks ask for, and each layer's weights if nothing changes the rows."""
+
+    chunks: tuple[Chunk, ...]
+    table: Mapping[Chunk, tuple[_Ask, ...]]
+    rows: int
+    tokens: int
+    sigma: torch.Tensor
+    layers: dict[LayerKey, torch.Tensor]  # [B, T, heads]; a layer that nothing changes is left out
+
+
+def controls_of(cond: Mapping[str, Any]) -> list[Control]:
+    """All controls of a conditioning, those of its rows' prompts too."""
+    return [control for ask in _asks(cond, 0) for control in ask.controls]
+
+
+def _asks(cond: Mapping[str, Any], tokens: int) -> tuple[_Ask, ...]:
+    """What the prompts of a conditioning's rows ask for; of one prompt for all rows, with these tokens, that is one."""
+    rows: PromptRows | None = cond.get(ROWS_KEY)
+    if rows is None:
+        return (_Ask(cond.get(CONTROLS_KEY, ()), tokens),)
+    return tuple(_Ask(row.controls, row.tokens) for row in rows.rows)
+
+
+def _spread(groups: Sequence[tuple[_Ask, ...]], rows: int) -> tuple[_Ask, ...]:
+    """What each of equally many consecutive rows asks for; one a group if that says it all."""
+    if all(len(asks) == 1 for asks in groups):
+        return tuple(ask for (ask,) in groups)
+    share = rows // len(groups)
+    return tuple(asks[row % len(asks)] for asks in groups for row in range(share))
+
+
+class ControlledRun:
+    """What one sampling run keeps: the layout, and the weights made so far.
+
+    ``missing`` are labels of controls that were made for this model and are on none of the run's conditionings.
+    Raises HRVError for a control of another head layout than the model's.
+    """
+
+    def __init__(self, model: Any, controls: Sequence[Control], missing: Sequence[str], options: dict[str, Any]):
+        self.layout: HeadLayout = head_layout(model)
+        self.require_layout(controls)
+        self.windows = WindowEnds(model)
+        self.missing = missing
+        self.negpip = bool(options.get(_NEGPIP_KEY))
+        self.wrapping = LayerWrapping(self.layout, self.replacer)
+        self.weights: dict[tuple[Any, ...], list[_Weights]] = {}
+        self.said: set[str] = set()
+        comfy.patcher_extension.add_wrapper_with_key(
+            WrappersMP.CALC_COND_BATCH, _WRAPPER_KEY, self.name_the_rows, options, is_model_options=True
+        )
+        at_every_call(options, _WRAPPER_KEY, self.prepare_call)
+
+    def require_layout(self, controls: Sequence[Control]) -> None:
+        for control in controls:
+            if control.layout.signature != self.layout.signature:
+                raise HRVError(
+                    f"The control '{control.label}' was made for {control.layout.describe()}, but this model has "
+                    f"{self.layout.describe()}. Connect the model that the control's node was given."
+                )
+
+    def name_the_rows(
+        self,
+        executor: Any,
+        model: Any,
+        conds: list[Any],
+        x: torch.Tensor,
+        timestep: torch.Tensor,
+        options: dict[str, Any],
+    ) -> Any:
+        """CALC_COND_BATCH wrapper: tell the layers which chunk asks for what."""
+        table: dict[Chunk, tuple[_Ask, ...]] = {}
+        for number, entries in enumerate(conds):
+            for entry, owner, tokens in brought(entries):
+                asks = _asks(owner, tokens)
+                if any(ask.controls for ask in asks):
+                    table[number, entry["uuid"]] = asks
+                self.check_joined(entry, tokens)
+        return executor(model, conds, x, timestep, with_transformer_option(options, _TABLE_KEY, table))
+
+    def check_joined(self, cond: Mapping[str, Any], tokens: int) -> None:
+        """Say which controls are missing where a prompt is longer than its own words."""
+        words = cond.get(TOKEN_MAP_KEY)
+        if self.missing and words is not None and tokens > words.length * (2 if self.negpip else 1):
+            self.say(
+                f"{', '.join(self.missing)}: on no prompt of this run. Conditioning Concat keeps the controls of "
+                "'conditioning_to' alone; Conditioning Concat (HRV) keeps all."
+            )
+
+    def prepare_call(
+        self, x: torch.Tensor, context: torch.Tensor | None, transformer_options: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Make the weights of one call of the model before its layers run, and put the replacers there."""
+        table: Mapping[Chunk, tuple[_Ask, ...]] = transformer_options.get(_TABLE_KEY, {})
+        lists, uuids = transformer_options.get("cond_or_uncond", ()), transformer_options.get("uuids", ())
+        chunks: tuple[Chunk, ...] = tuple(zip(lists, uuids, strict=False))
+        # Regions show at the layers only: what they ask for, or that a control made for one of them cannot be read.
+        regional = _REGIONS_KEY in transformer_options or bool(self.missing)
+        if context is None or not chunks or not (regional or any(chunk in table for chunk in chunks)):
+            return transformer_options
+        call = _Call(chunks, table, len(x), context.shape[1], transformer_options["sigmas"][0], {})
+        if len(lists) != len(uuids) or len(x) % len(chunks):
+            self.say_unknown_rows()
+            return transformer_options
+        asks = _spread([table.get(chunk, _NOTHING) for chunk in chunks], call.rows)
+        # NegPip's doubled context does not reach the layers, but costs no more than weights that nobody reads.
+        product, touched = self.product(call, asks, call.rows, call.tokens, halved=False, device=x.device)
+        for layer in touched:
+            call.layers[layer] = product[..., self.layout.head_slice(layer)]
+        return self.wrapping.into({**transformer_options, _CALL_KEY: call})
+
+    def replacer(self, layer: AttentionLayer, previous: Replacer) -> Replacer:
+        key = layer.key
+
+        def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, extra: dict[str, Any]) -> torch.Tensor:
+            call: _Call = extra[_CALL_KEY]
+            as_announced = v.shape[0] == call.rows and v.shape[1] == call.tokens
+            if as_announced and not any(layout in extra for layout in COUPLE_LAYOUTS):
+                weights = call.layers.get(key)
+            else:
+                weights = self.rearranged(layer, call, v, extra)
+            return previous(q, k, v if weights is None else rescale_values(v, weights), extra)
+
+        return attend
+
+    def rearranged(
+        self, layer: AttentionLayer, call: _Call, v: torch.Tensor, extra: dict[str, Any]
+    ) -> torch.Tensor | None:
+        """The weights [B, T, heads] of a layer whose rows or tokens another pack has changed, or None for none."""
+        groups = row_groups([number for number, _ in call.chunks], extra)
+        if groups is None or v.shape[0] % len(groups):
+            self.say_unknown_rows()
+            return None
+        coupled = any(group.region for group in groups)
+        if coupled and _REGIONS_KEY not in extra and self.missing:
+            self.say(
+                f"{', '.join(self.missing)}: on no prompt of this run. This attention couple does not say which "
+                "regional conditionings it uses, so only the controls of its base prompt act."
+            )
+        rows, tokens = v.shape[:2]
+        asks = _spread([self.asks_of(group, call, extra) for group in groups], rows)
+        # Without attention couple the halved context shows; with it the common length of all prompts hides it.
+        halved = self.negpip if coupled else 2 * tokens == call.tokens
+        # Of this layer's heads alone: this runs at every layer.
+        product, touched = self.product(call, asks, rows, tokens, halved, v.device, self.layout.head_slice(layer.key))
+        return product if layer.key in touched else None
+
+    def asks_of(self, group: RowGroup, call: _Call, extra: Mapping[str, Any]) -> tuple[_Ask, ...]:
+        """What the prompts of a group of rows ask for; for regions as prompt-control tells it."""
+        if not group.region:
+            return call.table.get(call.chunks[group.chunk], _NOTHING)
+        regions = extra.get(_REGIONS_KEY, {}).get("conds", ())
+        if group.region >= len(regions):
+            return _NOTHING
+        context, extras = regions[group.region]
+        controls = extras.get(CONTROLS_KEY, ())
+        self.require_layout(controls)
+        return (_Ask(controls, context.shape[1]),)
+
+    def product(
+        self,
+        call: _Call,
+        asks: tuple[_Ask, ...],
+        rows: int,
+        tokens: int,
+        halved: bool,
+        device: torch.device,
+        heads: slice = slice(None),
+    ) -> tuple[torch.Tensor, frozenset[LayerKey]]:
+        """The product of all controls at this call's sigma, [rows, tokens, heads], and all layers that they touch."""
+        key = (asks, rows, tokens, halved, device)
+        if key not in self.weights:
+            self.weights[key] = self.make_weights(asks, rows, tokens, halved, device)
+        product: torch.Tensor | None = None
+        touched: frozenset[LayerKey] = frozenset()
+        for window, of_all_heads, layers in self.weights[key]:
+            weights = of_all_heads[..., heads]
+            if not window.is_whole:
+                start, end = self.windows.of(window)
+                # On the device: asking for the sigma here would wait for it at every call.
+                weights = torch.where((call.sigma <= start) & (call.sigma > end), weights, 1.0)
+            product = weights if product is None else product * weights
+            touched |= layers
+        return (torch.empty(0) if product is None else product), touched
+
+    def make_weights(
+        self, asks: tuple[_Ask, ...], rows: int, tokens: int, halved: bool, device: torch.device
+    ) -> list[_Weights]:
+        """Products of the controls of every window, for groups of rows that ask for ``asks``."""
+        products: dict[Window, np.ndarray] = {}
+        for number, ask in enumerate(asks):
+            own_tokens = ask.tokens // 2 if halved else ask.tokens
+            active = [control for control in ask.controls if not control.is_identity]
+            if not active:
+                continue
+            last = max(control.positions[-1] for control in active)
+            if tokens % own_tokens:
+                self.say(f"A prompt of {own_tokens} tokens reached attention with {tokens}; HRV controls are left out.")
+                continue
+            if last >= own_tokens:
+                self.say(
+                    f"A control acts on token {last} of a prompt that reached attention with {own_tokens}, as happens "
+                    "when prompts are joined that NegPip doubled; the controls of that prompt are left out."
+                )
+                continue
+            for control in active:
+                product = products.setdefault(
+                    control.window, np.ones((len(asks), tokens, self.layout.head_count), dtype=np.float32)
+                )
+                # The host repeats shorter prompts to a common length (comfy/conds.py, CONDCrossAttn.concat).
+                for first in range(0, tokens, own_tokens):
+                    product[number, [first + position for position in control.positions]] *= control.weights
+        return [
+            _Weights(
+                window,
+                torch.from_numpy(product).to(device).repeat_interleave(rows // len(asks), dim=0),
+                frozenset(
+                    layer.key
+                    for layer in self.layout.layers
+                    if (product[..., self.layout.head_slice(layer.key)] != 1.0).any()
+                ),
+            )
+            for window, product in products.items()
+        ]
+
+    def say_unknown_rows(self) -> None:
+        self.say("Another node changed how prompts share the rows of the batch; HRV controls are left out there.")
+
+    def say(self, sentence: str) -> None:
+        """Tell the user something once in a run: in the log and on the node that samples."""
+        if sentence not in self.said:
+            self.said.add(sentence)
+            logging.warning("[HRV] %s", sentence)
+            show_on_running_node(f"HRV: {sentence}")

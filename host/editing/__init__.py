@@ -1,0 +1,1 @@
+"""Prompt edits in a sampling run."""

@@ -1,0 +1,1 @@
+"""The host's folders: HRVs, published vectors, experiments, results."""

@@ -1,0 +1,97 @@
+"""Putting controls on conditionings: the model holds only the mechanism.
+
+A conditioning's dict carries its controls and edits. What a run makes of them is :mod:`.controls.run`'s and
+:mod:`.editing.run`'s.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from comfy.patcher_extension import WrappersMP
+
+from ..hrv.controls.control import Control
+from ..hrv.prompts.tokens import find_phrases
+from .controls.run import CONTROLS_KEY, ControlledRun, controls_of
+from .editing.sampling import EditedSampling
+from .prompts.carried import ROWS_KEY
+from .prompts.encoding import Conditioning, token_maps
+from .runs.attention import own_options
+
+_WRAPPER_KEY = "hrv_attention_control"
+# The attachment of a model that names the controls made for it, so that a run can say which ones got lost on the way.
+_MADE_KEY = "hrv_controls_made"
+
+
+def add_control(
+    model: Any,
+    conditioning: Conditioning,
+    phrases: Sequence[str],
+    control: Callable[[tuple[int, ...]], Control],
+    occurrence: str | int = "all",
+) -> tuple[Any, Conditioning]:
+    """A clone of the MODEL with the mechanism, and a copy of the conditioning that carries one more control.
+
+    ``control`` makes the control for the positions of the phrases in an entry of the conditioning; ``occurrence`` is
+    one of :meth:`~..hrv.prompts.tokens.TokenMap.find`. Tensors are shared. Raises HRVError for a conditioning without
+    token maps and for phrases that are not in the prompt.
+    """
+    found = [find_phrases(tokens, phrases, occurrence) for tokens in token_maps(conditioning)]
+    added = [control(positions) for positions in found]
+    if not phrases:
+        logging.info("[HRV] No words were given, so the conditioning stays as it is.")
+    tagged = [
+        [tensor, {**extras, CONTROLS_KEY: (*extras.get(CONTROLS_KEY, ()), one)}]
+        for (tensor, extras), one in zip(conditioning, added, strict=True)
+    ]
+    return with_mechanism(model, added), tagged
+
+
+def with_mechanism(model: Any, made: Sequence[Control] = ()) -> Any:
+    """A clone of a MODEL that applies the controls and edits of what it samples; applying it twice is once."""
+    clone = model.clone()
+    if not clone.get_wrappers(WrappersMP.OUTER_SAMPLE, _WRAPPER_KEY):
+        clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, _WRAPPER_KEY, _sample_with_controls)
+    names = {control.uid: control.label for control in made if not control.is_identity}
+    clone.set_attachments(_MADE_KEY, {**(clone.get_attachment(_MADE_KEY) or {}), **names})
+    return clone
+
+
+def _sample_with_controls(
+    executor: Any,
+    noise: torch.Tensor,
+    latent_image: torch.Tensor,
+    sampler: Any,
+    sigmas: torch.Tensor,
+    denoise_mask: torch.Tensor | None = None,
+    callback: Any = None,
+    disable_pbar: bool = False,
+    seed: int | None = None,
+    **kwargs: Any,
+) -> Any:
+    """OUTER_SAMPLE wrapper: a fresh state for each run, gone when it ends, however it ends."""
+
+    def sample(sampler: Any) -> Any:
+        return executor(noise, latent_image, sampler, sigmas, denoise_mask, callback, disable_pbar, seed, **kwargs)
+
+    guider = executor.class_obj
+    conds = [cond for of_list in guider.conds.values() for cond in of_list]
+    controls = [control for cond in conds for control in controls_of(cond)]
+    there = {control.uid for control in controls}
+    made = guider.model_patcher.get_attachment(_MADE_KEY) or {}
+    missing = [label for uid, label in made.items() if uid not in there]
+    edited = [cond[ROWS_KEY] for cond in conds if ROWS_KEY in cond]
+    controlled = missing or not all(control.is_identity for control in controls)
+    if not controlled and not edited:
+        return sample(sampler)
+    with own_options(guider) as options:
+        # Controls go around edits: what a prompt's words are worth is decided before rows are exchanged.
+        editing = None
+        if edited:
+            editing = EditedSampling(guider.model_patcher, edited, options, noise, sampler, sigmas, seed)
+        if controlled:
+            ControlledRun(guider.model_patcher, controls, missing, options)
+        return sample(sampler) if editing is None else editing.sample(sample)

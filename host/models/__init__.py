@@ -1,0 +1,1 @@
+"""Models: the layout of their heads, their digest, and what differs in older hosts."""

@@ -1,0 +1,1 @@
+"""Prompts as the host encodes and carries them."""

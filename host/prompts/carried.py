@@ -1,0 +1,65 @@
+"""A conditioning of several prompts, one for each row of a batch.
+
+The host takes a tensor whose batch is the latent's as one prompt a row, and one that is shorter it repeats
+(``comfy/conds.py``, CONDRegular.process_cond): groups of rows follow each other, each with all prompts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from ...hrv.controls.control import Control
+from ...hrv.editing.blend import Blend
+from ...hrv.editing.edit import Edit
+from ...hrv.prompts.tokens import TokenMap
+
+ROWS_KEY = "hrv_prompt_rows"
+"""The key of a conditioning's dict that holds its :class:`PromptRows` (the host keeps unknown keys)."""
+
+Chunk = tuple[int, Any]
+"""One chunk of a batch: the number of its list of conditionings (0 positive, 1 negative) and its uuid."""
+
+
+@dataclass(frozen=True, eq=False)
+class RowPrompt:
+    """What one row is asked for.
+
+    ``words`` is its prompt, ``tokens`` the length of its own context before repetition, ``controls`` act on it, and
+    ``edit`` says how it follows row 0; that row, the source, has none.
+    """
+
+    words: TokenMap
+    tokens: int
+    controls: tuple[Control, ...] = ()
+    edit: Edit | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class PromptRows:
+    """The prompts of a group of rows: the source, then its edits; and what keeps these to one place."""
+
+    rows: tuple[RowPrompt, ...]
+    blend: Blend | None = None
+
+
+class Brought(NamedTuple):
+    """An entry of a list of conditionings with the context that the model gets, and who brought that context."""
+
+    entry: Mapping[str, Any]
+    owner: Mapping[str, Any]
+    tokens: int
+
+
+def brought(entries: Iterable[Mapping[str, Any]] | None) -> Iterator[Brought]:
+    """The entries of one of the host's lists of conditionings that have a context.
+
+    For an area of one list the host adds a copy of that entry, uuid and all, to the others with the context of one of
+    theirs (``comfy/samplers.py``, create_cond_with_same_area_if_none): what a conditioning asks for belongs to who
+    brought the context.
+    """
+    owners: dict[int, Mapping[str, Any]] = {}
+    for entry in entries or ():
+        if context := entry.get("model_conds", {}).get("c_crossattn"):
+            yield Brought(entry, owners.setdefault(id(context), entry), context.cond.shape[1])

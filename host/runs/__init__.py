@@ -1,0 +1,1 @@
+"""What a sampling run offers: attention, windows, rows, gradients, steps, noise."""

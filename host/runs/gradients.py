@@ -1,0 +1,197 @@
+"""Gradients through the host's denoisers, which it runs and often loads under inference mode.
+
+The user's model is never changed: what a graph cannot keep is exchanged on its way into each operation.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+from weakref import WeakSet
+
+import comfy.ldm.modules.attention
+import torch
+from comfy.ldm.modules.attention import SpatialTransformer
+from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock
+from comfy.quant_ops import QuantizedTensor
+from torch.autograd.graph import saved_tensors_hooks
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.checkpoint import checkpoint
+
+from ...hrv.errors import HRVError
+from ..models.older_hosts import without_gradient
+
+# Layers whose second argument is a weight, which the host may have put into a buffer that it fills again for the next.
+_WITH_WEIGHTS = frozenset(
+    {
+        torch.nn.functional.linear,
+        torch.nn.functional.conv2d,
+        torch.conv2d,
+        torch.nn.functional.group_norm,
+        torch.nn.functional.layer_norm,
+    }
+)
+
+
+class Kept:
+    """A tensor as it was when it was kept."""
+
+    def __init__(self, tensor: torch.Tensor):
+        self.tensor = tensor
+
+
+class KeptTensors(TorchDispatchMode):
+    """Copies what is kept before anything changes it in place, through whatever view.
+
+    PyTorch's own ``allow_mutation_on_saved_tensors`` goes by addresses and ids: it misses changes through views that
+    begin elsewhere, and takes a new tensor in the place of one that changed for that one.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        # By the memory that they are in, which cannot be another's as long as one of them is alive.
+        self._by_memory: dict[int, WeakSet[Kept]] = {}
+
+    def keep(self, tensor: torch.Tensor) -> Kept:
+        # Not what made it: a graph that keeps its own results would never be freed.
+        kept = Kept(tensor.detach())
+        self._by_memory.setdefault(_memory(tensor), WeakSet()).add(kept)
+        return kept
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        for place, name in _changed_by(func):
+            changed = args[place] if place < len(args) else kwargs.get(name)
+            for tensor in changed if isinstance(changed, (list, tuple)) else [changed]:
+                # Several operations keep the same activations: one copy is enough for them.
+                copies: dict[Any, torch.Tensor] = {}
+                for kept in self._by_memory.pop(_memory(tensor), ()):
+                    old = kept.tensor
+                    view = (old.dtype, old.storage_offset(), old.shape, old.stride())
+                    kept.tensor = copies[view] if view in copies else copies.setdefault(view, old.clone())
+        return func(*args, **kwargs)
+
+
+def _memory(tensor: torch.Tensor) -> int:
+    return tensor.untyped_storage()._cdata
+
+
+@functools.cache
+def _changed_by(func: Any) -> list[tuple[int, str]]:
+    """The places and names of the arguments that an operation writes to."""
+    return [
+        (place, argument.name)
+        for place, argument in enumerate(func._schema.arguments)
+        if argument.alias_info is not None and argument.alias_info.is_write
+    ]
+
+
+@contextmanager
+def gradients() -> Iterator[KeptTensors]:
+    """Inside, operations on a tensor that requires a gradient build a graph, whatever mode the caller is in.
+
+    The host and other nodes change activations in place (``h += control``); what the graph needs is copied then, and
+    what else :meth:`KeptTensors.keep` was given.
+    """
+    kept = KeptTensors()
+    hooks = saved_tensors_hooks(kept.keep, lambda saved: saved.tensor)
+    with torch.inference_mode(False), torch.enable_grad(), hooks, kept, _OrdinaryTensors():
+        yield kept
+
+
+class _OrdinaryTensors(TorchFunctionMode):
+    """Gives every operation ordinary tensors: autograd cannot keep those made under inference mode.
+
+    Weights are seen through a second tensor on the same memory, so they cost nothing. Other tensors are copied,
+    because the host may fill their memory again before the backward pass.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        args = tuple(map(_ordinary, args))
+        if func in _WITH_WEIGHTS:
+            args = (args[0], *map(_own_memory, args[1:]))
+        return func(*args, **{name: _ordinary(value) for name, value in (kwargs or {}).items()})
+
+
+def _ordinary(value: Any) -> Any:
+    if isinstance(value, (list, tuple)) and type(value) in (list, tuple):
+        return type(value)(map(_ordinary, value))
+    if type(value) not in (torch.Tensor, torch.nn.Parameter):
+        return value
+    if not value.is_inference():
+        return without_gradient(value)
+    if not isinstance(value, torch.nn.Parameter):
+        return value.clone()
+    alias = torch.empty(0, dtype=value.dtype, device=value.device)
+    return alias.set_(value.untyped_storage(), value.storage_offset(), value.shape, value.stride())
+
+
+def _own_memory(value: Any) -> Any:
+    """A weight that is a piece of a larger memory, but of no parameter, as a copy."""
+    if type(value) is torch.Tensor and value._is_view() and not value.requires_grad:
+        return value if isinstance(value._base, torch.nn.Parameter) else value.clone()
+    return value
+
+
+def require_differentiable(model: Any) -> None:
+    """Raise HRVError for a MODEL with weights in a format whose layers have no gradient."""
+    for name, weight in model.get_model_object("diffusion_model").named_parameters():
+        if isinstance(weight, QuantizedTensor):
+            raise HRVError(
+                f"This model's weights are quantised ({name}: {weight._layout_cls}), and no gradient goes through such "
+                "layers, which Attend and Excite needs. Load the checkpoint in half precision, or as plain fp8."
+            )
+
+
+def differentiable_attention(options: dict[str, Any]) -> dict[str, Any]:
+    """A copy of transformer options with PyTorch's own attention: others the user may have chosen have no gradient."""
+
+    def attend(_: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+        return comfy.ldm.modules.attention.attention_pytorch(*args, **kwargs)
+
+    return {**options, "optimized_attention_override": attend}
+
+
+def checkpointed(model: torch.nn.Module, kept: KeptTensors) -> Any:
+    """A view of the host's BaseModel whose blocks keep nothing but their inputs for the backward pass.
+
+    It shares all weights; the model itself stays as it is. ``kept`` is what :func:`gradients` gave.
+    """
+    view = copy.copy(model)
+    view._modules = {**model._modules, "diffusion_model": _checkpointed(model.diffusion_model, kept)}
+    return view
+
+
+def _checkpointed(module: Any, kept: KeptTensors) -> Any:
+    view = copy.copy(module)
+    if isinstance(module, (ResBlock, SpatialTransformer)):
+        view.forward = functools.partial(_forward_twice, module.forward, kept)
+    else:
+        view._modules = {name: _checkpointed(part, kept) for name, part in module._modules.items()}
+    return view
+
+
+def _forward_twice(forward: Callable[..., torch.Tensor], kept: KeptTensors, *args: Any) -> torch.Tensor:
+    # The host writes the number of the block into its options as it goes: the second time needs those of the first.
+    own = [dict(arg) if isinstance(arg, dict) else arg for arg in args]
+    # It also adds to what blocks got, such as a ControlNet's to the skip connections.
+    before = [(kept.keep(arg), arg.requires_grad) if isinstance(arg, torch.Tensor) else None for arg in own]
+    again = False
+
+    def run(*given: Any) -> torch.Tensor:
+        nonlocal again
+        if again:
+            given = tuple(
+                arg if held is None else held[0].tensor.detach().requires_grad_(held[1])
+                for arg, held in zip(given, before, strict=True)
+            )
+        again = True
+        return forward(*given)
+
+    # On a GPU the second time is another thread's.
+    contexts = lambda: (nullcontext(), _OrdinaryTensors())  # noqa: E731
+    return checkpoint(run, *own, use_reentrant=False, context_fn=contexts)

@@ -1,0 +1,1 @@
+"""Scorers that need a model of the host or of transformers."""

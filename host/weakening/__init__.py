@@ -1,0 +1,1 @@
+"""Ordered weakening: images and scores over a whole plan."""

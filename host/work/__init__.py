@@ -1,0 +1,1 @@
+"""Work that takes long: sampling, saved states, time."""

@@ -1,0 +1,71 @@
+"""Making images with any sampler of the host, several at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import comfy.model_management
+import comfy.sample
+import torch
+
+from ..prompts.encoding import Conditioning
+
+
+class SamplingSettings(Protocol):
+    """How images are made; ``width`` and ``height`` are pixels."""
+
+    @property
+    def steps(self) -> int: ...
+    @property
+    def cfg(self) -> float: ...
+    @property
+    def sampler_name(self) -> str: ...
+    @property
+    def scheduler(self) -> str: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def height(self) -> int: ...
+
+
+def stacked(rows: Sequence[list[Any]]) -> Conditioning:
+    """One conditioning of several entries [1, tokens, C] of one shape, a row for each; pooled outputs go along."""
+    extras = dict(rows[0][1])
+    if extras.get("pooled_output") is not None:
+        extras["pooled_output"] = torch.cat([row["pooled_output"] for _, row in rows])
+    return [[torch.cat([tensor for tensor, _ in rows]), extras]]
+
+
+def sample_latents(
+    model: Any,
+    seeds: Sequence[int],
+    positive: Conditioning,
+    negative: Conditioning,
+    settings: SamplingSettings,
+    step_done: Callable[[], None],
+) -> torch.Tensor:
+    """Latents [B, C, h, w] of B seeds, made together from empty ones.
+
+    The starting noise of each is what its seed gives alone. Samplers that draw noise on the way draw it for all of
+    them together, by the first seed. ``step_done`` is called after every step; a cancel takes effect there.
+    """
+    latent_format = model.get_model_object("latent_format")
+    ratio = latent_format.spacial_downscale_ratio
+    shape = latent_format.latent_channels, settings.height // ratio, settings.width // ratio
+    latent = torch.zeros(len(seeds), *shape, device=comfy.model_management.intermediate_device())
+    noise = torch.cat([comfy.sample.prepare_noise(latent[:1], seed) for seed in seeds])
+    return comfy.sample.sample(
+        model,
+        noise,
+        settings.steps,
+        settings.cfg,
+        settings.sampler_name,
+        settings.scheduler,
+        positive,
+        negative,
+        latent,
+        callback=lambda *_: step_done(),
+        disable_pbar=True,
+        seed=seeds[0],
+    )

@@ -1,0 +1,88 @@
+"""Where the state of work under way is kept, one process at a time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
+
+import folder_paths
+from filelock import FileLock, Timeout
+
+from ...hrv.errors import HRVError
+from ...hrv.storage.atomic_files import reason, remove_temporaries
+
+SAVE_EVERY = 30.0
+"""Seconds between two saves, so that with the batch under way at most a minute is lost."""
+
+
+S = TypeVar("S", bound="State")
+
+
+class State(Protocol):
+    """What can be kept: its ``key`` tells it from the state of any other work."""
+
+    key: str
+
+    def save(self, path: Path) -> None: ...
+
+    def resumed(self: S, path: Path) -> S:
+        """The state in a file, or this one if there is no file."""
+        ...
+
+
+def states_folder(name: str) -> Path:
+    """The host's folder for it; names that begin with two underscores are not served over HTTP (folder_paths.py)."""
+    return Path(folder_paths.get_user_directory()) / "__hrv" / name
+
+
+class Kept(Generic[S]):
+    """A ``state`` with its file."""
+
+    def __init__(self, state: S, path: Path):
+        self.state = state
+        self._path = path
+        self._saved = time.monotonic()
+
+    def save(self) -> None:
+        self.state.save(self._path)
+        self._saved = time.monotonic()
+
+    def save_now_and_then(self) -> None:
+        """Save if the last time is :data:`SAVE_EVERY` ago."""
+        if time.monotonic() - self._saved >= SAVE_EVERY:
+            self.save()
+
+
+@contextmanager
+def kept_state(fresh: S, folder: Path, what: str) -> Iterator[Kept[S]]:
+    """The saved state of the work of ``fresh``, or ``fresh``; it is saved at the beginning and however the block ends.
+
+    ``what`` names the work ("build"). Raises HRVError if the folder cannot be written, if the file is damaged, and
+    while another process has it.
+    """
+    path = folder / f"{fresh.key[:32]}.safetensors"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # The system lets go of the lock when a process dies, however it dies.
+        lock = FileLock(path.with_suffix(".lock"), timeout=0)
+        lock.acquire()
+    except Timeout:
+        raise HRVError(
+            f"This very {what} is being made by another process at this moment. Wait for it, or change its settings."
+        ) from None
+    except OSError as error:
+        raise HRVError(f"Cannot keep the state of the {what} in {folder}: {reason(error)}.") from error
+    try:
+        remove_temporaries(path)
+        kept = Kept(fresh.resumed(path), path)
+        # Now rather than after hours: a state that cannot be saved is no reason to begin.
+        kept.save()
+        try:
+            yield kept
+        finally:
+            kept.save()
+    finally:
+        lock.release()

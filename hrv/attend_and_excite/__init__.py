@@ -1,0 +1,1 @@
+"""Attend and Excite: settings, subjects, loss, report."""

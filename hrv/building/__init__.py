@@ -1,0 +1,1 @@
+"""Builds: their convergence and their saved state."""

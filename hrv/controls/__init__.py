@@ -1,0 +1,1 @@
+"""Controls as plain data, and prompts with their controls as text."""

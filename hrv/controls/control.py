@@ -1,0 +1,210 @@
+"""Controls: how much of some tokens each head position gets to see (docs/method: a rescaling of V rows).
+
+Every control multiplies the columns of a cross-attention map that belong to its tokens by one factor per head
+position, without renormalising (arXiv 2412.02237, sections 4 and 5). Controls are plain data; what applies them to a
+running model is the host layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from uuid import uuid4
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import HRVError
+from ..heads.layout import HeadLayout
+from ..heads.sets import spell_heads
+from ..relevance.orders import RANDOM, head_order
+from ..relevance.vectors import HRV
+
+Factors = npt.NDArray[np.float32]
+
+DESIRED_WEIGHT = 2.0
+UNDESIRED_WEIGHT = -1.0
+"""The published weights of concept adjusting."""
+
+WEAKEN_FACTOR = -2.0
+"""The published factor of ordered weakening."""
+
+# A set of heads that takes more letters than this is counted in a label instead of spelled.
+_SPELLED_LETTERS = 40
+
+
+@dataclass(frozen=True)
+class Window:
+    """The part of sampling in which a control acts, as the host counts progress: 0.0 is pure noise, 1.0 the end."""
+
+    start: float = 0.0
+    end: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.start <= self.end <= 1.0:
+            raise HRVError(
+                f"A window of sampling progress runs from a start to an end between 0 and 1, not from {self.start} "
+                f"to {self.end}."
+            )
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every moment of sampling is inside."""
+        return self.start == 0.0 and self.end == 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Control:
+    """One rescaling of some tokens of one prompt.
+
+    ``factors``    float32 [H], the factor of every head position at strength 1; read-only.
+    ``positions``  places along the token axis of the conditioning that carries the control.
+    ``strength``   0 is no change, 1 the factors as they are, between and beyond is linear.
+    ``window``     when it acts.
+    ``layout``     the head positions that ``factors`` belongs to.
+    ``label``      what it is, for people.
+    ``uid``        tells it from every other control, equal ones included; copies keep it.
+
+    Raises HRVError for factors of another length than the layout's and factors or a strength that are not finite.
+    """
+
+    factors: Factors
+    positions: tuple[int, ...]
+    layout: HeadLayout
+    strength: float = 1.0
+    window: Window = Window()
+    label: str = ""
+    uid: str = field(default_factory=lambda: uuid4().hex)
+
+    def __post_init__(self) -> None:
+        factors = np.array(self.factors, dtype=np.float32)
+        if factors.shape != (self.layout.head_count,):
+            raise HRVError(f"A control of {self.layout.describe()} needs one factor a head, not {factors.shape}.")
+        if not (np.isfinite(factors).all() and np.isfinite(self.strength)):
+            raise HRVError(f"The factors and the strength of a control are finite numbers ({self.label}).")
+        factors.setflags(write=False)
+        object.__setattr__(self, "factors", factors)
+        object.__setattr__(self, "positions", tuple(sorted(set(self.positions))))
+
+    @cached_property
+    def weights(self) -> Factors:
+        """The factors [H] at this strength, float32: 1 + strength x (factor - 1)."""
+        weights = (1.0 + self.strength * (self.factors.astype(np.float64) - 1.0)).astype(np.float32)
+        weights.setflags(write=False)
+        return weights
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether it can change nothing: no tokens, or a factor of exactly 1 in every head."""
+        return not self.positions or bool((self.weights == 1.0).all())
+
+
+def clamped_row(hrv: HRV, concept: str, clamp: float | None) -> Factors:
+    """The HRV elements [H] of a concept, at most ``clamp`` (published: 9 for SDXL, none for SD 1.x).
+
+    Raises HRVError for an unknown concept and a clamp that is not positive.
+    """
+    row = hrv.row(concept)
+    if clamp is None:
+        return row
+    if not clamp > 0:
+        raise HRVError(f"The clamp of HRV elements is a positive number, not {clamp}; leave it off for no limit.")
+    return np.minimum(row, np.float32(clamp))
+
+
+def strengthen(
+    hrv: HRV, concept: str, positions: Iterable[int], strength: float, window: Window, clamp: float | None
+) -> Control:
+    """Concept strengthening: factor HRV_concept[h] (arXiv 2412.02237, section 5)."""
+    return Control(
+        factors=clamped_row(hrv, concept, clamp),
+        positions=tuple(positions),
+        layout=hrv.layout,
+        strength=strength,
+        window=window,
+        label=f"strengthen {concept}",
+    )
+
+
+def adjust(
+    hrv: HRV,
+    desired: str,
+    undesired: str,
+    positions: Iterable[int],
+    strength: float,
+    window: Window,
+    clamp: float | None,
+    desired_weight: float = DESIRED_WEIGHT,
+    undesired_weight: float = UNDESIRED_WEIGHT,
+) -> Control:
+    """Concept adjusting: factor 2 HRV_desired[h] - 1 HRV_undesired[h] (arXiv 2412.02237, section 5)."""
+    if hrv.index(desired) == hrv.index(undesired):
+        raise HRVError(f"The desired and the undesired concept are both {desired!r}: choose two, or use strengthening.")
+    factors = desired_weight * clamped_row(hrv, desired, clamp) + undesired_weight * clamped_row(hrv, undesired, clamp)
+    return Control(
+        factors=factors,
+        positions=tuple(positions),
+        layout=hrv.layout,
+        strength=strength,
+        window=window,
+        label=f"{desired} rather than {undesired}",
+    )
+
+
+def weaken(
+    hrv: HRV,
+    concept: str,
+    order: str,
+    heads: int,
+    positions: Iterable[int],
+    strength: float,
+    window: Window,
+    factor: float = WEAKEN_FACTOR,
+    seed: int = 0,
+) -> Control:
+    """Ordered weakening: ``factor`` for the first ``heads`` of an order, 1 for the others.
+
+    Source: arXiv 2412.02237, section 4. Raises HRVError as :func:`head_order` does, and for fewer heads
+    than none or more than all.
+    """
+    layout = hrv.layout
+    if not 0 <= heads <= layout.head_count:
+        raise HRVError(f"Of {layout.describe()} 0 to {layout.head_count} can be weakened, not {heads}.")
+    factors = np.ones(layout.head_count, dtype=np.float32)
+    factors[head_order(hrv, concept, order, seed)[:heads]] = factor
+    chosen = f"in random order (seed {seed})" if order == RANDOM else f"of {hrv.concepts[hrv.index(concept)]}, {order}"
+    return Control(
+        factors=factors,
+        positions=tuple(positions),
+        layout=layout,
+        strength=strength,
+        window=window,
+        label=f"weaken {heads} {'head' if heads == 1 else 'heads'} {chosen}",
+    )
+
+
+def scale_heads(
+    layout: HeadLayout,
+    head_positions: Iterable[int],
+    factor: float,
+    positions: Iterable[int],
+    strength: float,
+    window: Window,
+) -> Control:
+    """Head positions of one's own choice: ``factor`` for them, 1 for the others.
+
+    Raises HRVError for a head position that the layout does not have.
+    """
+    chosen = sorted(set(head_positions))
+    spelled = spell_heads(layout, chosen) or "no heads"
+    factors = np.ones(layout.head_count, dtype=np.float32)
+    factors[chosen] = factor
+    return Control(
+        factors=factors,
+        positions=tuple(positions),
+        layout=layout,
+        strength=strength,
+        window=window,
+        label=f"scale {spelled if len(spelled) <= _SPELLED_LETTERS else f'{len(chosen)} heads'} by {factor:g}",
+    )

@@ -1,0 +1,1 @@
+"""Drawing: paper, charts, matrices, grids of pictures."""

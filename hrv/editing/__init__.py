@@ -1,0 +1,1 @@
+"""Prompt edits as plain data."""

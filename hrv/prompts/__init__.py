@@ -1,0 +1,1 @@
+"""Prompts as words and token positions."""

@@ -1,0 +1,201 @@
+"""Token maps: which positions along a conditioning's token axis belong to which word of the prompt."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from difflib import SequenceMatcher
+from itertools import chain, pairwise
+
+from ..errors import HRVError
+
+# What an error message shows at most, so that a long prompt does not bury the sentence.
+_LISTED_WORDS = 20
+_SHOWN_LETTERS = 40
+
+ALL_WORDS = "*"
+"""The phrase that means all words of a prompt."""
+
+
+@dataclass(frozen=True)
+class PromptWord:
+    """One word as the text encoder's tokenizer splits a prompt.
+
+    CLIP takes runs of letters, single digits, contractions ('s) and runs of other signs as words of their
+    own: "rose-colored" is the three words rose, -, colored. ``positions`` are the word's places along the
+    token axis (chunk x chunk length + index), ascending. ``pieces`` are the texts of its tokens in the same
+    order, or empty if they are not known.
+    """
+
+    text: str
+    positions: tuple[int, ...]
+    pieces: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TokenMap:
+    """The words of a prompt in order, with their places along a conditioning's token axis.
+
+    ``text`` is the prompt as written, ``length`` the number of tokens that it takes along the axis with
+    start, end and padding (77 for each chunk of an ordinary CLIP). An empty prompt has no words. Raises
+    HRVError for a word without positions, positions that do not ascend from word to word or lie outside
+    ``length``, and pieces that are not as many as the positions.
+    """
+
+    text: str
+    words: tuple[PromptWord, ...]
+    length: int
+
+    def __post_init__(self) -> None:
+        for word in self.words:
+            if not word.positions:
+                raise HRVError(f"The word {_quoted(word.text)} has no position in the token map.")
+            if word.pieces and len(word.pieces) != len(word.positions):
+                raise HRVError(
+                    f"The word {_quoted(word.text)} has {len(word.pieces)} pieces for {len(word.positions)} positions."
+                )
+        positions = self.content_positions
+        if any(after <= before for before, after in pairwise(positions)):
+            raise HRVError(f"The positions of a token map ascend from word to word, but not in {positions}.")
+        if positions and not 0 <= positions[0] <= positions[-1] < self.length:
+            raise HRVError(
+                f"The words of the token map lie at positions {positions[0]} to {positions[-1]}, "
+                f"but its token axis has positions 0 to {self.length - 1}."
+            )
+
+    @property
+    def content_positions(self) -> tuple[int, ...]:
+        """The positions of all words, ascending: everything but start, end and padding."""
+        return tuple(chain.from_iterable(word.positions for word in self.words))
+
+    def find(self, phrase: str, occurrence: str | int = "all") -> tuple[int, ...]:
+        """Return the positions of a word or of a phrase of consecutive words, ascending.
+
+        Upper and lower case are the same. The phrase has to begin and end at word boundaries and to have
+        the prompt's punctuation: "rose-colored" is found in "a rose-colored vase"; "rose colored" and "ros"
+        are not. White space in the phrase asks for a word boundary, white space in the prompt asks for
+        nothing: "bluebird" finds "blue bird", but not the other way round. The positions of punctuation
+        inside a phrase belong to it.
+
+        ``occurrence`` is "all", "first", or a number counted from 1, also as text. Occurrences do not
+        overlap. Raises HRVError for an empty phrase, a phrase that is not in the prompt (the message lists
+        the words that are), another occurrence than these, and a number beyond the last occurrence.
+        """
+        number = _occurrence_number(occurrence)
+        found = [tuple(chain.from_iterable(word.positions for word in words)) for words in self.find_words(phrase)]
+        if number is None:
+            return tuple(chain.from_iterable(found))
+        if number > len(found):
+            times = "once" if len(found) == 1 else f"{len(found)} times"
+            raise HRVError(f"The prompt contains {_quoted(phrase)} only {times}: there is no occurrence {number}.")
+        return found[number - 1]
+
+    def find_words(self, phrase: str) -> list[tuple[PromptWord, ...]]:
+        """The words of every occurrence of a phrase, as :meth:`find` finds them.
+
+        Raises HRVError for an empty phrase and for one that is not in the prompt.
+        """
+        found = self.occurrences(phrase)
+        if not found:
+            raise HRVError(f"The prompt does not contain {_quoted(phrase)}. {self._words_there(phrase)}")
+        return found
+
+    def occurrences(self, phrase: str) -> list[tuple[PromptWord, ...]]:
+        """:meth:`find_words` for a phrase that may be in the prompt or not. Raises HRVError for an empty one."""
+        parts = folded(phrase).split()
+        if not parts:
+            raise HRVError("No word was given: write a word or a phrase of the prompt.")
+        return list(self._occurrences(parts))
+
+    def joined(self, other: TokenMap, offset: int) -> TokenMap:
+        """The map of a conditioning with another one's tokens behind it, the first of them at ``offset``.
+
+        Raises HRVError for an offset at which the words of the two would overlap.
+        """
+        moved = tuple(
+            replace(word, positions=tuple(offset + position for position in word.positions)) for word in other.words
+        )
+        return TokenMap(f"{self.text} | {other.text}", (*self.words, *moved), offset + other.length)
+
+    def describe(self) -> str:
+        """One line a word, "skyscraper: 3 sky, 4 scraper": positions, and pieces where there are several."""
+        return "\n".join(f"{word.text}: {', '.join(_places(word))}" for word in self.words)
+
+    def _occurrences(self, parts: list[str]) -> Iterator[tuple[PromptWord, ...]]:
+        """Every occurrence of the parts, each part being one or more whole words."""
+        texts = ["".join(folded(word.text).split()) for word in self.words]
+        first = 0
+        while first < len(texts):
+            end = _match_end(texts, first, parts)
+            if end is not None:
+                yield self.words[first:end]
+            first = first + 1 if end is None else end
+
+    def _words_there(self, phrase: str) -> str:
+        """A sentence with the words of the prompt in order, or the closest to the phrase if they are many."""
+        words = list(dict.fromkeys(word.text for word in self.words))
+        if not words:
+            return "The prompt has no words."
+        if len(words) <= _LISTED_WORDS:
+            return f"Its words are: {', '.join(map(_quoted, words))}."
+        wanted = folded(phrase)
+        words.sort(key=lambda word: SequenceMatcher(None, wanted, folded(word)).ratio(), reverse=True)
+        closest = ", ".join(map(_quoted, words[:_LISTED_WORDS]))
+        return f"Its closest words are: {closest} (and {len(words) - _LISTED_WORDS} more)."
+
+
+def find_phrases(tokens: TokenMap, phrases: Sequence[str], occurrence: str | int = "all") -> tuple[int, ...]:
+    """Return the positions of several words or phrases, ascending and each once.
+
+    The phrase "*" is every word of the prompt, whatever the occurrence. Raises HRVError as :meth:`TokenMap.find`
+    does.
+    """
+    _occurrence_number(occurrence)
+    found: set[int] = set()
+    for phrase in phrases:
+        found.update(tokens.content_positions if phrase.strip() == ALL_WORDS else tokens.find(phrase, occurrence))
+    return tuple(sorted(found))
+
+
+def folded(text: str) -> str:
+    """The form in which words are compared: composed letters, as in CLIP's tokenizer, without case."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
+
+
+def _match_end(texts: list[str], first: int, parts: list[str]) -> int | None:
+    """The index after the words that spell the parts one after the other from ``first`` on, or None."""
+    index = first
+    for part in parts:
+        rest = part
+        while rest:
+            if index == len(texts) or not rest.startswith(texts[index]):
+                return None
+            rest = rest[len(texts[index]) :]
+            index += 1
+    return index
+
+
+def _occurrence_number(occurrence: str | int) -> int | None:
+    """The occurrence counted from 1, or None for all."""
+    if occurrence == "all":
+        return None
+    if occurrence == "first":
+        return 1
+    try:
+        number = int(occurrence)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise HRVError(f'The occurrence is "all", "first" or a number from 1, not {occurrence!r}.')
+    return number
+
+
+def _places(word: PromptWord) -> list[str]:
+    if len(word.pieces) < 2:
+        return [str(position) for position in word.positions]
+    return [f"{position} {piece}" for position, piece in zip(word.positions, word.pieces, strict=True)]
+
+
+def _quoted(text: str) -> str:
+    return f'"{text}"' if len(text) <= _SHOWN_LETTERS else f'"{text[: _SHOWN_LETTERS - 1]}…"'

@@ -1,0 +1,87 @@
+"""HRVs as the paper's authors publish them: two .npy files, vectors and head names, read without pickles.
+
+``category_vectors`` is float [N, H]; ``head_index`` has H texts "down, layer: 0, head: 0" (github.com/SNU-DRL/HRV,
+``final_result``). The names of the concepts are in neither: they are those of the word list, in its order.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import struct
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import HRVError
+from ..heads.families import layout_of_names
+from .vectors import HRV
+
+# Far above any vectors or names: 5,000 concepts of SDXL are 26 MB.
+SIZE_LIMIT = 256 * 1024 * 1024
+
+_MAGIC = b"\x93NUMPY"
+_HEADER = re.compile(
+    r"\{'descr': '(?P<descr>[^']{1,20})', 'fortran_order': (?P<fortran>True|False), "
+    r"'shape': \((?P<shape>(?:\d{1,10}(?:, ?|(?=\))))*)\),? ?\} *\n?"
+)
+
+
+def hrv_from_npy(
+    vectors: bytes, head_index: bytes, concepts: Sequence[str], provenance: Mapping[str, Any] | None = None
+) -> HRV:
+    """The HRV of two .npy files' contents, its concepts named in the order of the rows.
+
+    The layout is that of the known model family with these head names. Raises HRVError for files that are no such
+    arrays, a number of rows other than that of the names, unknown head names, and everything that an HRV refuses.
+    """
+    values = _read_npy(vectors, "vectors", r"[<>]f[248]", "numbers", axes=2)
+    names = _read_npy(head_index, "head_index", r"[<>]U[1-9]\d{0,3}", "texts", axes=1)
+    if len(values) != len(concepts):
+        raise HRVError(
+            f"The vectors have {len(values)} rows, but there are names for {len(concepts)} concepts. Give the "
+            "vocabulary that the vectors were made with: one concept for each row, in the same order."
+        )
+    # NumPy fails with an error of the interpreter itself on numbers that are no characters.
+    if (names.view(np.dtype("u4").newbyteorder(names.dtype.byteorder)) > 127).any():
+        raise HRVError("The head_index file has characters that do not occur in the names of heads; it is damaged.")
+    layout = layout_of_names(names.tolist())
+    return HRV(values, tuple(concepts), layout, provenance=provenance or {})
+
+
+def _read_npy(data: bytes, what: str, dtype_pattern: str, kind: str, *, axes: int) -> npt.NDArray[Any]:
+    """The array of an .npy file (numpy.lib.format, versions 1 to 3) of an exactly known kind.
+
+    Read by hand because NumPy evaluates the header as Python and reserves what it claims before it looks whether
+    there is as much.
+    """
+    if not data.startswith(_MAGIC) or len(data) < 12:
+        raise HRVError(f"The {what} file is no .npy file, or it is cut off.")
+    major = data[6]
+    start, field = (10, "<H") if major == 1 else (12, "<I")
+    length = struct.unpack_from(field, data, 8)[0]
+    header = _HEADER.fullmatch(data[start : start + length].decode("latin-1"))
+    if major not in (1, 2, 3) or header is None:
+        raise HRVError(f"The {what} file has a header that is not that of a plain array, or it is cut off.")
+    descr = header["descr"]
+    if "O" in descr:
+        raise HRVError(
+            f"The {what} file holds Python objects (a pickle), which could run a program when it is read. It was not "
+            "read; save it as a plain array."
+        )
+    shape = tuple(int(size) for size in header["shape"].split(",") if size.strip())
+    if not re.fullmatch(dtype_pattern, descr) or len(shape) != axes or 0 in shape:
+        raise HRVError(
+            f"The {what} file should hold {kind} on {'one axis' if axes == 1 else f'{axes} axes'}, but it has type "
+            f"{descr} and shape {list(shape)}. The two files may be exchanged."
+        )
+    body = data[start + length :]
+    dtype = np.dtype(descr)
+    if math.prod(shape) * dtype.itemsize != len(body):
+        raise HRVError(
+            f"The {what} file should have {math.prod(shape) * dtype.itemsize} bytes of data, but it has {len(body)}; "
+            "it is cut off or damaged."
+        )
+    return np.frombuffer(body, dtype).reshape(shape, order="F" if header["fortran"] == "True" else "C")

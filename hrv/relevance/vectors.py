@@ -1,0 +1,230 @@
+"""Head Relevance Vectors: one value per concept and head position, immutable once made."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import HRVError
+from ..heads.layout import HeadLayout
+from .vocabulary import find_concept, fold, is_printable, tidy
+
+Values = npt.NDArray[np.float32]
+Counts = npt.NDArray[np.int64]
+
+# Deep enough for any record of a build, and far from the interpreter's own limit, which a file could reach.
+_DEEPEST_PROVENANCE = 32
+
+
+@dataclass(frozen=True, eq=False)
+class HRV:
+    """Relevances of H head positions for N concepts (arXiv 2412.02237, section 3).
+
+    ``values``      float32 [N, H], finite and not negative; 1.0 is an average head. Rows of a built HRV have
+                    the L1 norm H; processed ones (clamped, averaged) need not.
+    ``concepts``    N names, different from each other whatever their case.
+    ``layout``      the head positions, in canonical order.
+    ``counts``      int64 [N, H], how often a head attended most to each concept, or None if that is not
+                    known. Every head was recorded at least once.
+    ``provenance``  what the HRV was made from, any JSON object of at most 32 levels; kept as read-only
+                    mappings and tuples.
+
+    Arrays are copied and can never be made writable. Raises HRVError for anything else.
+    """
+
+    values: Values
+    concepts: tuple[str, ...]
+    layout: HeadLayout
+    counts: Counts | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        concepts = _checked_concepts(self.concepts)
+        shape = len(concepts), self.layout.head_count
+        object.__setattr__(self, "concepts", concepts)
+        object.__setattr__(self, "values", _checked_values(self.values, shape))
+        if self.counts is not None:
+            object.__setattr__(self, "counts", _checked_counts(self.counts, shape, self.layout))
+        object.__setattr__(self, "provenance", _frozen(json.loads(_provenance_json(self.provenance))))
+
+    @classmethod
+    def from_counts(
+        cls,
+        counts: Counts,
+        concepts: Sequence[str],
+        layout: HeadLayout,
+        provenance: Mapping[str, Any] | None = None,
+    ) -> HRV:
+        """Normalise counts [N, H]: each head's counts to sum 1, then each concept's row to L1 norm H.
+
+        A concept that no head ever attended to most keeps a row of zeros: it has no direction to scale, and a
+        short build may well have one. Raises HRVError when a head was never recorded.
+        """
+        names = _checked_concepts(concepts)
+        checked = _checked_counts(counts, (len(names), layout.head_count), layout)
+        shares = head_shares(checked)
+        norms = shares.sum(axis=1, keepdims=True)
+        values = np.divide(shares * layout.head_count, norms, out=np.zeros_like(shares), where=norms > 0)
+        return cls(values.astype(np.float32), names, layout, checked, provenance or {})
+
+    def index(self, concept: str) -> int:
+        """Number of a concept's row; HRVError if unknown. Case and spacing do not matter."""
+        return find_concept(concept, self.concepts, "HRV")
+
+    def row(self, concept: str) -> Values:
+        """The vector [H] of one concept, read-only; found as by :meth:`index`."""
+        return self.values[self.index(concept)]
+
+    def ranking(self, concept: str) -> npt.NDArray[np.int64]:
+        """All H head positions, the most relevant for ``concept`` first (MoRHF); equals keep their order.
+
+        Ranked by the counts normalised per head, or by the values if there are no counts.
+        """
+        index = self.index(concept)
+        scores = self.values[index] if self.counts is None else head_shares(self.counts)[index]
+        return np.argsort(-scores, kind="stable").astype(np.int64)
+
+    def provenance_json(self) -> str:
+        """The provenance as canonical JSON text (sorted keys, ASCII)."""
+        return _provenance_json(self.provenance)
+
+    def same_as(self, other: HRV) -> bool:
+        """Whether values and counts are bit-equal and concepts, layout and provenance are equal."""
+        return self.digest == other.digest
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 in hex of everything this HRV holds."""
+        texts = {
+            "concepts": json.dumps(self.concepts),
+            "layout": self.layout.to_json(),
+            "provenance": self.provenance_json(),
+        }
+        arrays: dict[str, npt.NDArray[Any]] = {"hrv": self.values}
+        if self.counts is not None:
+            arrays["counts"] = self.counts
+        return content_digest(texts, arrays)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> HRV:
+        # Hosts deep-copy the options of a model; what cannot change need not be copied.
+        return self
+
+
+def content_digest(texts: Mapping[str, str], arrays: Mapping[str, npt.NDArray[Any]]) -> str:
+    """SHA-256 in hex over named texts and arrays, whatever their order (docs/hrv-format.md, "Checksum").
+
+    For every text, sorted by name: ``name=text`` and a line feed. Then for every array, sorted by name:
+    ``name:shape`` (sizes separated by commas), a line feed, and its elements in row-major order,
+    little-endian. Names and texts are UTF-8.
+    """
+    digest = hashlib.sha256()
+    for name, text in sorted(texts.items()):
+        digest.update(f"{name}={text}\n".encode())
+    for name, array in sorted(arrays.items()):
+        shape = ",".join(str(size) for size in array.shape)
+        digest.update(f"{name}:{shape}\n".encode())
+        digest.update(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
+    return digest.hexdigest()
+
+
+def _checked_concepts(concepts: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(concepts, str) or not all(isinstance(name, str) for name in concepts):
+        raise HRVError("The concepts of an HRV are a list of names.")
+    names = tuple(tidy(name) for name in concepts)
+    if not names:
+        raise HRVError("An HRV needs at least one concept.")
+    seen: set[str] = set()
+    for name in names:
+        if not is_printable(name):
+            raise HRVError(f"A concept cannot be named {name[:40]!r}: that is empty or has unprintable characters.")
+        if fold(name) in seen:
+            raise HRVError(f"The concept {name} is there twice; every concept of an HRV has a name of its own.")
+        seen.add(fold(name))
+    return names
+
+
+def _checked_values(values: Any, shape: tuple[int, int]) -> Values:
+    array = np.asarray(values)
+    if array.dtype.kind not in "fiu":
+        raise HRVError(f"The values of an HRV are numbers, not {array.dtype}.")
+    _check_shape("values", array, shape)
+    with np.errstate(over="ignore"):
+        array = array.astype(np.float32)
+    if not np.isfinite(array).all():
+        raise HRVError("The values of this HRV contain NaN or infinity.")
+    if (array < 0).any():
+        raise HRVError(f"The values of an HRV are not negative; this one's smallest is {array.min():g}.")
+    return _read_only(array)
+
+
+def _checked_counts(counts: Any, shape: tuple[int, int], layout: HeadLayout) -> Counts:
+    array = np.asarray(counts)
+    if array.dtype.kind not in "iu":
+        raise HRVError(f"The counts of an HRV are whole numbers, not {array.dtype}.")
+    _check_shape("counts", array, shape)
+    array = array.astype(np.int64)
+    if (array < 0).any():
+        raise HRVError(f"The counts of an HRV are not negative; this one's smallest is {array.min()}.")
+    missing = np.flatnonzero(~array.any(axis=0))
+    if missing.size:
+        first = layout.head_names()[missing[0]]
+        raise HRVError(
+            f"{missing.size} of {shape[1]} heads were never recorded (first: {first}), so nothing is known "
+            "about them. Build again without anything that skips layers of the model."
+        )
+    return _read_only(array)
+
+
+def _check_shape(what: str, array: npt.NDArray[Any], shape: tuple[int, int]) -> None:
+    if array.shape != shape:
+        got = " x ".join(str(size) for size in array.shape) or "a single number"
+        raise HRVError(f"The {what} of this HRV should be {shape[0]} concepts x {shape[1]} heads, but they are {got}.")
+
+
+def _read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    # An array over bytes cannot be made writable again, unlike one whose flag is cleared.
+    return np.frombuffer(array.tobytes(), dtype=array.dtype).reshape(array.shape)
+
+
+def head_shares(counts: Counts) -> npt.NDArray[np.float64]:
+    """Counts [N, H] divided by their sum over the concepts, float64 [N, H]."""
+    return counts / counts.sum(axis=0, dtype=np.float64)
+
+
+def _provenance_json(provenance: Mapping[str, Any]) -> str:
+    if not isinstance(provenance, Mapping):
+        raise HRVError(f"The provenance of an HRV is a JSON object, not {type(provenance).__name__}.")
+    try:
+        return json.dumps(_thawed(provenance), sort_keys=True, allow_nan=False, separators=(",", ":"))
+    except (TypeError, ValueError) as error:
+        raise HRVError(f"The provenance of an HRV has to be expressible in JSON: {error}.") from None
+
+
+def _frozen(value: Any) -> Any:
+    """A JSON value with its objects as read-only mappings and its lists as tuples."""
+    if isinstance(value, dict):
+        return MappingProxyType({key: _frozen(item) for key, item in value.items()})
+    if isinstance(value, list):
+        return tuple(_frozen(item) for item in value)
+    return value
+
+
+def _thawed(value: Any, depth: int = 0) -> Any:
+    """A JSON value with mappings as dicts and tuples as lists; TypeError or ValueError if it is none."""
+    if depth > _DEEPEST_PROVENANCE:
+        raise ValueError(f"it is nested more than {_DEEPEST_PROVENANCE} levels deep")
+    if isinstance(value, Mapping):
+        if not all(isinstance(key, str) for key in value):
+            raise TypeError("a key is not text")
+        return {key: _thawed(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_thawed(item, depth + 1) for item in value]
+    return value

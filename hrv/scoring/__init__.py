@@ -1,0 +1,1 @@
+"""Experiments, and what a scorer is."""

@@ -1,0 +1,1 @@
+"""Files written atomically, saved states, digests."""

@@ -1,0 +1,1 @@
+"""Ordered weakening: plan, statistics, tables, pictures."""

@@ -1,0 +1,85 @@
+"""Cosines of HRVs and their picture, read off the pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hrv_pack.hrv.drawing.paper import RAMP
+from hrv_pack.hrv.errors import HRVError
+from hrv_pack.hrv.heads.layout import AttentionLayer, HeadLayout
+from hrv_pack.hrv.relevance.comparison import cosine_picture, cosines
+from hrv_pack.hrv.relevance.vectors import HRV
+
+LAYOUT = HeadLayout((AttentionLayer("input", 1, 0, 2), AttentionLayer("middle", 0, 0, 2)))
+NEUTRAL, DARKEST = RAMP[len(RAMP) // 2], RAMP[-1]
+
+
+def hrv(*rows: list[float]) -> HRV:
+    names = tuple(f"Concept {number}" for number in range(len(rows)))
+    return HRV(np.array(rows, dtype=np.float32), names, LAYOUT)
+
+
+def count(image: np.ndarray, color: np.ndarray) -> int:
+    return int((image == color).all(axis=-1).sum())
+
+
+def test_cosines_do_not_depend_on_lengths() -> None:
+    one = hrv([1, 0, 0, 0], [0, 3, 4, 0], [0, 0, 0, 0])
+    two = hrv([7, 0, 0, 0], [1, 1, 1, 1])
+    expected = np.array([[1, 0.5], [0, 7 / 10], [0, 0]])
+    np.testing.assert_allclose(cosines(one, two), expected, atol=1e-15)
+    np.testing.assert_array_equal(cosines(one, two), cosines(two, one).T)
+
+
+def test_nothing_is_more_alike_than_itself() -> None:
+    values = np.random.default_rng(0).exponential(size=(50, 4)).astype(np.float32)
+    matrix = cosines(hrv(*values.tolist()), hrv(*values.tolist()))
+    assert matrix.max() <= 1 and matrix.min() >= 0
+    np.testing.assert_allclose(np.diag(matrix), 1, atol=1e-15)
+
+
+def test_other_layouts_cannot_be_compared() -> None:
+    other = HRV(np.ones((1, 3), dtype=np.float32), ("A",), HeadLayout((AttentionLayer("input", 1, 0, 3),)))
+    with pytest.raises(HRVError, match=r"4 heads in 2 .* 3 heads in 1"):
+        cosines(hrv([1, 1, 1, 1]), other)
+
+
+def test_cells_have_the_colors_of_their_cosines_where_they_belong() -> None:
+    matrix = np.zeros((40, 30))
+    matrix[39, 0] = matrix[0, 29] = 1
+    image = np.asarray(cosine_picture(matrix, ["row"] * 40, ["column"] * 30))
+    cells = count(image, NEUTRAL)
+    side = round((cells / (40 * 30 - 2)) ** 0.5)
+    assert 25 <= side <= 40
+    dark = np.argwhere((image == DARKEST).all(axis=-1))
+    lit = np.argwhere((image == NEUTRAL).all(axis=-1))
+    first, last = lit.min(axis=0), lit.max(axis=0)
+    top_right = dark[dark[:, 0] < first[0] + side]
+    assert len(top_right) == side * side and top_right[:, 1].min() > last[1] - side
+    bottom_left = dark[(dark[:, 1] < first[1] + side) & (dark[:, 0] > first[0] + side)]
+    assert len(bottom_left) == side * side
+
+
+def test_large_cells_carry_their_number() -> None:
+    def neutral_in_a_cell(side: int) -> int:
+        image = np.asarray(cosine_picture(np.zeros((side, side)), ["row"] * side, ["column"] * side))
+        return count(image, NEUTRAL) // side**2
+
+    plain = neutral_in_a_cell(60)
+    assert plain == round(plain**0.5) ** 2
+    assert 55**2 // 2 < neutral_in_a_cell(20) < 55**2 - 100
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (3, 40), (34, 34), (128, 128)])
+def test_pictures_are_neither_tiny_nor_gigantic(rows: int, columns: int) -> None:
+    labels = ["A concept with a name that is far longer than any that fits beside the cells of a matrix"] * 128
+    image = cosine_picture(np.full((rows, columns), 0.5), labels[:rows], labels[:columns], title="Cosines")
+    assert image.mode == "RGB"
+    assert 300 <= image.width <= 2200 and 300 <= image.height <= 2300
+
+
+def test_what_cannot_be_drawn_is_refused() -> None:
+    with pytest.raises(HRVError, match="129 concepts do not fit"):
+        cosine_picture(np.zeros((2, 129)), ["row"] * 2, ["column"] * 129)
+    with pytest.raises(HRVError, match="2 row and 3 column labels"):
+        cosine_picture(np.zeros((3, 2)), ["row"] * 2, ["column"] * 3)

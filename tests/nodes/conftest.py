@@ -1,0 +1,7 @@
+"""Tests of this folder run inside the host's own process."""
+
+from __future__ import annotations
+
+from hrv_pack.tests.support.host_process import clip, hrv, model, pytest_pycollect_makemodule, shown
+
+__all__ = ["clip", "hrv", "model", "pytest_pycollect_makemodule", "shown"]

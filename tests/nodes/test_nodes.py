@@ -1,0 +1,261 @@
+"""The nodes in the host's own process: schemas, files, and wiring that no server is needed for."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import comfy.samplers
+import folder_paths
+import hrv_pack
+import numpy as np
+import pytest
+from comfy_api.latest import io
+from hrv_pack.host.files.folders import FOLDER, hrv_files, register_folder
+from hrv_pack.host.models.layouts import head_layout
+from hrv_pack.hrv.errors import HRVError
+from hrv_pack.hrv.relevance.files import load_hrv
+from hrv_pack.hrv.relevance.vectors import HRV
+from hrv_pack.nodes import NODES
+from hrv_pack.nodes.concepts import Concepts
+from hrv_pack.nodes.controls import ConceptAdjust, ConceptStrengthen
+from hrv_pack.nodes.files import LoadHRV, SaveHRV
+from hrv_pack.nodes.heat_map import HeatMap
+from hrv_pack.nodes.text_encode import TextEncode
+from hrv_pack.tests.support.small_host import random_hrv
+
+from nodes import CLIPTextEncode
+
+
+@pytest.mark.parametrize("node", NODES, ids=lambda node: node.__name__)
+def test_schemas_are_complete(node: type[io.ComfyNode]) -> None:
+    schema = node.GET_SCHEMA()
+    assert schema.node_id.startswith("HRV_")
+    assert schema.category.split("/")[0] == "HRV"
+    assert schema.display_name and schema.description and schema.description.endswith(".")
+    assert len(schema.search_aliases) >= 2
+    assert schema.outputs
+    shown = [given.template.input if isinstance(given, io.Autogrow.Input) else given for given in schema.inputs]
+    for socket in (*shown, *schema.outputs):
+        assert socket.tooltip and socket.tooltip.endswith((".", "'")), socket.id
+    # What the host asks of a class when a graph is checked and shown.
+    assert node.INPUT_TYPES()["required"].keys() <= {given.id for given in schema.inputs}
+    assert callable(getattr(node, node.FUNCTION))
+
+
+def test_ids_are_different_and_the_extension_lists_every_node() -> None:
+    ids = [node.GET_SCHEMA().node_id for node in NODES]
+    names = [node.GET_SCHEMA().display_name for node in NODES]
+    assert len(set(ids)) == len(set(names)) == len(NODES)
+    extension = asyncio.run(hrv_pack.comfy_entrypoint())
+    assert asyncio.run(extension.get_node_list()) == NODES
+
+
+def test_build_offers_what_the_host_has() -> None:
+    (build,) = [node for node in NODES if node.GET_SCHEMA().node_id == "HRV_Build"]
+    inputs = {given.id: given for given in build.GET_SCHEMA().inputs}
+    assert inputs["sampler_name"].options == comfy.samplers.KSampler.SAMPLERS
+    assert inputs["scheduler"].options == comfy.samplers.KSampler.SCHEDULERS
+
+
+@pytest.fixture
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty models folder for the host, and nothing else for HRVs."""
+    monkeypatch.setattr(folder_paths, "models_dir", str(tmp_path))
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, FOLDER, ([], set()))
+    register_folder()
+    folder_paths.filename_list_cache.pop(FOLDER, None)
+    yield tmp_path
+    folder_paths.filename_list_cache.pop(FOLDER, None)
+
+
+def saved(hrv: HRV, name: str) -> Path:
+    return Path(SaveHRV.execute(hrv, name).result[0])
+
+
+def test_what_is_saved_is_loaded(models: Path, hrv: HRV) -> None:
+    path = saved(hrv, "mine")
+    assert path == models / "hrv" / "mine.safetensors"
+    assert "mine.safetensors" in hrv_files()
+    (loaded,) = LoadHRV.execute("mine.safetensors").result
+    assert loaded.same_as(hrv)
+
+
+def test_the_same_hrv_is_saved_once_and_another_gets_a_number(models: Path, model: Any, hrv: HRV) -> None:
+    other, third = (random_hrv(head_layout(model), seed) for seed in (1, 2))
+    assert saved(hrv, "mine").name == "mine.safetensors"
+    assert saved(other, "mine").name == "mine-2.safetensors"
+    assert saved(third, "mine").name == "mine-3.safetensors"
+    assert saved(other, "mine").name == "mine-2.safetensors"
+    assert saved(hrv, "mine.safetensors").name == "mine.safetensors"
+    kept = {path.name: load_hrv(path) for path in (models / "hrv").iterdir()}
+    assert kept.keys() == {"mine.safetensors", "mine-2.safetensors", "mine-3.safetensors"}
+    assert kept["mine.safetensors"].same_as(hrv) and kept["mine-2.safetensors"].same_as(other)
+
+
+def test_a_file_of_something_else_is_not_overwritten(models: Path, hrv: HRV) -> None:
+    foreign = models / "hrv" / "mine.safetensors"
+    foreign.parent.mkdir()
+    foreign.write_bytes(b"not ours")
+    assert saved(hrv, "mine").name == "mine-2.safetensors"
+    assert foreign.read_bytes() == b"not ours"
+
+
+@pytest.mark.parametrize(
+    ("name", "where"),
+    [
+        ("sdxl/animals", "sdxl/animals"),
+        ("sdxl\\animals", "sdxl/animals"),
+        (" v1.5 ", "v1.5"),
+        (".mine/console", ".mine/console"),
+        ("com10", "com10"),
+        ("Süß 红", "Süß 红"),
+    ],
+)
+def test_names_may_have_folders_dots_and_any_letters(models: Path, hrv: HRV, name: str, where: str) -> None:
+    path = saved(hrv, name)
+    assert path == models / "hrv" / f"{where}.safetensors"
+    assert load_hrv(path).same_as(hrv)
+
+
+NOWHERE = ["", "  ", ".safetensors", "/", "folder/", "a//b", "../outside", "a/../b", "a/../../outside", "/tmp/outside"]
+NOT_ON_WINDOWS = ["CON", "nul.txt", "prn.safetensors", "Aux /mine", "folder/com1", "mine.", "a./mine", "a /mine"]
+
+
+@pytest.mark.parametrize("name", [*NOWHERE, "..\\outside", *NOT_ON_WINDOWS])
+def test_names_that_lead_nowhere_are_refused(models: Path, hrv: HRV, name: str) -> None:
+    with pytest.raises(HRVError, match="is no name for an HRV file: write one like"):
+        SaveHRV.execute(hrv, name)
+    assert not list(models.rglob("*"))
+
+
+@pytest.mark.parametrize("character", ["\0", "\n", "\x1b", "\x7f", "\ud800", *'<>:"|?*'])
+def test_characters_that_some_file_system_refuses_are_named(models: Path, hrv: HRV, character: str) -> None:
+    with pytest.raises(HRVError) as caught:
+        SaveHRV.execute(hrv, f"mi{character}ne")
+    assert f"A file name cannot contain {character!r}" in str(caught.value)
+    assert not list(models.rglob("*"))
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "mine.safetensors/inside"])
+def test_names_that_this_file_system_refuses_are_errors_for_people(models: Path, hrv: HRV, name: str) -> None:
+    saved(hrv, "mine")
+    with pytest.raises(HRVError, match="Cannot save the HRV as"):
+        SaveHRV.execute(hrv, name)
+    assert [path.name for path in models.rglob("*.*")] == ["mine.safetensors"]
+
+
+@pytest.mark.parametrize("name", ["../outside.safetensors", "absent.safetensors", "/etc/hostname", "", "\0"])
+def test_only_files_of_the_folder_are_loaded(models: Path, hrv: HRV, name: str) -> None:
+    saved(hrv, "mine")
+    (models / "outside.safetensors").write_bytes((models / "hrv" / "mine.safetensors").read_bytes())
+    with pytest.raises(HRVError, match=r"There is no HRV file .*hrv\. Put it there and press R"):
+        LoadHRV.execute(name)
+
+
+def test_a_link_out_of_the_folder_is_refused(models: Path, hrv: HRV) -> None:
+    inside = saved(hrv, "mine")
+    outside = models / "outside.safetensors"
+    inside.rename(outside)
+    try:
+        inside.symlink_to(outside)
+    except OSError:
+        pytest.skip("this system does not let us make links")
+    with pytest.raises(HRVError, match="There is no HRV file"):
+        LoadHRV.execute("mine.safetensors")
+
+
+def test_a_broken_file_is_said_to_be_broken(models: Path, hrv: HRV) -> None:
+    path = saved(hrv, "mine")
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(HRVError, match=r"mine\.safetensors"):
+        LoadHRV.execute("mine.safetensors")
+
+
+def test_a_file_written_anew_is_read_anew(models: Path, model: Any, hrv: HRV) -> None:
+    path = saved(hrv, "mine")
+    first = LoadHRV.fingerprint_inputs("mine.safetensors")
+    assert LoadHRV.fingerprint_inputs("mine.safetensors") == first
+    path.unlink()
+    saved(random_hrv(head_layout(model), 1), "mine")
+    os.utime(path, ns=(0, 1))
+    assert LoadHRV.fingerprint_inputs("mine.safetensors") != first
+
+
+def test_registering_the_folder_again_changes_nothing_and_keeps_other_paths(models: Path) -> None:
+    paths, endings = folder_paths.folder_names_and_paths[FOLDER]
+    paths.append("/elsewhere/hrv")
+    register_folder()
+    register_folder()
+    again, _ = folder_paths.folder_names_and_paths[FOLDER]
+    assert again == paths and endings == {".safetensors"}
+
+
+def strengthened(model: Any, conditioning: Any, hrv: HRV, words: str, concept: str = "Color", **changes: Any) -> Any:
+    options = {"strength": 1.0, "start": 0.0, "end": 1.0, "clamp": 0.0, **changes}
+    return ConceptStrengthen.execute(model, conditioning, hrv, words, concept, **options).result
+
+
+def test_prompts_that_know_no_words_are_refused_with_the_node_to_use(model: Any, clip: Any, hrv: HRV) -> None:
+    (plain,) = CLIPTextEncode().encode(clip, "a red car")
+    with pytest.raises(HRVError, match="Encode the prompt with the node 'CLIP Text Encode \\(HRV\\)'"):
+        strengthened(model, plain, hrv, "red")
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"words": "blue"}, r'The prompt does not contain "blue"\. Its words are: "a", "red", "car"\.'),
+        ({"words": "red, blue"}, 'does not contain "blue"'),
+        ({"words": "red", "concept": "Colour"}, r"Did you mean Color\?"),
+        ({"words": "red", "start": 0.8, "end": 0.2}, "not from 0.8 to 0.2"),
+        ({"words": "red", "clamp": -1.0}, "clamp of HRV elements is a positive number, not -1.0"),
+    ],
+)
+def test_bad_controls_are_refused(model: Any, clip: Any, hrv: HRV, changes: dict[str, Any], sentence: str) -> None:
+    (prompt,) = TextEncode.execute(clip, "a red car").result
+    with pytest.raises(HRVError, match=sentence):
+        strengthened(model, prompt, hrv, **changes)
+
+
+def test_adjusting_between_one_and_the_same_is_refused(model: Any, clip: Any, hrv: HRV) -> None:
+    (prompt,) = TextEncode.execute(clip, "a red car").result
+    with pytest.raises(HRVError, match="both 'Color'"):
+        ConceptAdjust.execute(model, prompt, hrv, "red", "Color", "color", 1.0, 0.0, 1.0, 0.0, 2.0, -1.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "concept"),
+        ("# nothing", "concept"),
+        ("Color: red, blue", "concept"),
+        ("Color: red\nColor: blue", "Color"),
+        ("Color: red, RED\nShape: circle", "(?i)red"),
+        ("Color red", "colon"),
+        ("Color:\nShape: circle", "Color"),
+    ],
+)
+def test_bad_vocabularies_are_refused(text: str, sentence: str) -> None:
+    with pytest.raises(HRVError, match=sentence):
+        Concepts.execute(text)
+
+
+def test_the_default_vocabulary_can_be_used() -> None:
+    (given,) = Concepts.GET_SCHEMA().inputs
+    (vocabulary,) = Concepts.execute(given.default).result
+    assert len(vocabulary) >= 7 and "Color" in vocabulary.names
+
+
+def test_heat_maps_are_images_of_the_chosen_concepts(hrv: HRV) -> None:
+    whole = HeatMap.execute(hrv, "").result[0]
+    one = HeatMap.execute(hrv, " shape ").result[0]
+    for image in (whole, one):
+        assert image.ndim == 4 and image.shape[0] == 1 and image.shape[-1] == 3
+        assert str(image.dtype) == "torch.float32" and 0 <= image.min() < image.max() <= 1
+    assert np.prod(one.shape) < np.prod(whole.shape)
+    with pytest.raises(HRVError, match="'Mood' in this HRV"):
+        HeatMap.execute(hrv, "Color, Mood")

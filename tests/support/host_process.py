@@ -1,0 +1,87 @@
+"""Put a real ComfyUI on the import path of this process, on the CPU and with folders of its own.
+
+Test modules in this folder import ``comfy``, ``nodes`` and the rest like code inside the host does.
+"""
+
+from __future__ import annotations
+
+import atexit
+import importlib
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+HOST = os.environ.get("COMFYUI_PATH")
+
+
+def become_host(folder: Path) -> None:
+    """Set what the host's command line would have set, before the host's other modules read it."""
+    sys.path.insert(0, str(folder))
+    from comfy.cli_args import args
+
+    base = tempfile.mkdtemp(prefix="hrv-host-")
+    atexit.register(shutil.rmtree, base)
+    args.cpu = True
+    args.base_directory = base
+    # Like main.py, before anything can put another module of this common name in its place.
+    importlib.import_module("utils.extra_config")
+
+
+if HOST:
+    become_host(Path(HOST).resolve())
+
+
+class HostMissing(pytest.Collector):
+    """Stands for a test module that cannot be imported without a host."""
+
+    def collect(self) -> list[pytest.Item | pytest.Collector]:
+        raise self.CollectError("COMFYUI_PATH is not set. Run `python scripts/test.py`, which finds a host.")
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    """Say in a sentence that the host is missing, instead of failing at the first import of ``comfy``."""
+    if HOST:
+        return None
+    return HostMissing.from_parent(parent, name=module_path.name)
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    """The small MODEL like SD 1.x, one for each test module."""
+    from hrv_pack.tests.support.small_host import small_sd15
+
+    return small_sd15()
+
+
+@pytest.fixture(scope="module")
+def clip() -> Any:
+    """Its CLIP."""
+    from hrv_pack.tests.support.small_host import small_clip_sd15
+
+    return small_clip_sd15()
+
+
+@pytest.fixture(scope="module")
+def hrv(model: Any) -> Any:
+    """An HRV of random elements for it."""
+    from hrv_pack.host.models.layouts import head_layout
+    from hrv_pack.tests.support.small_host import random_hrv
+
+    return random_hrv(head_layout(model))
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, str]]:
+    """What the host's server is given to show on nodes: (text, node, page)."""
+    from server import PromptServer
+
+    texts: list[tuple[str, str, str]] = []
+    server = SimpleNamespace(client_id="page", send_progress_text=lambda *given: texts.append(given))
+    monkeypatch.setattr(PromptServer, "instance", server, raising=False)
+    return texts
