@@ -27,6 +27,8 @@ _OTHER_ELEMENTS = 1 << 16  # masks, schedules and embeddings may differ in few p
 _LEFT_OUT = {torch.device, UUID}
 _OPAQUE = sys.stdlib_module_names | {"torch"}
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, range, slice, np.generic, PurePath, torch.dtype)
+# Modules of this pack whose names stand in digests that were written before they moved.
+_NAMES_OF_BEFORE = {"host.mini.model.": "host.mini_model.", "host.mini.loader.": "host.mini_loader."}
 _FIELDS: dict[type, tuple[str, ...]] = {
     CellType: ("cell_contents",),
     CodeType: ("co_code", "co_names", "co_consts"),
@@ -145,7 +147,10 @@ def _join(kind: str, *parts: bytes) -> bytes:
 
 def _name(of: Any) -> str:
     """Module and name of a class or function, without the folder that the host puts before those of node packs."""
-    return f"{of.__module__}.{of.__qualname__}".replace("\\", "/").rpartition("/")[-1]
+    name = f"{of.__module__}.{of.__qualname__}".replace("\\", "/").rpartition("/")[-1]
+    for now, before in _NAMES_OF_BEFORE.items():
+        name = name.replace(now, before)
+    return name
 
 
 def _is_opaque(of: Any) -> bool:
