@@ -26,12 +26,12 @@ import comfy.model_management
 import numpy as np
 import torch
 from hrv_pack.benchmarks.measuring import add_options, compare, load, sampling
-from hrv_pack.host.controls.run import CONTROLS_KEY
 from hrv_pack.host.mechanism import add_control, with_mechanism
 from hrv_pack.host.models.layouts import head_layout
-from hrv_pack.host.prompts.encoding import TOKEN_MAP_KEY
-from hrv_pack.hrv.controls.control import Control, Window
+from hrv_pack.host.prompts.carried import CONTROLS_KEY, TOKEN_MAP_KEY
+from hrv_pack.hrv.controls.control import Control
 from hrv_pack.hrv.heads.layout import HeadLayout, LayerKey
+from hrv_pack.hrv.progress import Window
 from hrv_pack.hrv.prompts.tokens import PromptWord, TokenMap
 
 # Prompts of random numbers have these words; the windows of four controls, one a word.

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import comfy.model_patcher
 import comfy.samplers
 import torch
-from hrv_pack.host.attend_and_excite.run import EXCITEMENT_KEY, ExcitementRun
+from hrv_pack.host.attend_and_excite.run import ExcitementRun
+from hrv_pack.host.prompts.carried import EXCITEMENT_KEY
 from hrv_pack.hrv_kernels.weighted_maps import resizing_matrix
 from hrv_pack.tests.support.full_size_unets import FULL_SIZE
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode

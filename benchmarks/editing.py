@@ -30,9 +30,9 @@ from hrv_pack.benchmarks.measuring import add_options, compare, latent_side, loa
 from hrv_pack.host.editing.prompts import add_row, edit_prompt, with_local_blend
 from hrv_pack.host.mechanism import with_mechanism
 from hrv_pack.host.models.layouts import head_layout
-from hrv_pack.host.prompts.encoding import TOKEN_MAP_KEY
-from hrv_pack.hrv.controls.control import Window
+from hrv_pack.host.prompts.carried import TOKEN_MAP_KEY
 from hrv_pack.hrv.editing.edit import EditWindows, WordEdit, is_small, with_concept
+from hrv_pack.hrv.progress import Window
 from hrv_pack.hrv.prompts.tokens import PromptWord, TokenMap
 from hrv_pack.hrv.relevance.vectors import HRV
 

@@ -44,9 +44,9 @@ from hrv_pack.host.editing.prompts import add_row, edit_prompt
 from hrv_pack.host.mechanism import with_mechanism
 from hrv_pack.host.mini.loader import load_mini
 from hrv_pack.host.prompts.encoding import encode_prompt
-from hrv_pack.hrv.controls.control import Window
 from hrv_pack.hrv.drawing.paper import INK, LABEL_SIZE, MARGIN, PAPER, draw_text, wrap
 from hrv_pack.hrv.editing.edit import EditWindows, WordEdit, with_concept
+from hrv_pack.hrv.progress import Window
 from hrv_pack.hrv.relevance.files import load_hrv
 from hrv_pack.hrv.relevance.vectors import HRV
 from hrv_pack.mini.evaluation import wilson_interval

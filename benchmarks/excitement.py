@@ -33,7 +33,7 @@ from hrv_pack.benchmarks.counting import count_update, unfilled_model, weight_by
 from hrv_pack.benchmarks.measuring import add_options, compare, latent_side, load, sampling
 from hrv_pack.host.attend_and_excite.subjects import excite
 from hrv_pack.host.models.layouts import head_layout
-from hrv_pack.host.prompts.encoding import TOKEN_MAP_KEY
+from hrv_pack.host.prompts.carried import TOKEN_MAP_KEY
 from hrv_pack.host.runs.gradients import gradients
 from hrv_pack.hrv.attend_and_excite.settings import ExcitementSettings
 from hrv_pack.hrv.prompts.tokens import PromptWord, TokenMap

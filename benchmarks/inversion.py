@@ -33,8 +33,8 @@ from hrv_pack.host.editing.prompts import add_row, edit_prompt
 from hrv_pack.host.mechanism import with_mechanism
 from hrv_pack.host.mini.loader import ENLARGEMENT, load_mini
 from hrv_pack.host.prompts.encoding import encode_prompt
-from hrv_pack.hrv.controls.control import Window
 from hrv_pack.hrv.editing.edit import EditWindows, WordEdit, with_concept
+from hrv_pack.hrv.progress import Window
 from hrv_pack.hrv.relevance.files import load_hrv
 from hrv_pack.mini.captions import Sample, draw_samples
 from hrv_pack.mini.evaluation import Tally, wilson_interval

@@ -30,7 +30,7 @@ import torch
 from hrv_pack.benchmarks.measuring import add_options, compare, load, sampling
 from hrv_pack.host.building.concept_words import ALL_WORDS, PAPER, ConceptWords
 from hrv_pack.host.building.recording import Recorder
-from hrv_pack.host.models.layouts import cross_attention_modules
+from hrv_pack.host.models.families.unet import cross_attention_modules
 from hrv_pack.host.runs.attention import plain_attention
 from hrv_pack.hrv.heads.layout import AttentionLayer
 from hrv_pack.hrv.relevance.vectors import Counts

@@ -31,7 +31,8 @@ import torch
 from hrv_pack.host.mechanism import add_control
 from hrv_pack.host.mini.loader import load_mini
 from hrv_pack.host.prompts.encoding import encode_prompt
-from hrv_pack.hrv.controls.control import Control, Window, adjust, strengthen
+from hrv_pack.hrv.controls.control import Control, adjust, strengthen
+from hrv_pack.hrv.progress import Window
 from hrv_pack.hrv.relevance.files import load_hrv
 from hrv_pack.hrv.relevance.vectors import HRV
 from hrv_pack.mini.evaluation import wilson_interval

@@ -37,8 +37,8 @@ from hrv_pack.host.attend_and_excite.subjects import excite
 from hrv_pack.host.mini.loader import load_mini
 from hrv_pack.host.prompts.encoding import encode_prompt
 from hrv_pack.hrv.attend_and_excite.settings import ExcitementSettings, parse_thresholds
+from hrv_pack.hrv.drawing.grid import picture_grid
 from hrv_pack.hrv.relevance.files import load_hrv
-from hrv_pack.hrv.relevance.heat_map import picture_grid
 from hrv_pack.mini.evaluation import Tally
 from hrv_pack.mini.scorer import Reading, read_pictures
 from hrv_pack.mini.world import PLAIN_COLORS, PLANTS, SCENES, SHAPES

@@ -15,10 +15,9 @@ from comfy.patcher_extension import WrappersMP
 
 from ..hrv.controls.control import Control
 from ..hrv.prompts.tokens import find_phrases
-from .controls.run import CONTROLS_KEY, ControlledRun, controls_of
+from .controls.run import ControlledRun, controls_of
 from .editing.sampling import EditedSampling
-from .prompts.carried import ROWS_KEY
-from .prompts.encoding import Conditioning, token_maps
+from .prompts.carried import CONTROLS_KEY, ROWS_KEY, Conditioning, token_maps
 from .runs.attention import own_options
 
 _WRAPPER_KEY = "hrv_attention_control"

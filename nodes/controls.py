@@ -9,7 +9,8 @@ from comfy_api.latest import io
 from ..host.mechanism import add_control
 from ..host.models.layouts import require_fitting
 from ..host.page.wiring import check_wiring
-from ..hrv.controls.control import DESIRED_WEIGHT, UNDESIRED_WEIGHT, Window, adjust, strengthen
+from ..hrv.controls.control import DESIRED_WEIGHT, UNDESIRED_WEIGHT, adjust, strengthen
+from ..hrv.progress import Window
 from ..hrv.relevance.vectors import HRV
 from .sockets import (
     CATEGORY,

@@ -13,10 +13,10 @@ from ..host.mechanism import with_mechanism
 from ..host.models.layouts import head_layout, require_fitting
 from ..host.page.texts import show_text
 from ..host.page.wiring import check_wiring
-from ..hrv.controls.control import Window
 from ..hrv.editing.alignment import read_pairs
 from ..hrv.editing.edit import CROSS_END, SELF_END_HRV, SELF_END_PLAIN, SELF_SIZE, EditWindows, WordEdit, with_concept
 from ..hrv.errors import HRVError
+from ..hrv.progress import Window
 from ..hrv.relevance.vectors import HRV
 from .sockets import (
     CATEGORY,

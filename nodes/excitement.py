@@ -13,8 +13,9 @@ from ..host.models.layouts import require_fitting
 from ..host.page.wiring import check_wiring
 from ..hrv.attend_and_excite.pictures import curves_picture, maps_picture
 from ..hrv.attend_and_excite.report import ReportLog
-from ..hrv.attend_and_excite.settings import ExcitementSettings, parse_subjects, parse_thresholds
-from ..hrv.controls.control import Window
+from ..hrv.attend_and_excite.settings import ExcitementSettings, parse_thresholds
+from ..hrv.attend_and_excite.subjects import parse_subjects
+from ..hrv.progress import Window
 from ..hrv.relevance.vectors import HRV
 from .sockets import CATEGORY, CONTROL_HIDDEN, CONTROL_NODES, HRVSocket, clamp_input, image_tensor
 

@@ -9,10 +9,11 @@ from comfy_api.latest import io
 from ..host.mechanism import add_control
 from ..host.models.layouts import head_layout, require_fitting
 from ..host.page.wiring import check_wiring
-from ..hrv.controls.control import WEAKEN_FACTOR, Window, scale_heads, weaken
+from ..hrv.controls.control import scale_heads, weaken
 from ..hrv.heads.sets import parse_heads
+from ..hrv.progress import Window
 from ..hrv.prompts.tokens import ALL_WORDS
-from ..hrv.relevance.orders import ORDERS, heads_of_percent
+from ..hrv.relevance.orders import ORDERS, WEAKEN_FACTOR, heads_of_percent
 from ..hrv.relevance.vectors import HRV
 from .sockets import (
     CATEGORY,

@@ -7,8 +7,8 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..host.editing.prompts import blend_masks, with_local_blend
-from ..hrv.controls.control import Window
 from ..hrv.editing.edit import BLEND_START, BLEND_THRESHOLD, SELF_SIZE
+from ..hrv.progress import Window
 from .sockets import CATEGORY, split_words
 
 

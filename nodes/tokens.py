@@ -6,9 +6,9 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..host.controls.run import CONTROLS_KEY
 from ..host.page.texts import show_text
-from ..host.prompts.encoding import tag_conditioning, token_maps
+from ..host.prompts.carried import CONTROLS_KEY, token_maps
+from ..host.prompts.encoding import tag_conditioning
 from ..host.prompts.joining import concatenate
 from ..hrv.controls.description import prompt_text
 from .sockets import CATEGORY

@@ -15,8 +15,8 @@ from ..host.files.results import save_texts
 from ..host.models.layouts import head_layout
 from ..host.page.texts import show_text
 from ..host.weakening.run import Analysis, WeakeningSettings, analyse_weakening
-from ..hrv.controls.control import WEAKEN_FACTOR
 from ..hrv.errors import HRVError
+from ..hrv.relevance.orders import WEAKEN_FACTOR
 from ..hrv.relevance.vectors import HRV
 from ..hrv.scoring.experiments import Experiment
 from ..hrv.scoring.scorer import Scorer

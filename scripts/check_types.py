@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 from launcher.links import link_folder
 from launcher.paths import PACK_ROOT, WORK_DIR
@@ -18,13 +19,18 @@ from pack_import import PACK_NAME
 FOLDER = WORK_DIR / "types"
 
 
+def linked_pack() -> Path:
+    """A folder in which the clone is seen as the package :data:`~pack_import.PACK_NAME`."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    link_folder(PACK_ROOT, FOLDER / PACK_NAME)
+    return FOLDER
+
+
 def check_types() -> int:
     """Run mypy; its exit status."""
     print("== mypy", flush=True)
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    link_folder(PACK_ROOT, FOLDER / PACK_NAME)
     command = [sys.executable, "-m", "mypy", "--config-file", str(PACK_ROOT / "pyproject.toml"), PACK_NAME]
-    return subprocess.run(command, cwd=FOLDER).returncode
+    return subprocess.run(command, cwd=linked_pack()).returncode
 
 
 if __name__ == "__main__":

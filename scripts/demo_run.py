@@ -69,7 +69,7 @@ def _picture_grid(
 ) -> Path:
     """The saved images of each row, told apart by the file name that the workflow gives them."""
     import_pack()
-    from hrv_pack.hrv.relevance.heat_map import picture_grid
+    from hrv_pack.hrv.drawing.grid import picture_grid
 
     rows = []
     for row in ROWS:

@@ -64,8 +64,8 @@ def generator(options: argparse.Namespace) -> Callable[[list[str]], torch.Tensor
 
 def sheet(kinds: list[str], captions: list[list[str]], pictures: list[torch.Tensor]) -> Image.Image:
     """One row for every kind: its first pictures under their captions."""
+    from hrv_pack.hrv.drawing.grid import picture_grid
     from hrv_pack.hrv.drawing.paper import PAPER
-    from hrv_pack.hrv.relevance.heat_map import picture_grid
 
     rows = []
     for kind, texts, drawn in zip(kinds, captions, pictures, strict=True):

@@ -1,9 +1,9 @@
-"""Run every check of the project: ruff, mypy, then pytest, all against a real host.
+"""Run every check of the project: ruff, mypy, import-linter, then pytest, all against a real host.
 
     python scripts/test.py [--host-version X.Y.Z] [pytest arguments]
 
 Needs Python 3.10 or newer. Makes the environment and finds the host first, as the demo does; everything made
-lies in ``.hrv/``. The last line is pytest's own; the status is 0 only when all three are content.
+lies in ``.hrv/``. The last line is pytest's own; the status is 0 only when all of them are content.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from check_imports import check_imports
 from check_types import check_types
 from launcher.errors import errors_for_people
 from launcher.paths import PACK_ROOT
@@ -64,7 +65,7 @@ def main() -> int:
     with errors_for_people():
         host = enter_environment(Path(__file__).resolve(), options.host_version, with_tests=True)
 
-        others = {"ruff": check_style(), "mypy": check_types()}
+        others = {"ruff": check_style(), "mypy": check_types(), "import-linter": check_imports()}
         return max(run_pytest(host.folder, pytest_arguments, others), *others.values())
 
 

@@ -13,12 +13,14 @@ from uuid import uuid4
 from comfy.patcher_extension import WrappersMP
 
 from ...hrv.attend_and_excite.report import ReportLog
-from ...hrv.attend_and_excite.settings import ExcitementSettings, find_subjects
+from ...hrv.attend_and_excite.settings import ExcitementSettings
+from ...hrv.attend_and_excite.subjects import find_subjects
 from ...hrv.relevance.vectors import HRV
 from ..models.layouts import head_layout
-from ..prompts.encoding import Conditioning, token_maps
+from ..prompts.carried import EXCITEMENT_KEY, Conditioning, token_maps
 from ..runs.steps import at_each_step
-from .run import EXCITEMENT_KEY, Excitement, ExcitementRun
+from .maps import Excitement
+from .run import ExcitementRun
 
 _WRAPPER_KEY = "hrv_excitement"
 
@@ -36,7 +38,7 @@ def excite(
     """A clone of the MODEL with the mechanism, a copy of the conditioning that carries subjects, and where reports go.
 
     ``subjects`` are (words, concept) pairs, the concept empty for plain attend-and-excite. Tensors are shared. Raises
-    HRVError for a conditioning without token maps and as :func:`~...hrv.attend_and_excite.settings.find_subjects` does.
+    HRVError for a conditioning without token maps and as :func:`~...hrv.attend_and_excite.subjects.find_subjects` does.
     """
     layout, log, uid = head_layout(model), ReportLog(), uuid4().hex
     found = [find_subjects(tokens, subjects, hrv, clamp) for tokens in token_maps(conditioning)]

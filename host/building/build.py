@@ -26,7 +26,7 @@ from ...hrv.relevance.vectors import HRV
 from ...hrv.relevance.vocabulary import Vocabulary, require_contrast
 from ..models.digest import clip_digest, model_digest
 from ..models.layouts import describe_model, head_layout
-from ..prompts.encoding import Conditioning
+from ..prompts.carried import Conditioning
 from ..work.clock import clock
 from ..work.sampling import sample_latents, stacked
 from ..work.states import kept_state, states_folder

@@ -20,7 +20,8 @@ from ...hrv.heads.layout import AttentionLayer, HeadLayout
 from ...hrv.relevance.vectors import Counts
 from ...hrv_kernels.token_attention import token_attention
 from ...hrv_kernels.word_pooling import pool_words
-from ..models.layouts import cross_attention_modules, head_layout
+from ..models.families.unet import cross_attention_modules
+from ..models.layouts import head_layout
 from ..runs.attention import LayerWrapping, Replacer, at_every_call, own_options
 from .concept_words import Asked, ConceptWords, sent
 

@@ -11,20 +11,17 @@ import numpy as np
 import torch
 from comfy.patcher_extension import WrappersMP
 
-from ...hrv.controls.control import Control, Window
+from ...hrv.controls.control import Control
 from ...hrv.errors import HRVError
 from ...hrv.heads.layout import AttentionLayer, HeadLayout, LayerKey
+from ...hrv.progress import Window
 from ...hrv_kernels.value_rescaling import rescale_values
 from ..models.layouts import head_layout
 from ..page.texts import show_on_running_node
-from ..prompts.carried import ROWS_KEY, Chunk, PromptRows, brought
-from ..prompts.encoding import TOKEN_MAP_KEY
+from ..prompts.carried import CONTROLS_KEY, ROWS_KEY, TOKEN_MAP_KEY, Chunk, PromptRows, brought
 from ..runs.attention import LayerWrapping, Replacer, at_every_call, with_transformer_option
 from ..runs.rows import COUPLE_LAYOUTS, RowGroup, row_groups
 from ..runs.windows import WindowEnds
-
-CONTROLS_KEY = "hrv_controls"
-"""The key of a conditioning's dict that holds its controls (the host keeps unknown keys)."""
 
 _WRAPPER_KEY = "hrv_attention_control"
 _TABLE_KEY = "hrv_controls_by_uuid"

@@ -11,24 +11,30 @@ import comfy.conds
 import comfy.utils
 import torch
 
-from ...hrv.controls.control import Window
 from ...hrv.editing.alignment import align
 from ...hrv.editing.blend import Blend, BlendRecord
 from ...hrv.editing.edit import Edit, EditWindows, WordEdit
 from ...hrv.errors import HRVError
+from ...hrv.progress import Window
 from ...hrv.prompts.tokens import TokenMap, find_phrases
-from ..controls.run import CONTROLS_KEY
-from ..prompts.carried import ROWS_KEY, PromptRows, RowPrompt
-from ..prompts.encoding import TOKEN_MAP_KEY, Conditioning, token_maps
+from ..prompts.carried import (
+    CONTROLS_KEY,
+    ROWS_KEY,
+    TOKEN_MAP_KEY,
+    WORD_EDITS_KEY,
+    Conditioning,
+    PromptRows,
+    RowPrompt,
+    token_maps,
+)
 
-_WORDS_KEY = "hrv_word_edits"
 _LATENT_KEY = "hrv_prompt_rows"
 _RECORD_KEY = "hrv_blend_record"
 _POOLED_KEY = "pooled_output"
 # Side of what one position of a latent shows, in all models with the UNet of Stable Diffusion.
 _PIXELS = 8
 # What a row's prompt brings itself; all else comes from the source and counts for all rows.
-_OWN_KEYS = {TOKEN_MAP_KEY, CONTROLS_KEY, ROWS_KEY, _WORDS_KEY, _POOLED_KEY}
+_OWN_KEYS = {TOKEN_MAP_KEY, CONTROLS_KEY, ROWS_KEY, WORD_EDITS_KEY, _POOLED_KEY}
 
 ForChanged = Callable[[tuple[int, ...]], WordEdit]
 """From the positions of the words that an alignment found to be changed to what they do."""
@@ -47,10 +53,11 @@ def add_word_edit(
     """
     if not phrases:
         return list(conditioning)
-    return [
-        [tensor, {**extras, _WORDS_KEY: (*extras.get(_WORDS_KEY, ()), edit(find_phrases(words, phrases, occurrence)))}]
-        for (tensor, extras), words in zip(conditioning, token_maps(conditioning), strict=True)
-    ]
+    tagged: Conditioning = []
+    for (tensor, extras), words in zip(conditioning, token_maps(conditioning), strict=True):
+        one = edit(find_phrases(words, phrases, occurrence))
+        tagged.append([tensor, {**extras, WORD_EDITS_KEY: (*extras.get(WORD_EDITS_KEY, ()), one)}])
+    return tagged
 
 
 def edit_prompt(
@@ -81,7 +88,7 @@ def edit_prompt(
     alignment = align(before[0].words, words, pairs)
     made = [for_changed(alignment.changed)] if for_changed else []
     changed = [words_edit for words_edit in made if words_edit.positions]
-    edit = Edit(alignment, windows, (*changed, *its.get(_WORDS_KEY, ())))
+    edit = Edit(alignment, windows, (*changed, *its.get(WORD_EDITS_KEY, ())))
     rows = (*before, RowPrompt(words, one.shape[1], its.get(CONTROLS_KEY, ()), edit))
     contexts = [*(tensor[[row], : prompt.tokens] for row, prompt in enumerate(before)), one]
     length = math.lcm(*(context.shape[1] for context in contexts))
@@ -95,7 +102,7 @@ def edit_prompt(
 
 def has_concepts(target: Conditioning) -> bool:
     """Whether word edits of a target let the heads of a concept decide."""
-    return any(edit.factors is not None for _, extras in target for edit in extras.get(_WORDS_KEY, ()))
+    return any(edit.factors is not None for _, extras in target for edit in extras.get(WORD_EDITS_KEY, ()))
 
 
 def row_count(conditioning: Conditioning) -> int:
@@ -197,7 +204,7 @@ def _places(words: TokenMap, phrases: Sequence[str]) -> tuple[int, ...]:
 
 def _source_rows(source: Conditioning) -> tuple[tuple[RowPrompt, ...], Mapping[str, Any], torch.Tensor]:
     """The prompts of a source that may have edits already, with its entry's dict and tensor."""
-    if any(_WORDS_KEY in extras for _, extras in source):
+    if any(WORD_EDITS_KEY in extras for _, extras in source):
         raise HRVError(
             "The source comes from Edit Words, which does nothing there: put Edit Words between the target and Prompt "
             "Edit."

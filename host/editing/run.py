@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from comfy.patcher_extension import WrappersMP
 
-from ...hrv.controls.control import Window
 from ...hrv.editing.edit import Edit, is_small
 from ...hrv.heads.layout import AttentionLayer
+from ...hrv.progress import Window
 from ...hrv_kernels.value_rescaling import rescale_values
 from ..models.layouts import head_layout
 from ..page.texts import show_on_running_node

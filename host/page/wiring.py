@@ -8,7 +8,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-import nodes
+import nodes as host_nodes
 
 from .texts import show_text
 
@@ -89,7 +89,7 @@ def _comes_from(prompt: _Prompt, output: _Output, ours: Collection[str]) -> bool
 
 def _sockets(node: Mapping[str, Any]) -> tuple[dict[str, Any], list[int]]:
     """The types of a node's inputs by name, and the numbers of its outputs that are conditionings."""
-    kind = nodes.NODE_CLASS_MAPPINGS.get(node.get("class_type"))
+    kind = host_nodes.NODE_CLASS_MAPPINGS.get(node.get("class_type"))
     if kind is None:
         return {}, []
     groups = kind.INPUT_TYPES()

@@ -1,4 +1,6 @@
-"""A conditioning of several prompts, one for each row of a batch.
+"""All that a conditioning carries for this pack, under keys of its dict (the host keeps unknown ones).
+
+A conditioning may hold several prompts, one for each row of a batch.
 
 The host takes a tensor whose batch is the latent's as one prompt a row, and one that is shorter it repeats
 (``comfy/conds.py``, CONDRegular.process_cond): groups of rows follow each other, each with all prompts.
@@ -13,10 +15,26 @@ from typing import Any, NamedTuple
 from ...hrv.controls.control import Control
 from ...hrv.editing.blend import Blend
 from ...hrv.editing.edit import Edit
+from ...hrv.errors import HRVError
 from ...hrv.prompts.tokens import TokenMap
 
+Conditioning = list[list[Any]]
+"""A conditioning as the host passes it: [tensor [B, tokens, C], dict] pairs."""
+
+TOKEN_MAP_KEY = "hrv_token_map"
+"""The key of its :class:`~...hrv.prompts.tokens.TokenMap`."""
+
+CONTROLS_KEY = "hrv_controls"
+"""The key of its controls, a tuple of :class:`~...hrv.controls.control.Control`."""
+
+WORD_EDITS_KEY = "hrv_word_edits"
+"""The key of its word edits, a tuple of :class:`~...hrv.editing.edit.WordEdit`; Prompt Edit takes them up."""
+
 ROWS_KEY = "hrv_prompt_rows"
-"""The key of a conditioning's dict that holds its :class:`PromptRows` (the host keeps unknown keys)."""
+"""The key of its :class:`PromptRows`."""
+
+EXCITEMENT_KEY = "hrv_excitement"
+"""The key of its :class:`~..attend_and_excite.maps.Excitement`."""
 
 Chunk = tuple[int, Any]
 """One chunk of a batch: the number of its list of conditionings (0 positive, 1 negative) and its uuid."""
@@ -63,3 +81,22 @@ def brought(entries: Iterable[Mapping[str, Any]] | None) -> Iterator[Brought]:
     for entry in entries or ():
         if context := entry.get("model_conds", {}).get("c_crossattn"):
             yield Brought(entry, owners.setdefault(id(context), entry), context.cond.shape[1])
+
+
+def token_maps(conditioning: Conditioning, what: str = "This conditioning") -> list[TokenMap]:
+    """The token maps that the entries of a conditioning carry.
+
+    Raises HRVError for an entry without one and for one of several prompts; ``what`` names the conditioning there.
+    """
+    if any(ROWS_KEY in extras for _, extras in conditioning):
+        raise HRVError(
+            f"{what} holds several prompts, one for each row of the batch, so its words are not clear. Connect what "
+            "acts on words in front of Prompt Edit."
+        )
+    maps = [extras.get(TOKEN_MAP_KEY) for _, extras in conditioning]
+    if None in maps:
+        raise HRVError(
+            f"{what} does not say which token belongs to which word. Encode the prompt with the node 'CLIP Text Encode "
+            "(HRV)', or connect 'Tag Conditioning (HRV)' behind the node that encodes it."
+        )
+    return maps

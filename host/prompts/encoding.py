@@ -12,13 +12,8 @@ from comfy.sd1_clip import escape_important, token_weights, unescape_important
 
 from ...hrv.errors import HRVError
 from ...hrv.prompts.tokens import PromptWord, TokenMap
-from .carried import ROWS_KEY
+from .carried import TOKEN_MAP_KEY, Conditioning
 
-# The key of a conditioning's dict that holds its TokenMap.
-TOKEN_MAP_KEY = "hrv_token_map"
-
-# A conditioning as the host passes it: [tensor [B, tokens, C], dict] pairs.
-Conditioning = list[list[Any]]
 # An encoder's chunks of (token id or embedding vector [C], weight, number of the weighted segment or 0).
 Chunks = list[list[tuple[Any, float, int]]]
 
@@ -72,25 +67,6 @@ def tag_conditioning(conditioning: Conditioning, clip: Any, text: str) -> Condit
     from this text because its token axis is too short or the rest is no number of whole chunks.
     """
     return _tagged(conditioning, _read_prompt(clip, text))
-
-
-def token_maps(conditioning: Conditioning, what: str = "This conditioning") -> list[TokenMap]:
-    """The token maps that the entries of a conditioning carry.
-
-    Raises HRVError for an entry without one and for one of several prompts; ``what`` names the conditioning there.
-    """
-    if any(ROWS_KEY in extras for _, extras in conditioning):
-        raise HRVError(
-            f"{what} holds several prompts, one for each row of the batch, so its words are not clear. Connect what "
-            "acts on words in front of Prompt Edit."
-        )
-    maps = [extras.get(TOKEN_MAP_KEY) for _, extras in conditioning]
-    if None in maps:
-        raise HRVError(
-            f"{what} does not say which token belongs to which word. Encode the prompt with the node 'CLIP Text Encode "
-            "(HRV)', or connect 'Tag Conditioning (HRV)' behind the node that encodes it."
-        )
-    return maps
 
 
 def word_tokens(clip: Any, words: Sequence[str]) -> list[WordEmbedding]:

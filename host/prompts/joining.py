@@ -7,9 +7,8 @@ from dataclasses import replace
 
 import torch
 
-from ..controls.run import CONTROLS_KEY
 from ..page.texts import show_on_running_node
-from .encoding import TOKEN_MAP_KEY, Conditioning, token_maps
+from .carried import CONTROLS_KEY, TOKEN_MAP_KEY, Conditioning, token_maps
 
 
 def concatenate(conditioning_to: Conditioning, conditioning_from: Conditioning) -> Conditioning:

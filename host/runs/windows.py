@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...hrv.controls.control import Window
+from ...hrv.progress import Window
 
 
 class WindowEnds:

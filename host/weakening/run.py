@@ -29,14 +29,13 @@ from ...hrv.relevance.vectors import HRV
 from ...hrv.scoring.experiments import Case
 from ...hrv.scoring.scorer import Scorer
 from ...hrv.weakening.images import image_name, save_image, small_picture
-from ...hrv.weakening.pictures import sheet_lines
-from ...hrv.weakening.plan import Cell, Plan, Scores, Weakening, cell_factors
+from ...hrv.weakening.plan import Cell, Plan, Scores, Weakening, cell_factors, sheet_lines
 from ...hrv.weakening.state import KIND, WeakeningState
-from ..controls.run import CONTROLS_KEY
 from ..mechanism import with_mechanism
 from ..models.digest import clip_digest, model_digest
 from ..models.layouts import describe_model, require_fitting
-from ..prompts.encoding import Conditioning, encode_prompt, token_map
+from ..prompts.carried import CONTROLS_KEY, Conditioning
+from ..prompts.encoding import encode_prompt, token_map
 from ..work.clock import clock
 from ..work.sampling import sample_latents, stacked
 from ..work.states import kept_state, states_folder

@@ -9,7 +9,7 @@ import comfy.model_management
 import comfy.sample
 import torch
 
-from ..prompts.encoding import Conditioning
+from ..prompts.carried import Conditioning
 
 
 class SamplingSettings(Protocol):

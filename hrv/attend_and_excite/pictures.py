@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
+from ..drawing.grid import picture_grid
 from ..drawing.paper import INK, LABEL_SIZE, MARGIN, PAPER, RULE, SOFT_INK, Heading, draw_text, ramp_colors, text_width
-from ..relevance.heat_map import picture_grid
 from .report import ExcitementReport, Numbers
 
 _WIDTH, _HEIGHT = 900, 480

@@ -8,22 +8,10 @@ published 50 steps: updates in the first 25, thresholds at steps 0, 10 and 20.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-
-from ...hrv_kernels.weighted_maps import smoothed
-from ..controls.control import Factors, Window, clamped_row
 from ..errors import HRVError
-from ..prompts.tokens import TokenMap
-from ..relevance.vectors import HRV
-
-MOST_SUBJECTS = 16
-"""More things than this no picture holds; a list that long is a mistake."""
-
-SHARPNESS = 100.0
-"""The published factor of the maps before their softmax over tokens."""
+from ..progress import Window
 
 
 @dataclass(frozen=True)
@@ -99,51 +87,6 @@ class ExcitementSettings:
         return reached[-1].maximum if reached else None
 
 
-@dataclass(frozen=True, eq=False)
-class Subject:
-    """Words of a prompt that the picture shall show.
-
-    ``positions`` along the token axis of the conditioning; ``weights`` float32 [H], the HRV elements of its
-    ``concept``, or None for plain attend-and-excite. Raises HRVError for an HRV row of nothing but zeros.
-    """
-
-    words: str
-    positions: tuple[int, ...]
-    concept: str = ""
-    weights: Factors | None = None
-
-    def __post_init__(self) -> None:
-        if self.weights is not None and not self.weights.any():
-            raise HRVError(
-                f"No head of this HRV is relevant for {self.concept}, so {self.words!r} would see nothing: choose "
-                "another concept, or leave it off."
-            )
-
-
-def parse_subjects(text: str) -> list[tuple[str, str]]:
-    """Read "cat: Animals, red frog" as [("cat", "Animals"), ("red frog", "")]: commas or lines between subjects.
-
-    Raises HRVError for fewer than one and more than :data:`MOST_SUBJECTS`, a colon without words or concept, and
-    the same words twice.
-    """
-    parts = [part.strip() for line in text.splitlines() for part in line.split(",") if part.strip()]
-    subjects: list[tuple[str, str]] = []
-    for part in parts:
-        words, colon, concept = (piece.strip() for piece in part.partition(":"))
-        if not words or (colon and not concept):
-            raise HRVError(f"A subject is 'words' or 'words: concept', as in 'cat: Animals', not {part!r}.")
-        if words.casefold() in (other.casefold() for other, _ in subjects):
-            raise HRVError(f"{words!r} is in the list of subjects twice: name every subject once.")
-        subjects.append((words, concept))
-    if not subjects:
-        raise HRVError(
-            "No subject was given: write the words that the picture shall show, as in 'cat: Animals, frog: Animals'."
-        )
-    if len(subjects) > MOST_SUBJECTS:
-        raise HRVError(f"{len(subjects)} subjects are more than one picture can show: give at most {MOST_SUBJECTS}.")
-    return subjects
-
-
 def parse_thresholds(text: str) -> tuple[Threshold, ...]:
     """Read "0: 0.05, 0.2: 0.5" as thresholds by progress; an empty text is none. Raises HRVError for anything else."""
     thresholds = []
@@ -156,56 +99,3 @@ def parse_thresholds(text: str) -> tuple[Threshold, ...]:
             ) from None
         thresholds.append(Threshold(progress, maximum))
     return tuple(thresholds)
-
-
-def find_subjects(
-    tokens: TokenMap, asked: Sequence[tuple[str, str]], hrv: HRV | None, clamp: float | None
-) -> tuple[Subject, ...]:
-    """The subjects of a prompt. Raises HRVError for words that are not in it, a concept without an HRV or not in it,
-    and two subjects with a token in common."""
-    subjects: list[Subject] = []
-    owners: dict[int, str] = {}
-    for words, concept in asked:
-        positions = tokens.find(words)
-        for position in positions:
-            if position in owners:
-                raise HRVError(
-                    f"The subjects {owners[position]!r} and {words!r} share a word of the prompt: each word counts "
-                    "for one subject."
-                )
-            owners[position] = words
-        if concept and hrv is None:
-            raise HRVError(
-                f"The subject {words!r} has the concept {concept!r}, but no HRV is connected: connect one, or leave "
-                "': concept' off for plain attend-and-excite."
-            )
-        if not concept or hrv is None:
-            subjects.append(Subject(words, positions))
-        else:
-            name = hrv.concepts[hrv.index(concept)]
-            subjects.append(Subject(words, positions, name, clamped_row(hrv, concept, clamp)))
-    return tuple(subjects)
-
-
-def map_size(height: int, width: int, resolution: int) -> tuple[int, int]:
-    """(y, x) of about ``resolution`` squared places in the aspect of a latent; at least 2 each way."""
-    aspect = math.sqrt(height / width)
-    return max(2, round(resolution * aspect)), max(2, round(resolution / aspect))
-
-
-def subject_map(maps: torch.Tensor, positions: Sequence[int], starts: Sequence[int], smoothing: float) -> torch.Tensor:
-    """How much of every place a subject has, [B, y, x] from 0 to 1.
-
-    ``maps`` [B, y, x, T] are attention to all tokens, averaged over heads. Start tokens (``starts``) are cut off, the
-    rest is multiplied by :data:`SHARPNESS` and soft-maxed over the tokens, and the shares of the subject's tokens are
-    added and smoothed (arXiv 2301.13826, and its authors' code for the numbers).
-    """
-    cut = torch.zeros(maps.shape[-1], dtype=torch.bool, device=maps.device)
-    cut[list(starts)] = True
-    shares = (SHARPNESS * maps).masked_fill(cut, -torch.inf).softmax(-1)
-    return smoothed(shares[..., list(positions)].sum(-1), smoothing)
-
-
-def image_losses(maxima: torch.Tensor) -> torch.Tensor:
-    """The loss [B] of every image from the maxima [B, S] of its subjects' maps: that of the most neglected one."""
-    return (1.0 - maxima).clamp(min=0.0).amax(-1)

@@ -13,45 +13,21 @@ from functools import cached_property
 from uuid import uuid4
 
 import numpy as np
-import numpy.typing as npt
 
 from ..errors import HRVError
 from ..heads.layout import HeadLayout
 from ..heads.sets import spell_heads
-from ..relevance.orders import RANDOM, head_order
-from ..relevance.vectors import HRV
-
-Factors = npt.NDArray[np.float32]
+from ..progress import WHOLE, Window
+from ..relevance.orders import RANDOM, WEAKEN_FACTOR, head_order
+from ..relevance.vectors import HRV, Factors, clamped_row
 
 DESIRED_WEIGHT = 2.0
 UNDESIRED_WEIGHT = -1.0
 """The published weights of concept adjusting."""
 
-WEAKEN_FACTOR = -2.0
-"""The published factor of ordered weakening."""
 
 # A set of heads that takes more letters than this is counted in a label instead of spelled.
 _SPELLED_LETTERS = 40
-
-
-@dataclass(frozen=True)
-class Window:
-    """The part of sampling in which a control acts, as the host counts progress: 0.0 is pure noise, 1.0 the end."""
-
-    start: float = 0.0
-    end: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not 0.0 <= self.start <= self.end <= 1.0:
-            raise HRVError(
-                f"A window of sampling progress runs from a start to an end between 0 and 1, not from {self.start} "
-                f"to {self.end}."
-            )
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether every moment of sampling is inside."""
-        return self.start == 0.0 and self.end == 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +49,7 @@ class Control:
     positions: tuple[int, ...]
     layout: HeadLayout
     strength: float = 1.0
-    window: Window = Window()
+    window: Window = WHOLE
     label: str = ""
     uid: str = field(default_factory=lambda: uuid4().hex)
 
@@ -98,19 +74,6 @@ class Control:
     def is_identity(self) -> bool:
         """Whether it can change nothing: no tokens, or a factor of exactly 1 in every head."""
         return not self.positions or bool((self.weights == 1.0).all())
-
-
-def clamped_row(hrv: HRV, concept: str, clamp: float | None) -> Factors:
-    """The HRV elements [H] of a concept, at most ``clamp`` (published: 9 for SDXL, none for SD 1.x).
-
-    Raises HRVError for an unknown concept and a clamp that is not positive.
-    """
-    row = hrv.row(concept)
-    if clamp is None:
-        return row
-    if not clamp > 0:
-        raise HRVError(f"The clamp of HRV elements is a positive number, not {clamp}; leave it off for no limit.")
-    return np.minimum(row, np.float32(clamp))
 
 
 def strengthen(

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from ..controls.control import Window
 from ..errors import HRVError
+from ..progress import Window
 
 Positions = tuple[int, ...]
 

@@ -14,10 +14,10 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from ..controls.control import Factors, Window, clamped_row
 from ..errors import HRVError
 from ..heads.layout import HeadLayout
-from ..relevance.vectors import HRV
+from ..progress import Window
+from ..relevance.vectors import HRV, Factors, clamped_row
 from .alignment import Alignment
 
 CROSS_END = 0.8

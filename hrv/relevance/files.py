@@ -16,7 +16,8 @@ import numpy.typing as npt
 from ..errors import HRVError
 from ..heads.layout import HeadLayout
 from ..storage.atomic_files import reason, write_atomically
-from .vectors import HRV, content_digest
+from ..storage.digest import content_digest
+from .vectors import HRV
 
 FORMAT_VERSION = 1
 HEADER_LIMIT = 8 * 1024 * 1024

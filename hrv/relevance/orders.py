@@ -39,3 +39,7 @@ def heads_of_percent(percent: float, head_count: int) -> int:
     if not 0 <= percent <= 100:
         raise HRVError(f"Of the heads 0 to 100 percent can be weakened, not {percent:g}.")
     return round(percent * head_count / 100)
+
+
+WEAKEN_FACTOR = -2.0
+"""The published factor of ordered weakening."""

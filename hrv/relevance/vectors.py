@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ import numpy.typing as npt
 
 from ..errors import HRVError
 from ..heads.layout import HeadLayout
+from ..storage.digest import content_digest
 from .vocabulary import find_concept, fold, is_printable, tidy
 
 Values = npt.NDArray[np.float32]
@@ -118,23 +118,6 @@ class HRV:
         return self
 
 
-def content_digest(texts: Mapping[str, str], arrays: Mapping[str, npt.NDArray[Any]]) -> str:
-    """SHA-256 in hex over named texts and arrays, whatever their order (docs/hrv-format.md, "Checksum").
-
-    For every text, sorted by name: ``name=text`` and a line feed. Then for every array, sorted by name:
-    ``name:shape`` (sizes separated by commas), a line feed, and its elements in row-major order,
-    little-endian. Names and texts are UTF-8.
-    """
-    digest = hashlib.sha256()
-    for name, text in sorted(texts.items()):
-        digest.update(f"{name}={text}\n".encode())
-    for name, array in sorted(arrays.items()):
-        shape = ",".join(str(size) for size in array.shape)
-        digest.update(f"{name}:{shape}\n".encode())
-        digest.update(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
-    return digest.hexdigest()
-
-
 def _checked_concepts(concepts: Sequence[str]) -> tuple[str, ...]:
     if isinstance(concepts, str) or not all(isinstance(name, str) for name in concepts):
         raise HRVError("The concepts of an HRV are a list of names.")
@@ -228,3 +211,19 @@ def _thawed(value: Any, depth: int = 0) -> Any:
     if isinstance(value, (list, tuple)):
         return [_thawed(item, depth + 1) for item in value]
     return value
+
+
+Factors = npt.NDArray[np.float32]
+
+
+def clamped_row(hrv: HRV, concept: str, clamp: float | None) -> Factors:
+    """The HRV elements [H] of a concept, at most ``clamp`` (published: 9 for SDXL, none for SD 1.x).
+
+    Raises HRVError for an unknown concept and a clamp that is not positive.
+    """
+    row = hrv.row(concept)
+    if clamp is None:
+        return row
+    if not clamp > 0:
+        raise HRVError(f"The clamp of HRV elements is a positive number, not {clamp}; leave it off for no limit.")
+    return np.minimum(row, np.float32(clamp))

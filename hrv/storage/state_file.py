@@ -13,8 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from ..errors import HRVError
-from ..relevance.vectors import content_digest
 from .atomic_files import reason, write_atomically
+from .digest import content_digest
 
 FORMAT = "1"
 

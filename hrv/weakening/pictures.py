@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from ..drawing.charts import Axis, Chart, Key, even_ticks
+from ..drawing.grid import picture_grid
 from ..drawing.matrix import matrix_picture
 from ..drawing.paper import (
     INK,
@@ -22,9 +23,8 @@ from ..drawing.paper import (
     draw_text,
     text_width,
 )
-from ..relevance.heat_map import picture_grid
 from ..relevance.orders import LEAST_RELEVANT_FIRST, MOST_RELEVANT_FIRST, RANDOM
-from .plan import UNIFORM, Cell, Line, Weakening
+from .plan import UNIFORM, Cell, Line, Weakening, sheet_lines
 from .statistics import Finding, curve, mean_scores
 
 _LEAST = Key("least relevant heads first (LeRHF)", (50, 98, 169))
@@ -34,13 +34,6 @@ _UNIFORM = Key("all heads alike, as much as a mean", (220, 121, 51), 2)
 _BANDS = {_LEAST: (206, 219, 236), _MOST: (238, 212, 206), _RANDOM: (224, 225, 227)}
 
 _BAR_LEFT, _BAR_WIDTH, _ROW, _AXIS = 200, 420, 44, 44
-
-
-def sheet_lines(result_lines: Sequence[Line]) -> list[Line]:
-    """The lines of a plan that a contact sheet shows, in its order: both of the HRV, one random, and the baseline."""
-    factor = result_lines[0].factor
-    shown = [Line(order, factor) for order in (MOST_RELEVANT_FIRST, LEAST_RELEVANT_FIRST, RANDOM, UNIFORM)]
-    return [line for line in shown if line in result_lines]
 
 
 def curves_picture(result: Weakening, found: Finding) -> Image.Image:

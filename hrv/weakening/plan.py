@@ -15,10 +15,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ..controls.control import WEAKEN_FACTOR, Factors
 from ..errors import HRVError
-from ..relevance.orders import LEAST_RELEVANT_FIRST, MOST_RELEVANT_FIRST, RANDOM, head_order, heads_of_percent
-from ..relevance.vectors import HRV
+from ..relevance.orders import (
+    LEAST_RELEVANT_FIRST,
+    MOST_RELEVANT_FIRST,
+    RANDOM,
+    WEAKEN_FACTOR,
+    head_order,
+    heads_of_percent,
+)
+from ..relevance.vectors import HRV, Factors
 from ..scoring.experiments import Case
 
 Scores = npt.NDArray[np.float64]
@@ -216,3 +222,10 @@ def concepts_to_analyse(hrv: HRV, there: Sequence[str], asked: Sequence[str]) ->
             f"{', '.join(there)}."
         )
     return common
+
+
+def sheet_lines(result_lines: Sequence[Line]) -> list[Line]:
+    """The lines of a plan that a contact sheet shows, in its order: both of the HRV, one random, and the baseline."""
+    factor = result_lines[0].factor
+    shown = [Line(order, factor) for order in (MOST_RELEVANT_FIRST, LEAST_RELEVANT_FIRST, RANDOM, UNIFORM)]
+    return [line for line in shown if line in result_lines]

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import torch
 from comfy_extras.nodes_hooks import SetClipHooks
-from hrv_pack.host.controls.run import CONTROLS_KEY
-from hrv_pack.host.prompts.encoding import TOKEN_MAP_KEY
+from hrv_pack.host.prompts.carried import CONTROLS_KEY, TOKEN_MAP_KEY
 from hrv_pack.hrv.errors import HRVError
 from hrv_pack.nodes.head_controls import ScaleHeads
 from hrv_pack.nodes.text_encode import TextEncode

@@ -27,7 +27,8 @@ from comfy.supported_models_base import ClipTarget
 from comfy.text_encoders.sd2_clip import SD2ClipModel, SD2Tokenizer
 
 from ...host.models.layouts import head_layout
-from ...host.prompts.encoding import Conditioning, encode_prompt
+from ...host.prompts.carried import Conditioning
+from ...host.prompts.encoding import encode_prompt
 from ...hrv.heads.layout import HeadLayout, LayerKey
 from ...hrv.relevance.vectors import HRV
 

@@ -28,12 +28,13 @@ from comfy_extras.nodes_custom_sampler import (
     SamplerCustomAdvanced,
 )
 from hrv_pack.host.attend_and_excite.subjects import excite
-from hrv_pack.host.models.layouts import cross_attention_modules, head_layout
+from hrv_pack.host.models.families.unet import cross_attention_modules
+from hrv_pack.host.models.layouts import head_layout
 from hrv_pack.host.runs.gradients import checkpointed, gradients
 from hrv_pack.host.runs.steps import at_each_step
 from hrv_pack.hrv.attend_and_excite.settings import ExcitementSettings, Threshold
-from hrv_pack.hrv.controls.control import Window
 from hrv_pack.hrv.errors import HRVError
+from hrv_pack.hrv.progress import Window
 from hrv_pack.nodes.excitement import AttendAndExcite, ExcitementReport
 from hrv_pack.tests.support.small_host import (
     Setup,

@@ -25,7 +25,8 @@ from hrv_pack.host.building import recording
 from hrv_pack.host.building.build import BuildSettings, build_hrv
 from hrv_pack.host.building.concept_words import ALL_WORDS, ESTIMATORS, ConceptWords
 from hrv_pack.host.building.recording import Recorder
-from hrv_pack.host.models.layouts import cross_attention_modules, head_layout
+from hrv_pack.host.models.families.unet import cross_attention_modules
+from hrv_pack.host.models.layouts import head_layout
 from hrv_pack.hrv.draws import draw_words, noise_seed
 from hrv_pack.hrv.errors import HRVError
 from hrv_pack.hrv.heads.layout import LayerKey

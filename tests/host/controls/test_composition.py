@@ -40,7 +40,7 @@ from comfy_extras.nodes_nag import NAGuidance
 from comfy_extras.nodes_pag import PerturbedAttentionGuidance
 from comfy_extras.nodes_sag import SelfAttentionGuidance
 from comfy_extras.nodes_tomesd import TomePatchModel
-from hrv_pack.host.models.layouts import cross_attention_modules
+from hrv_pack.host.models.families.unet import cross_attention_modules
 from hrv_pack.nodes.controls import ConceptStrengthen
 from hrv_pack.tests.support.small_host import (
     Rescaling,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hrv_pack.host.controls.run import CONTROLS_KEY
+from hrv_pack.host.prompts.carried import CONTROLS_KEY
 from hrv_pack.hrv.errors import HRVError
 from hrv_pack.hrv.relevance.orders import head_order
 from hrv_pack.nodes.controls import ConceptAdjust, ConceptStrengthen

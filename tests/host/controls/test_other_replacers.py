@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 import torch
 from comfy.ldm.modules.attention import optimized_attention
-from hrv_pack.host.models.layouts import cross_attention_modules, head_layout
-from hrv_pack.hrv.controls.control import Window, adjust, strengthen
+from hrv_pack.host.models.families.unet import cross_attention_modules
+from hrv_pack.host.models.layouts import head_layout
+from hrv_pack.hrv.controls.control import adjust, strengthen
 from hrv_pack.hrv.heads.layout import LayerKey
+from hrv_pack.hrv.progress import Window
 from hrv_pack.hrv.relevance.vectors import HRV
 from hrv_pack.nodes.controls import ConceptAdjust, ConceptStrengthen
 from hrv_pack.tests.support.small_host import (

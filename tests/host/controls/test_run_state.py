@@ -14,7 +14,8 @@ import comfy.utils
 import pytest
 import torch
 from comfy.model_management import InterruptProcessingException
-from hrv_pack.host.controls.run import CONTROLS_KEY, ControlledRun
+from hrv_pack.host.controls.run import ControlledRun
+from hrv_pack.host.prompts.carried import CONTROLS_KEY
 from hrv_pack.hrv.relevance.vectors import HRV
 from hrv_pack.nodes.controls import ConceptAdjust, ConceptStrengthen
 from hrv_pack.nodes.head_controls import ScaleHeads, WeakenHeads

@@ -10,7 +10,8 @@ import pytest
 import torch
 from comfy_execution.utils import CurrentNodeContext
 from comfy_extras.nodes_hypertile import HyperTile
-from hrv_pack.host.models.layouts import cross_attention_modules, head_layout
+from hrv_pack.host.models.families.unet import cross_attention_modules
+from hrv_pack.host.models.layouts import head_layout
 from hrv_pack.tests.host.controls.test_other_packs import image_attention, negpip, with_adapter, with_couple
 from hrv_pack.tests.host.editing.test_run import SOURCE, TARGET, run
 from hrv_pack.tests.support.explicit_edits import empty_latent, prompt_edit, with_explicit_edits

@@ -16,10 +16,11 @@ from comfy.cli_args import LatentPreviewMethod
 from hrv_pack.host.mini.loader import WEIGHTS, load_mini
 from hrv_pack.host.models.layouts import head_layout
 from hrv_pack.host.prompts.encoding import encode_prompt
-from hrv_pack.hrv.controls.control import Window, strengthen
+from hrv_pack.hrv.controls.control import strengthen
 from hrv_pack.hrv.errors import HRVError
 from hrv_pack.hrv.heads.families import FAMILIES
 from hrv_pack.hrv.heads.layout import HeadLayout
+from hrv_pack.hrv.progress import Window
 from hrv_pack.nodes.controls import ConceptStrengthen
 from hrv_pack.nodes.mini import LoadMini
 from hrv_pack.tests.support.small_host import random_hrv

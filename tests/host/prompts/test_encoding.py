@@ -17,13 +17,8 @@ from comfy.sdxl_clip import SDXLClipModel, SDXLRefinerClipModel, SDXLTokenizer
 from comfy.text_encoders.flux import FluxTokenizer
 from comfy.text_encoders.sd2_clip import SD2ClipModel, SD2Tokenizer
 from comfy_extras.nodes_hooks import SetClipHooks
-from hrv_pack.host.prompts.encoding import (
-    TOKEN_MAP_KEY,
-    encode_prompt,
-    tag_conditioning,
-    token_map,
-    word_tokens,
-)
+from hrv_pack.host.prompts.carried import TOKEN_MAP_KEY
+from hrv_pack.host.prompts.encoding import encode_prompt, tag_conditioning, token_map, word_tokens
 from hrv_pack.hrv.errors import HRVError
 from hrv_pack.hrv.prompts.tokens import PromptWord
 from hrv_pack.tests.support.small_host import TEXT_WIDTHS, small_clip

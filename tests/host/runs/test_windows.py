@@ -8,7 +8,7 @@ import pytest
 from comfy.samplers import calculate_sigmas
 from hrv_pack.host.models.layouts import head_layout
 from hrv_pack.host.runs.windows import WindowEnds
-from hrv_pack.hrv.controls.control import Window
+from hrv_pack.hrv.progress import Window
 from hrv_pack.nodes.controls import ConceptStrengthen
 from hrv_pack.tests.host.editing.test_run import SOURCE, TARGET, run
 from hrv_pack.tests.support.explicit_edits import prompt_edit

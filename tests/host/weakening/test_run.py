@@ -17,8 +17,9 @@ from hrv_pack.host.mechanism import add_control
 from hrv_pack.host.mini.loader import load_mini
 from hrv_pack.host.models.layouts import head_layout
 from hrv_pack.host.weakening.run import Analysis, WeakeningSettings, analyse_weakening
-from hrv_pack.hrv.controls.control import Window, weaken
+from hrv_pack.hrv.controls.control import weaken
 from hrv_pack.hrv.errors import HRVError
+from hrv_pack.hrv.progress import Window
 from hrv_pack.hrv.prompts.tokens import ALL_WORDS
 from hrv_pack.hrv.relevance.files import load_hrv
 from hrv_pack.hrv.relevance.orders import LEAST_RELEVANT_FIRST, MOST_RELEVANT_FIRST, RANDOM

@@ -8,21 +8,14 @@ import math
 import numpy as np
 import pytest
 import torch
+from hrv_pack.hrv.attend_and_excite.loss import image_losses, map_size, subject_map
 from hrv_pack.hrv.attend_and_excite.pictures import curves_picture, maps_picture
 from hrv_pack.hrv.attend_and_excite.report import ExcitedStep, ExcitementReport, Iteration, ReportLog
-from hrv_pack.hrv.attend_and_excite.settings import (
-    ExcitementSettings,
-    Threshold,
-    find_subjects,
-    image_losses,
-    map_size,
-    parse_subjects,
-    parse_thresholds,
-    subject_map,
-)
-from hrv_pack.hrv.controls.control import Window
+from hrv_pack.hrv.attend_and_excite.settings import ExcitementSettings, Threshold, parse_thresholds
+from hrv_pack.hrv.attend_and_excite.subjects import find_subjects, parse_subjects
 from hrv_pack.hrv.errors import HRVError
 from hrv_pack.hrv.heads.layout import AttentionLayer, HeadLayout
+from hrv_pack.hrv.progress import Window
 from hrv_pack.hrv.prompts.tokens import PromptWord, TokenMap
 from hrv_pack.hrv.relevance.vectors import HRV
 

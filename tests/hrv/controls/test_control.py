@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hrv_pack.hrv.controls.control import Control, Window, adjust, clamped_row, scale_heads, strengthen, weaken
+from hrv_pack.hrv.controls.control import Control, adjust, scale_heads, strengthen, weaken
 from hrv_pack.hrv.errors import HRVError
 from hrv_pack.hrv.heads.layout import AttentionLayer, HeadLayout
+from hrv_pack.hrv.progress import Window
 from hrv_pack.hrv.relevance.orders import head_order
-from hrv_pack.hrv.relevance.vectors import HRV
+from hrv_pack.hrv.relevance.vectors import HRV, clamped_row
 from hypothesis import given
 from hypothesis import strategies as st
 

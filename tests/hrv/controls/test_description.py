@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hrv_pack.hrv.controls.control import Control, Window
+from hrv_pack.hrv.controls.control import Control
 from hrv_pack.hrv.controls.description import prompt_text
 from hrv_pack.hrv.heads.layout import AttentionLayer, HeadLayout
+from hrv_pack.hrv.progress import Window
 from hrv_pack.hrv.prompts.tokens import PromptWord, TokenMap
 
 LAYOUT = HeadLayout((AttentionLayer("middle", 0, 0, 2),))

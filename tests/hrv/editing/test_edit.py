@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hrv_pack.hrv.controls.control import Window
 from hrv_pack.hrv.editing.alignment import align
 from hrv_pack.hrv.editing.edit import Edit, EditWindows, WordEdit, is_small, with_concept
 from hrv_pack.hrv.errors import HRVError
 from hrv_pack.hrv.heads.layout import AttentionLayer, HeadLayout
+from hrv_pack.hrv.progress import Window
 from hrv_pack.hrv.prompts.tokens import PromptWord, TokenMap
 from hrv_pack.hrv.relevance.vectors import HRV
 

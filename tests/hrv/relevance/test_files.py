@@ -21,7 +21,8 @@ import safetensors
 from hrv_pack.hrv.errors import HRVError
 from hrv_pack.hrv.heads.layout import AttentionLayer, HeadLayout
 from hrv_pack.hrv.relevance.files import HEADER_LIMIT, load_hrv, save_hrv
-from hrv_pack.hrv.relevance.vectors import HRV, content_digest
+from hrv_pack.hrv.relevance.vectors import HRV
+from hrv_pack.hrv.storage.digest import content_digest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pack_import import PACK_ROOT

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hrv_pack.hrv.drawing.grid import picture_grid
 from hrv_pack.hrv.drawing.paper import PAPER, RAMP
 from hrv_pack.hrv.errors import HRVError
 from hrv_pack.hrv.heads.layout import AttentionLayer, HeadLayout
-from hrv_pack.hrv.relevance.heat_map import heat_map, picture_grid
+from hrv_pack.hrv.relevance.heat_map import heat_map
 from hrv_pack.hrv.relevance.vectors import HRV
 
 NEUTRAL = tuple(int(channel) for channel in RAMP[len(RAMP) // 2])

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from hrv_pack.hrv.errors import HRVError
 from hrv_pack.hrv.heads.layout import AttentionLayer, HeadLayout
-from hrv_pack.hrv.relevance.vectors import HRV, content_digest
+from hrv_pack.hrv.relevance.vectors import HRV
+from hrv_pack.hrv.storage.digest import content_digest
 
 LAYOUT = HeadLayout((AttentionLayer("input", 1, 0, 2), AttentionLayer("middle", 0, 0, 3)))
 CONCEPTS = ("Color", "Image Style", "Size")

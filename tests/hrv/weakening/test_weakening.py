@@ -21,13 +21,7 @@ from hrv_pack.hrv.relevance.orders import (
 )
 from hrv_pack.hrv.relevance.vectors import HRV
 from hrv_pack.hrv.scoring.experiments import Case
-from hrv_pack.hrv.weakening.pictures import (
-    contact_sheet,
-    curves_picture,
-    factors_picture,
-    sheet_lines,
-    summary_picture,
-)
+from hrv_pack.hrv.weakening.pictures import contact_sheet, curves_picture, factors_picture, summary_picture
 from hrv_pack.hrv.weakening.plan import (
     UNIFORM,
     UNWEAKENED,
@@ -38,6 +32,7 @@ from hrv_pack.hrv.weakening.plan import (
     cell_factors,
     concepts_to_analyse,
     parse_head_counts,
+    sheet_lines,
     usual_head_counts,
 )
 from hrv_pack.hrv.weakening.state import WeakeningState

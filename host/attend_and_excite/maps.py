@@ -1,0 +1,196 @@
+"""What a conditioning with subjects carries, and the attention maps of one pass through the model, by subject."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import numpy as np
+import torch
+
+from ...hrv.attend_and_excite.loss import map_size, subject_map
+from ...hrv.attend_and_excite.report import ReportLog
+from ...hrv.attend_and_excite.settings import ExcitementSettings
+from ...hrv.attend_and_excite.subjects import Subject
+from ...hrv.errors import HRVError
+from ...hrv.heads.layout import AttentionLayer, HeadLayout, LayerKey
+from ...hrv_kernels.weighted_maps import weighted_maps
+from ..prompts.carried import EXCITEMENT_KEY
+from ..runs.attention import LayerWrapping, Replacer
+from ..runs.rows import row_groups
+
+SubjectKey = tuple[str, str]
+"""The uid of a subject's excitement, and its words."""
+
+
+# The length of a chunk of CLIP's tokens, which begins with a start token.
+_CHUNK = 77
+
+
+# Plain attend-and-excite looks at maps of a quarter of the latent's side: 16 x 16 for pictures of 512 pixels.
+_PLAIN_REDUCTION = 4.0
+
+
+@dataclass(frozen=True, eq=False)
+class Excitement:
+    """What a conditioning carries: the subjects of its prompt and how to treat them.
+
+    ``uid`` is shared by the entries of one conditioning and by copies of it; ``log`` gets the report of every run.
+    """
+
+    settings: ExcitementSettings
+    subjects: tuple[Subject, ...]
+    layout: HeadLayout
+    checkpointing: bool
+    log: ReportLog
+    uid: str = field(default_factory=lambda: uuid4().hex)
+
+
+class _Prompt(NamedTuple):
+    """An entry of a run's conditionings with subjects: what it carries, and the tokens of its own context."""
+
+    excitement: Excitement
+    tokens: int
+
+
+class _PlainSum(NamedTuple):
+    """Maps [B, y, x, T] of one size added up over all ``heads`` that have it."""
+
+    distance: float
+    size: tuple[int, int]
+    heads: int
+    maps: torch.Tensor
+
+
+class _Ask(NamedTuple):
+    """What is wanted of one layer: HRV elements [S, heads] or None, and whether its heads are averaged."""
+
+    weights: torch.Tensor | None
+    target: tuple[int, int]
+    plain: bool
+
+
+class SubjectMaps:
+    """The attention maps of one pass, as far as its subjects need them, by uuid of their conditioning."""
+
+    def __init__(self, layout: HeadLayout, settings: ExcitementSettings, conds: Sequence[dict[str, Any]]):
+        self.layout, self.settings = layout, settings
+        self.prompts = {
+            cond["uuid"]: _Prompt(cond[EXCITEMENT_KEY], cond["model_conds"]["c_crossattn"].cond.shape[1])
+            for cond in conds
+        }
+        self.wrapping = LayerWrapping(layout, self.replacer)
+        self.asked: dict[tuple[Any, LayerKey], _Ask] = {}
+        # Sums over the heads so far: weighted by each subject's HRV, and plain ones of one size of maps.
+        self.weighted: dict[Any, torch.Tensor] = {}
+        self.plain: dict[Any, _PlainSum] = {}
+        self.complete = False
+
+    def replacer(self, layer: AttentionLayer, previous: Replacer) -> Replacer:
+        def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, extra: dict[str, Any]) -> torch.Tensor:
+            groups = row_groups(extra["cond_or_uncond"], extra)
+            if groups is None or len(q) % len(groups):
+                raise HRVError(
+                    "Another node changed how prompts share the rows of the batch, so Attend and Excite cannot tell "
+                    "which maps are whose. Take it off the model that samples with it."
+                )
+            rows = len(q) // len(groups)
+            for number, group in enumerate(groups):
+                if not group.region:
+                    own = slice(number * rows, (number + 1) * rows)
+                    self.add(layer, extra["uuids"][group.chunk], q[own], k[own], extra)
+            return previous(q, k, v, extra)
+
+        return attend
+
+    def add(self, layer: AttentionLayer, uuid: Any, q: torch.Tensor, k: torch.Tensor, extra: dict[str, Any]) -> None:
+        """Take up one layer's maps of one conditioning: q [B, P, C], k [B, T, C]."""
+        height, width = extra["activations_shape"][-2:]
+        # NegPip of other packs doubles the context on its way to the model, and halves it again here.
+        tokens = min(self.prompts[uuid].tokens, k.shape[1])
+        if height * width != q.shape[1] or k.shape[1] % tokens:
+            raise HRVError(
+                f"At {layer.name} another node changed the image positions or the tokens ({q.shape[1]} positions of "
+                f"{height} x {width}, {k.shape[1]} tokens of {tokens}), so Attend and Excite cannot read the maps."
+            )
+
+        def maps(weights: torch.Tensor, target: tuple[int, int]) -> torch.Tensor:
+            # The host repeats shorter prompts to a common length (comfy/conds.py, CONDCrossAttn.concat).
+            return weighted_maps(q, k, weights, (height, width), target).unflatten(-1, (-1, tokens)).sum(-2)
+
+        # With activation checkpointing every layer runs again in the backward pass and has to do the same again.
+        if not self.complete:
+            self.ask(layer, uuid, extra, q.device)
+        ask = self.asked[uuid, layer.key]
+        if ask.weights is not None:
+            weighted = maps(ask.weights, ask.target)
+            if not self.complete:
+                self.weighted[uuid] = self.weighted[uuid] + weighted if uuid in self.weighted else weighted
+        if ask.plain:
+            plain = maps(torch.ones(1, layer.heads, device=q.device), (height, width))[:, 0]
+            if not self.complete:
+                self.keep_plain(layer, uuid, plain, extra)
+
+    def ask(self, layer: AttentionLayer, uuid: Any, extra: Mapping[str, Any], device: torch.device) -> None:
+        if (uuid, layer.key) in self.asked:
+            raise HRVError(
+                f"Another node calls the model several times for one latent ({layer.name} ran twice), as tiled "
+                "diffusion does, so Attend and Excite does not get whole maps. Take it off the model that samples."
+            )
+        subjects = self.prompts[uuid].excitement.subjects
+        rows = [subject.weights for subject in subjects if subject.weights is not None]
+        weights = None
+        if rows:
+            heads = self.layout.head_slice(layer.key)
+            weights = torch.tensor(np.stack(rows)[:, heads] / self.layout.head_count, device=device)
+        before = self.plain.get(uuid)
+        plain = len(rows) < len(subjects) and (
+            before is None
+            or before.size == tuple(extra["activations_shape"][-2:])
+            or _distance(extra) < before.distance
+        )
+        height, width = extra["original_shape"][-2:]
+        target = map_size(height, width, self.settings.resolution)
+        self.asked[uuid, layer.key] = _Ask(weights, target, plain)
+
+    def keep_plain(self, layer: AttentionLayer, uuid: Any, maps: torch.Tensor, extra: Mapping[str, Any]) -> None:
+        """Add to the maps of one size, or begin anew with those of a better size."""
+        size = tuple(extra["activations_shape"][-2:])
+        before = self.plain.get(uuid)
+        if before is not None and before.size == size:
+            self.plain[uuid] = before._replace(heads=before.heads + layer.heads, maps=before.maps + maps)
+        else:
+            self.plain[uuid] = _PlainSum(_distance(extra), size, layer.heads, maps)
+
+    def of_subjects(self) -> list[tuple[SubjectKey, torch.Tensor]]:
+        """Each subject's map [B, y, x] in every conditioning that acted; raises HRVError where layers were skipped."""
+        self.complete = True
+        found: list[tuple[SubjectKey, torch.Tensor]] = []
+        for uuid in dict.fromkeys(uuid for uuid, _ in self.asked):
+            missing = [layer.name for layer in self.layout.layers if (uuid, layer.key) not in self.asked]
+            if missing:
+                raise HRVError(
+                    f"Attend and Excite saw no attention at {', '.join(missing[:4])}: another node replaces it there "
+                    "or skips the model. Take it off the model that samples."
+                )
+            excitement = self.prompts[uuid].excitement
+            number = 0
+            for subject in excitement.subjects:
+                if subject.weights is None:
+                    maps = self.plain[uuid].maps / self.plain[uuid].heads
+                else:
+                    maps = self.weighted[uuid][:, number]
+                    number += 1
+                starts = range(0, maps.shape[-1], _CHUNK)
+                own = subject_map(maps, subject.positions, starts, self.settings.smoothing)
+                found.append(((excitement.uid, subject.words), own))
+        return found
+
+
+def _distance(extra: Mapping[str, Any]) -> float:
+    """How far a layer's maps are from the size that plain attend-and-excite looks at, in octaves."""
+    latent, maps = (math.prod(extra[name][-2:]) for name in ("original_shape", "activations_shape"))
+    return abs(math.log2(math.sqrt(latent / maps) / _PLAIN_REDUCTION))

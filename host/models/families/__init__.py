@@ -1,0 +1,1 @@
+"""Architectures: how each family of denoisers attends to text."""

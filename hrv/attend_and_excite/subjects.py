@@ -1,0 +1,87 @@
+"""The words of a prompt that a picture must show, each read in the heads of a concept or in all alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..errors import HRVError
+from ..prompts.tokens import TokenMap
+from ..relevance.vectors import HRV, Factors, clamped_row
+
+MOST_SUBJECTS = 16
+"""More things than this no picture holds; a list that long is a mistake."""
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """Words of a prompt that the picture shall show.
+
+    ``positions`` along the token axis of the conditioning; ``weights`` float32 [H], the HRV elements of its
+    ``concept``, or None for plain attend-and-excite. Raises HRVError for an HRV row of nothing but zeros.
+    """
+
+    words: str
+    positions: tuple[int, ...]
+    concept: str = ""
+    weights: Factors | None = None
+
+    def __post_init__(self) -> None:
+        if self.weights is not None and not self.weights.any():
+            raise HRVError(
+                f"No head of this HRV is relevant for {self.concept}, so {self.words!r} would see nothing: choose "
+                "another concept, or leave it off."
+            )
+
+
+def parse_subjects(text: str) -> list[tuple[str, str]]:
+    """Read "cat: Animals, red frog" as [("cat", "Animals"), ("red frog", "")]: commas or lines between subjects.
+
+    Raises HRVError for fewer than one and more than :data:`MOST_SUBJECTS`, a colon without words or concept, and
+    the same words twice.
+    """
+    parts = [part.strip() for line in text.splitlines() for part in line.split(",") if part.strip()]
+    subjects: list[tuple[str, str]] = []
+    for part in parts:
+        words, colon, concept = (piece.strip() for piece in part.partition(":"))
+        if not words or (colon and not concept):
+            raise HRVError(f"A subject is 'words' or 'words: concept', as in 'cat: Animals', not {part!r}.")
+        if words.casefold() in (other.casefold() for other, _ in subjects):
+            raise HRVError(f"{words!r} is in the list of subjects twice: name every subject once.")
+        subjects.append((words, concept))
+    if not subjects:
+        raise HRVError(
+            "No subject was given: write the words that the picture shall show, as in 'cat: Animals, frog: Animals'."
+        )
+    if len(subjects) > MOST_SUBJECTS:
+        raise HRVError(f"{len(subjects)} subjects are more than one picture can show: give at most {MOST_SUBJECTS}.")
+    return subjects
+
+
+def find_subjects(
+    tokens: TokenMap, asked: Sequence[tuple[str, str]], hrv: HRV | None, clamp: float | None
+) -> tuple[Subject, ...]:
+    """The subjects of a prompt. Raises HRVError for words that are not in it, a concept without an HRV or not in it,
+    and two subjects with a token in common."""
+    subjects: list[Subject] = []
+    owners: dict[int, str] = {}
+    for words, concept in asked:
+        positions = tokens.find(words)
+        for position in positions:
+            if position in owners:
+                raise HRVError(
+                    f"The subjects {owners[position]!r} and {words!r} share a word of the prompt: each word counts "
+                    "for one subject."
+                )
+            owners[position] = words
+        if concept and hrv is None:
+            raise HRVError(
+                f"The subject {words!r} has the concept {concept!r}, but no HRV is connected: connect one, or leave "
+                "': concept' off for plain attend-and-excite."
+            )
+        if not concept or hrv is None:
+            subjects.append(Subject(words, positions))
+        else:
+            name = hrv.concepts[hrv.index(concept)]
+            subjects.append(Subject(words, positions, name, clamped_row(hrv, concept, clamp)))
+    return tuple(subjects)
