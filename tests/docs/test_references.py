@@ -1,0 +1,53 @@
+"""What the documents point to is there: links, headings, files, folders and the options of commands."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from launcher.paths import PACK_ROOT
+
+DOCUMENTS = [PACK_ROOT / "README.md", *sorted((PACK_ROOT / "docs").glob("*.md"))]
+# Where the options of a command are, besides its own file: as options, or as the fields of its settings.
+OPTIONS_OF = {"scripts": PACK_ROOT / "mini" / "training.py", "benchmarks": PACK_ROOT / "benchmarks" / "measuring.py"}
+HELP = sorted((PACK_ROOT / "web" / "docs").glob("*.md"))
+FOLDERS = {path.name for path in PACK_ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")}
+everywhere = pytest.mark.parametrize("path", DOCUMENTS + HELP, ids=lambda path: path.name)
+
+
+def anchors(path: Path) -> set[str]:
+    """The anchors that GitHub makes of a document's headings."""
+    headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@everywhere
+def test_links_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8")):
+        if target.startswith("https://"):
+            continue
+        file, _, heading = target.partition("#")
+        linked = path.parent / file if file else path
+        assert linked.exists(), target
+        assert not heading or heading in anchors(linked), target
+
+
+@everywhere
+def test_files_that_are_named_exist(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    for name in re.findall(rf"(?<![\w/.-])(?:{'|'.join(FOLDERS)})/[\w./-]*\w", text):
+        if not re.fullmatch(r"models/.*|web/docs/HRV_X\.md", name):
+            assert (PACK_ROOT / name).exists(), name
+
+
+@everywhere
+def test_options_of_commands_are_known(path: Path) -> None:
+    """An option after one of our commands is one that it takes."""
+    text = path.read_text(encoding="utf-8").replace("\\\n", " ")
+    for folder, script, rest in re.findall(r"(scripts|benchmarks)/(\w+\.py)([^\n`#]*)", text):
+        files = (PACK_ROOT / folder / script, OPTIONS_OF[folder])
+        source = "\n".join(file.read_text(encoding="utf-8") for file in files)
+        for option in re.findall(r"(?<=\s)--([\w-]+)", rest):
+            known = rf'"--{option}"|^    {option.replace("-", "_")}: '
+            assert option == "help" or re.search(known, source, re.MULTILINE), (script, option)
