@@ -35,7 +35,7 @@ from hrv_pack.host.building.concept_words import ALL_WORDS, PAPER, ConceptWords
 from hrv_pack.host.building.recording import Recorder
 from hrv_pack.host.mini.loader import load_mini
 from hrv_pack.hrv.building.convergence import measure, rank_agreement
-from hrv_pack.hrv.relevance.vectors import Counts, head_shares
+from hrv_pack.hrv.relevance.evidence import Counts, head_shares
 from hrv_pack.hrv.relevance.vocabulary import Vocabulary, parse_vocabulary
 from hrv_pack.hrv_kernels.word_pooling import POOLINGS
 from hrv_pack.mini.captions import draw_samples

@@ -33,7 +33,7 @@ from hrv_pack.host.building.recording import Recorder
 from hrv_pack.host.models.families.unet import cross_attention_modules
 from hrv_pack.host.runs.attention import plain_attention
 from hrv_pack.hrv.heads.layout import AttentionLayer
-from hrv_pack.hrv.relevance.vectors import Counts
+from hrv_pack.hrv.relevance.evidence import Counts
 from hrv_pack.hrv.relevance.vocabulary import Vocabulary, parse_vocabulary
 
 VOCABULARIES = PACK_ROOT / "hrv_presets" / "vocabularies"

@@ -17,7 +17,7 @@ from comfy.patcher_extension import WrappersMP
 
 from ...hrv.errors import HRVError
 from ...hrv.heads.layout import AttentionLayer, HeadLayout
-from ...hrv.relevance.vectors import Counts
+from ...hrv.relevance.evidence import Counts
 from ...hrv_kernels.token_attention import token_attention
 from ...hrv_kernels.word_pooling import pool_words
 from ..models.families.unet import cross_attention_modules

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ..relevance.vectors import Counts, head_shares
+from ..relevance.evidence import Counts, head_shares
 
 Shares = npt.NDArray[np.float64]
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..relevance.vectors import Counts
+from ..relevance.evidence import Counts
 from ..storage.state_file import UNUSABLE, read_state, unusable, write_state
 from .convergence import Point, measure, next_measurement
 

@@ -1,13 +1,15 @@
 """Arithmetic of HRVs: merge, pick, mean and clamp. Results say in their provenance what they were made from.
 
-Counts are kept only where they still say how the concepts of the result competed with each other: after adding builds
-and after picking all concepts. Without counts a ranking goes by the values, which order the heads of a concept alike.
+Evidence is kept only where it still says something about the concepts of the result: after adding builds, and after
+picking concepts as far as :meth:`~.evidence.Evidence.picked` goes. Without it a ranking goes by the values, which order
+the heads of a concept alike.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from itertools import combinations
 from typing import Any
 
@@ -15,6 +17,7 @@ import numpy as np
 
 from ..errors import HRVError
 from ..heads.layout import spell_difference
+from .evidence import Evidence
 from .vectors import HRV
 from .vocabulary import fold
 
@@ -27,11 +30,11 @@ _PARTS, _PROCESSING, _CONVERGENCE = "parts", "processing", "convergence"
 def merge(hrvs: Sequence[HRV]) -> HRV:
     """One HRV of several with the same layout: builds of the same concepts added, different concepts side by side.
 
-    HRVs of the same concepts in the same order are builds: their counts [N, H] are added and normalised as by
-    :meth:`HRV.from_counts`, which equals one build over all their images. HRVs without a common concept are
-    concatenated in the order given: values stay as they are, bit for bit, and counts are left out, because their
+    HRVs of the same concepts in the same order are builds: their evidence is added and normalised as by
+    :meth:`HRV.from_evidence`, which equals one build over all their images. HRVs without a common concept are
+    concatenated in the order given: values stay as they are, bit for bit, and evidence is left out, because their
     concepts never competed for a head. With both kinds, the first comes first. Raises HRVError for fewer than two
-    HRVs, other layouts, concepts that are only partly the same, and for builds without counts, with other settings
+    HRVs, other layouts, concepts that are only partly the same, and for builds without evidence, with other settings
     (naming the first that differs), or of the same images.
     """
     _require_several(hrvs, "Merging")
@@ -57,21 +60,22 @@ def merge(hrvs: Sequence[HRV]) -> HRV:
 def pick(hrv: HRV, concepts: Sequence[str]) -> HRV:
     """The rows of some concepts, in the order asked for; values stay as they are, bit for bit.
 
-    Counts are kept only if all concepts are. Raises HRVError for no concept, an unknown one, and one asked for twice.
+    Of votes nothing is kept unless all concepts are. Raises HRVError for no concept, an unknown one, and one asked for
+    twice.
     """
     if not concepts:
         raise HRVError(f"No concept was picked. This HRV has: {', '.join(hrv.concepts)}.")
     rows = [hrv.index(name) for name in concepts]
-    counts = hrv.counts[rows] if hrv.counts is not None and len(set(rows)) == len(hrv.concepts) else None
     names = tuple(hrv.concepts[row] for row in rows)
-    return HRV(hrv.values[rows], names, hrv.layout, counts, _processed(hrv, "pick", concepts=list(names)))
+    evidence = hrv.evidence.picked(rows, len(hrv.concepts)) if hrv.evidence is not None else None
+    return HRV(hrv.values[rows], names, hrv.layout, evidence, _processed(hrv, "pick", concepts=list(names)))
 
 
 def mean(hrvs: Sequence[HRV]) -> HRV:
     """The mean of the values of every concept, each HRV weighing the same, concepts in the order of the first.
 
-    Computed in float64 and rounded once; rows of L1 norm H keep it. There are no counts: HRVs of different models
-    have no common ones (add builds of one model with :func:`merge`). Raises HRVError for other layouts or concepts.
+    Computed in float64 and rounded once; rows of L1 norm H keep it. There is no evidence: HRVs of different models
+    have none in common (add builds of one model with :func:`merge`). Raises HRVError for other layouts or concepts.
     """
     _require_several(hrvs, "A mean")
     _require_one_layout(hrvs)
@@ -92,8 +96,8 @@ def mean(hrvs: Sequence[HRV]) -> HRV:
 def clamp(hrv: HRV, limit: float) -> HRV:
     """Every element above ``limit`` becomes ``limit`` (published: 9 for SDXL, none for SD 1.x).
 
-    Rows are not normalised anew, so the others stay as they are. There are no counts, because values no longer follow
-    from them. Raises HRVError for a limit that is not positive.
+    Rows are not normalised anew, so the others stay as they are. There is no evidence, because values no longer
+    follow from it. Raises HRVError for a limit that is not positive.
     """
     if not 0 < limit < np.inf:
         raise HRVError(f"The limit of HRV elements is a positive number, not {limit}.")
@@ -104,15 +108,15 @@ def clamp(hrv: HRV, limit: float) -> HRV:
 def _added(builds: Sequence[HRV]) -> HRV:
     """The build over all images of several builds of the same concepts."""
     first = builds[0]
-    total = np.zeros(first.values.shape, dtype=np.int64)
+    evidence: list[Evidence] = []
     for build in builds:
-        if build.counts is None:
+        if build.evidence is None:
             raise HRVError(
-                "HRVs of the same concepts are merged by adding counts, but one of these has none: published, clamped "
-                "and averaged ones do not. Use HRV Mean instead."
+                "HRVs of the same concepts are merged by adding counts or effects, but one of these has none: "
+                "published, clamped and averaged ones do not. Use HRV Mean instead."
             )
-        total += build.counts
         _require_same_settings(first, build)
+        evidence.append(build.evidence)
     parts: Sequence[Mapping[str, Any]] = [part for build in builds for part in _parts(build)]
     for one, other in combinations(parts, 2):
         if _share_images(one, other):
@@ -127,7 +131,8 @@ def _added(builds: Sequence[HRV]) -> HRV:
         if all(build.provenance.get(key) == first.provenance.get(key, ()) for build in builds)
     }
     made_of = parts[0] if len(parts) == 1 else {_PARTS: parts}
-    return HRV.from_counts(total, first.concepts, first.layout, {**_settings(first), **agreed, **made_of})
+    total = reduce(lambda one, other: one.added(other), evidence)
+    return HRV.from_evidence(total, first.concepts, first.layout, {**_settings(first), **agreed, **made_of})
 
 
 def _share_images(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

@@ -6,9 +6,9 @@ import json
 import math
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +17,11 @@ from ..errors import HRVError
 from ..heads.layout import HeadLayout
 from ..storage.atomic_files import reason, write_atomically
 from ..storage.digest import content_digest
+from .evidence import evidence_of
 from .vectors import HRV
 
-FORMAT_VERSION = 1
+# A file has the lowest version that knows all it holds, so that older versions of the pack read what they can.
+FORMAT_VERSIONS = (1, 2)
 HEADER_LIMIT = 8 * 1024 * 1024
 
 _VERSION, _CONCEPTS, _LAYOUT, _PROVENANCE, _CHECKSUM = _KEYS = (
@@ -29,11 +31,24 @@ _VERSION, _CONCEPTS, _LAYOUT, _PROVENANCE, _CHECKSUM = _KEYS = (
     "hrv.provenance",
     "hrv.sha256",
 )
-# Name of a tensor: its safetensors dtype, the same in numpy, and its axes.
-_TENSORS: dict[str, tuple[str, np.dtype[Any], str]] = {
-    "hrv": ("F32", np.dtype("<f4"), "[concepts, heads]"),
-    "counts": ("I64", np.dtype("<i8"), "[concepts, heads]"),
-    "step_counts": ("I64", np.dtype("<i8"), "[steps, concepts, heads]"),
+
+
+class _Tensor(NamedTuple):
+    """What a tensor of an HRV file is: its safetensors dtype, the same in numpy, its axes, and its first version."""
+
+    dtype_name: str
+    dtype: np.dtype[Any]
+    axes: str
+    version: int
+
+
+_TENSORS = {
+    "hrv": _Tensor("F32", np.dtype("<f4"), "[concepts, heads]", 1),
+    "counts": _Tensor("I64", np.dtype("<i8"), "[concepts, heads]", 1),
+    "step_counts": _Tensor("I64", np.dtype("<i8"), "[steps, concepts, heads]", 1),
+    "effects": _Tensor("F32", np.dtype("<f4"), "[pairs, levels, heads]", 2),
+    "effect_norms": _Tensor("F32", np.dtype("<f4"), "[pairs, levels]", 2),
+    "effect_pairs": _Tensor("I64", np.dtype("<i8"), "[pairs, concept and number]", 2),
 }
 _EXTENSION_PREFIX = "x_"
 # Parts of tensor names, and what a file with such names usually is.
@@ -86,10 +101,10 @@ def load_hrv(path: str | os.PathLike[str]) -> HRV:
 def _encode(hrv: HRV) -> bytes:
     """The whole file: header length, header padded to 8 bytes, tensors."""
     tensors: Tensors = {"hrv": hrv.values}
-    if hrv.counts is not None:
-        tensors["counts"] = hrv.counts
+    if hrv.evidence is not None:
+        tensors.update(hrv.evidence.arrays())
     metadata = {
-        _VERSION: str(FORMAT_VERSION),
+        _VERSION: str(max(_TENSORS[name].version for name in tensors)),
         _CONCEPTS: json.dumps(hrv.concepts),
         _LAYOUT: hrv.layout.to_json(),
         _PROVENANCE: hrv.provenance_json(),
@@ -100,10 +115,10 @@ def _encode(hrv: HRV) -> bytes:
     offset = 0
     # Readers map tensors straight into memory: the wider type goes first, so that each is aligned.
     for name, array in sorted(tensors.items(), key=lambda item: -item[1].itemsize):
-        dtype_name, dtype, _ = _TENSORS[name]
-        data = array.astype(dtype, copy=False).tobytes()
+        kind = _TENSORS[name]
+        data = array.astype(kind.dtype, copy=False).tobytes()
         header[name] = {
-            "dtype": dtype_name,
+            "dtype": kind.dtype_name,
             "shape": list(array.shape),
             "data_offsets": [offset, offset + len(data)],
         }
@@ -135,16 +150,17 @@ def _read(file: BinaryIO, size: int) -> tuple[Mapping[str, str], Tensors]:
         raise HRVError("the metadata in its header is not a JSON object of texts.")
     if _VERSION not in metadata:
         raise HRVError(_describe_foreign(header))
-    if metadata[_VERSION] != str(FORMAT_VERSION):
+    if metadata[_VERSION] not in map(str, FORMAT_VERSIONS):
         raise HRVError(
             f"it has format version {metadata[_VERSION][:20]!r}; this version of the pack knows "
-            f"{FORMAT_VERSION}. A newer version of the pack may read it."
+            f"{' and '.join(map(str, FORMAT_VERSIONS))}. A newer version of the pack may read it."
         )
-    spans = _checked_spans(header, size - 8 - length)
+    known = {name for name, kind in _TENSORS.items() if kind.version <= int(metadata[_VERSION])}
+    spans = _checked_spans(header, known, size - 8 - length)
     tensors: Tensors = {}
     for name, (begin, end) in spans.items():
-        if name in _TENSORS:
-            dtype_name, dtype, axes = _TENSORS[name]
+        if name in known:
+            dtype_name, dtype, axes, _ = _TENSORS[name]
             found, shape = header[name]["dtype"], header[name]["shape"]
             if found != dtype_name:
                 raise HRVError(f"its tensor {name!r} has to be {dtype_name}, not {found[:20]!r}.")
@@ -157,11 +173,11 @@ def _read(file: BinaryIO, size: int) -> tuple[Mapping[str, str], Tensors]:
     return metadata, tensors
 
 
-def _checked_spans(header: Mapping[str, Any], data_size: int) -> dict[str, tuple[int, int]]:
+def _checked_spans(header: Mapping[str, Any], known: Collection[str], data_size: int) -> dict[str, tuple[int, int]]:
     """Where each tensor lies in the data, or HRVError unless they fill it without gap or overlap."""
     spans: dict[str, tuple[int, int]] = {}
     for name, entry in header.items():
-        if name not in _TENSORS and not name.startswith(_EXTENSION_PREFIX):
+        if name not in known and not name.startswith(_EXTENSION_PREFIX):
             raise HRVError(
                 f"its tensor {name[:40]!r} is none that an HRV has. Names of additions begin with "
                 f"{_EXTENSION_PREFIX!r}."
@@ -200,8 +216,8 @@ def _decode(metadata: Mapping[str, str], tensors: Tensors) -> HRV:
     if not isinstance(concepts, list):
         raise HRVError("its list of concepts is not a JSON list.")
     provenance = _parse_json(metadata[_PROVENANCE], "provenance")
-    counts = tensors.get("counts")
-    hrv = HRV(tensors["hrv"], tuple(concepts), HeadLayout.from_json(metadata[_LAYOUT]), counts, provenance)
+    evidence = evidence_of(tensors)
+    hrv = HRV(tensors["hrv"], tuple(concepts), HeadLayout.from_json(metadata[_LAYOUT]), evidence, provenance)
     _check_step_counts(tensors)
     texts = {key: metadata[key] for key in _KEYS if key != _CHECKSUM}
     if metadata[_CHECKSUM] != content_digest(texts, tensors):

@@ -15,10 +15,10 @@ import numpy.typing as npt
 from ..errors import HRVError
 from ..heads.layout import HeadLayout
 from ..storage.digest import content_digest
+from .evidence import Counts, Evidence, Scores, Votes, normalised, read_only, require_shape
 from .vocabulary import find_concept, fold, is_printable, tidy
 
 Values = npt.NDArray[np.float32]
-Counts = npt.NDArray[np.int64]
 
 # Deep enough for any record of a build, and far from the interpreter's own limit, which a file could reach.
 _DEEPEST_PROVENANCE = 32
@@ -32,8 +32,7 @@ class HRV:
                     the L1 norm H; processed ones (clamped, averaged) need not.
     ``concepts``    N names, different from each other whatever their case.
     ``layout``      the head positions, in canonical order.
-    ``counts``      int64 [N, H], how often a head attended most to each concept, or None if that is not
-                    known. Every head was recorded at least once.
+    ``evidence``    what the values follow from, and heads are ranked by, or None if that is not known.
     ``provenance``  what the HRV was made from, any JSON object of at most 32 levels; kept as read-only
                     mappings and tuples.
 
@@ -43,7 +42,7 @@ class HRV:
     values: Values
     concepts: tuple[str, ...]
     layout: HeadLayout
-    counts: Counts | None = None
+    evidence: Evidence | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -51,9 +50,26 @@ class HRV:
         shape = len(concepts), self.layout.head_count
         object.__setattr__(self, "concepts", concepts)
         object.__setattr__(self, "values", _checked_values(self.values, shape))
-        if self.counts is not None:
-            object.__setattr__(self, "counts", _checked_counts(self.counts, shape, self.layout))
+        if self.evidence is not None:
+            object.__setattr__(self, "evidence", self.evidence.checked(len(concepts), self.layout))
         object.__setattr__(self, "provenance", _frozen(json.loads(_provenance_json(self.provenance))))
+
+    @classmethod
+    def from_evidence(
+        cls,
+        evidence: Evidence,
+        concepts: Sequence[str],
+        layout: HeadLayout,
+        provenance: Mapping[str, Any] | None = None,
+    ) -> HRV:
+        """Bring the scores of the evidence [N, H] to rows of L1 norm H.
+
+        A concept that no head is relevant for keeps a row of zeros: it has no direction to scale, and a short build
+        may well have one. Raises HRVError as :meth:`Evidence.checked` does.
+        """
+        names = _checked_concepts(concepts)
+        scores = evidence.checked(len(names), layout).scores(len(names))
+        return cls(normalised(scores), names, layout, evidence, provenance or {})
 
     @classmethod
     def from_counts(
@@ -63,17 +79,8 @@ class HRV:
         layout: HeadLayout,
         provenance: Mapping[str, Any] | None = None,
     ) -> HRV:
-        """Normalise counts [N, H]: each head's counts to sum 1, then each concept's row to L1 norm H.
-
-        A concept that no head ever attended to most keeps a row of zeros: it has no direction to scale, and a
-        short build may well have one. Raises HRVError when a head was never recorded.
-        """
-        names = _checked_concepts(concepts)
-        checked = _checked_counts(counts, (len(names), layout.head_count), layout)
-        shares = head_shares(checked)
-        norms = shares.sum(axis=1, keepdims=True)
-        values = np.divide(shares * layout.head_count, norms, out=np.zeros_like(shares), where=norms > 0)
-        return cls(values.astype(np.float32), names, layout, checked, provenance or {})
+        """:meth:`from_evidence` of votes [N, H]: each head's to sum 1, then each concept's row to L1 norm H."""
+        return cls.from_evidence(Votes(counts), concepts, layout, provenance)
 
     def index(self, concept: str) -> int:
         """Number of a concept's row; HRVError if unknown. Case and spacing do not matter."""
@@ -86,18 +93,23 @@ class HRV:
     def ranking(self, concept: str) -> npt.NDArray[np.int64]:
         """All H head positions, the most relevant for ``concept`` first (MoRHF); equals keep their order.
 
-        Ranked by the counts normalised per head, or by the values if there are no counts.
+        Ranked by the scores of the evidence, or by the values if there is none.
         """
         index = self.index(concept)
-        scores = self.values[index] if self.counts is None else head_shares(self.counts)[index]
+        scores = self.values[index] if self.evidence is None else self._scores[index]
         return np.argsort(-scores, kind="stable").astype(np.int64)
+
+    @cached_property
+    def _scores(self) -> Scores:
+        assert self.evidence is not None
+        return self.evidence.scores(len(self.concepts))
 
     def provenance_json(self) -> str:
         """The provenance as canonical JSON text (sorted keys, ASCII)."""
         return _provenance_json(self.provenance)
 
     def same_as(self, other: HRV) -> bool:
-        """Whether values and counts are bit-equal and concepts, layout and provenance are equal."""
+        """Whether values and evidence are bit-equal and concepts, layout and provenance are equal."""
         return self.digest == other.digest
 
     @cached_property
@@ -109,8 +121,8 @@ class HRV:
             "provenance": self.provenance_json(),
         }
         arrays: dict[str, npt.NDArray[Any]] = {"hrv": self.values}
-        if self.counts is not None:
-            arrays["counts"] = self.counts
+        if self.evidence is not None:
+            arrays.update(self.evidence.arrays())
         return content_digest(texts, arrays)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> HRV:
@@ -138,48 +150,14 @@ def _checked_values(values: Any, shape: tuple[int, int]) -> Values:
     array = np.asarray(values)
     if array.dtype.kind not in "fiu":
         raise HRVError(f"The values of an HRV are numbers, not {array.dtype}.")
-    _check_shape("values", array, shape)
+    require_shape("values", array, shape)
     with np.errstate(over="ignore"):
         array = array.astype(np.float32)
     if not np.isfinite(array).all():
         raise HRVError("The values of this HRV contain NaN or infinity.")
     if (array < 0).any():
         raise HRVError(f"The values of an HRV are not negative; this one's smallest is {array.min():g}.")
-    return _read_only(array)
-
-
-def _checked_counts(counts: Any, shape: tuple[int, int], layout: HeadLayout) -> Counts:
-    array = np.asarray(counts)
-    if array.dtype.kind not in "iu":
-        raise HRVError(f"The counts of an HRV are whole numbers, not {array.dtype}.")
-    _check_shape("counts", array, shape)
-    array = array.astype(np.int64)
-    if (array < 0).any():
-        raise HRVError(f"The counts of an HRV are not negative; this one's smallest is {array.min()}.")
-    missing = np.flatnonzero(~array.any(axis=0))
-    if missing.size:
-        first = layout.head_names()[missing[0]]
-        raise HRVError(
-            f"{missing.size} of {shape[1]} heads were never recorded (first: {first}), so nothing is known "
-            "about them. Build again without anything that skips layers of the model."
-        )
-    return _read_only(array)
-
-
-def _check_shape(what: str, array: npt.NDArray[Any], shape: tuple[int, int]) -> None:
-    if array.shape != shape:
-        got = " x ".join(str(size) for size in array.shape) or "a single number"
-        raise HRVError(f"The {what} of this HRV should be {shape[0]} concepts x {shape[1]} heads, but they are {got}.")
-
-
-def _read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    # An array over bytes cannot be made writable again, unlike one whose flag is cleared.
-    return np.frombuffer(array.tobytes(), dtype=array.dtype).reshape(array.shape)
-
-
-def head_shares(counts: Counts) -> npt.NDArray[np.float64]:
-    """Counts [N, H] divided by their sum over the concepts, float64 [N, H]."""
-    return counts / counts.sum(axis=0, dtype=np.float64)
+    return read_only(array)
 
 
 def _provenance_json(provenance: Mapping[str, Any]) -> str:

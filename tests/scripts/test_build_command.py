@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hrv_pack.hrv.relevance.evidence import Votes
 from hrv_pack.hrv.relevance.files import load_hrv
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
@@ -47,8 +48,8 @@ def test_shards_built_by_command_merge_into_the_whole(folder: Path) -> None:
     done = run(build_command(folder, "whole.safetensors"))
     assert done.returncode == 0, done.stderr
     merged, whole = (load_hrv(folder / f"{name}.safetensors") for name in ("merged", "whole"))
-    assert merged.counts is not None and whole.counts is not None
-    assert np.array_equal(merged.counts, whole.counts)
+    assert isinstance(merged.evidence, Votes) and isinstance(whole.evidence, Votes)
+    assert np.array_equal(merged.evidence.counts, whole.evidence.counts)
     again = run([*merge[:3], str(folder / "whole.safetensors"), "--out", str(folder / "twice.safetensors")])
     assert again.returncode == 1 and "count the same images" in again.stderr
 

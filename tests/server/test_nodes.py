@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from hrv_pack.hrv.heads.layout import AttentionLayer, HeadLayout
+from hrv_pack.hrv.relevance.evidence import Votes
 from hrv_pack.hrv.relevance.files import load_hrv, save_hrv
 from hrv_pack.hrv.relevance.vectors import HRV
 from launcher.api_client import ApiClient, Event, InterruptedRunError, WorkflowError
@@ -139,8 +140,8 @@ def test_building_leaves_a_file_and_a_heat_map(api: ApiClient, built: str, folde
     hrv = load_hrv(folder / built)
     assert hrv.concepts == ("Color", "Shape", "Scene")
     assert hrv.layout.head_count == 128
-    assert hrv.counts is not None
-    assert (hrv.counts.sum(0) == 3 * 2).all()
+    assert isinstance(hrv.evidence, Votes)
+    assert (hrv.evidence.counts.sum(0) == 3 * 2).all()
     np.testing.assert_allclose(hrv.values.sum(1), 128, rtol=1e-5)
     assert hrv.provenance["images"] == 3
     result = api.run(build_graph("built"), timeout=300)

@@ -11,6 +11,7 @@ import pytest
 from hrv_pack.hrv.errors import HRVError
 from hrv_pack.hrv.heads.layout import AttentionLayer, HeadLayout
 from hrv_pack.hrv.relevance.arithmetic import clamp, mean, merge, pick
+from hrv_pack.hrv.relevance.evidence import Votes
 from hrv_pack.hrv.relevance.vectors import HRV
 
 LAYOUT = HeadLayout((AttentionLayer("input", 1, 0, 2), AttentionLayer("middle", 0, 0, 3)))
@@ -32,8 +33,8 @@ def build(seed: int, images: int = 64, **changes: Any) -> HRV:
 
 
 def counts(made: HRV) -> np.ndarray:
-    assert made.counts is not None
-    return made.counts
+    assert isinstance(made.evidence, Votes)
+    return made.evidence.counts
 
 
 class TestMerge:
@@ -42,12 +43,12 @@ class TestMerge:
         merged = merge([one, two, three])
         assert merged.concepts == ("Color", "Size", "Shape", "Weather", "Mood")
         np.testing.assert_array_equal(merged.values, np.concatenate([one.values, two.values, three.values]))
-        assert merged.counts is None
+        assert merged.evidence is None
 
     def test_rankings_survive_the_loss_of_counts(self) -> None:
         built = build(1)
         merged = merge([built, hrv(("Shape",))])
-        assert merged.counts is None
+        assert merged.evidence is None
         for concept in CONCEPTS:
             np.testing.assert_array_equal(merged.ranking(concept), built.ranking(concept))
 
@@ -149,7 +150,7 @@ class TestPick:
         picked = pick(source, ["size", " Color"])
         assert picked.concepts == ("Size", "Color")
         np.testing.assert_array_equal(picked.values, source.values[[2, 0]])
-        assert picked.counts is None
+        assert picked.evidence is None
         np.testing.assert_array_equal(picked.ranking("Color"), source.ranking("Color"))
         assert picked.provenance["seed"] == 1
         assert picked.provenance["processing"] == ({"operation": "pick", "concepts": ("Size", "Color")},)
@@ -173,7 +174,7 @@ class TestMean:
         averaged = mean([one, two])
         exact = (one.values.astype(np.float64) + two.values[::-1].astype(np.float64)) / 2
         np.testing.assert_array_equal(averaged.values, exact.astype(np.float32))
-        assert (averaged.concepts, averaged.counts) == (CONCEPTS, None)
+        assert (averaged.concepts, averaged.evidence) == (CONCEPTS, None)
         assert averaged.provenance["operation"] == "mean" and len(averaged.provenance["sources"]) == 2
 
     def test_the_mean_of_equals_is_that_equal(self) -> None:
@@ -197,7 +198,7 @@ class TestClamp:
         clamped = clamp(source, 1.25)
         np.testing.assert_array_equal(clamped.values, np.minimum(source.values, np.float32(1.25)))
         assert (clamped.values < source.values).any()
-        assert clamped.counts is None
+        assert clamped.evidence is None
         again = clamp(clamped, 1)
         assert [step["limit"] for step in again.provenance["processing"]] == [1.25, 1]
 

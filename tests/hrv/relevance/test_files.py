@@ -20,6 +20,7 @@ import pytest
 import safetensors
 from hrv_pack.hrv.errors import HRVError
 from hrv_pack.hrv.heads.layout import AttentionLayer, HeadLayout
+from hrv_pack.hrv.relevance.evidence import Votes
 from hrv_pack.hrv.relevance.files import HEADER_LIMIT, load_hrv, save_hrv
 from hrv_pack.hrv.relevance.vectors import HRV
 from hrv_pack.hrv.storage.digest import content_digest
@@ -58,8 +59,8 @@ def content(hrv: HRV) -> tuple[dict[str, str], dict[str, np.ndarray]]:
         "hrv.provenance": hrv.provenance_json(),
     }
     tensors: dict[str, np.ndarray] = {"hrv": np.array(hrv.values)}
-    if hrv.counts is not None:
-        tensors["counts"] = np.array(hrv.counts)
+    if isinstance(hrv.evidence, Votes):
+        tensors["counts"] = np.array(hrv.evidence.counts)
     return metadata, tensors
 
 
@@ -100,7 +101,7 @@ def test_saved_and_loaded_are_the_same(kind: str, tmp_path: Path, request: pytes
     assert loaded.same_as(hrv)
     assert loaded.concepts == hrv.concepts and loaded.layout == hrv.layout and loaded.provenance == hrv.provenance
     assert loaded.values.tobytes() == hrv.values.tobytes()
-    assert (loaded.counts is None) == (hrv.counts is None)
+    assert (loaded.evidence is None) == (hrv.evidence is None)
     assert names(tmp_path) == ["a.safetensors"]
 
 
@@ -109,7 +110,7 @@ def test_equal_hrvs_give_equal_bytes(full: HRV, tmp_path: Path) -> None:
         full.values,
         full.concepts,
         full.layout,
-        full.counts,
+        full.evidence,
         dict(sorted(full.provenance.items(), reverse=True)),
     )
     one, two = save_hrv(full, tmp_path / "1"), save_hrv(again, str(tmp_path / "2"))
@@ -302,8 +303,8 @@ Change = Callable[[dict[str, str], dict[str, np.ndarray]], object]
     ("change", "message"),
     [
         (
-            lambda m, t: m.update({"hrv.format_version": "2"}),
-            "format version '2'; this version of the pack knows 1",
+            lambda m, t: m.update({"hrv.format_version": "3"}),
+            "format version '3'; this version of the pack knows 1 and 2",
         ),
         (lambda m, t: m.pop("hrv.layout"), "lack 'hrv.layout'"),
         (lambda m, t: m.update({"hrv.extra": "1"}), "unknown key 'hrv.extra'"),
@@ -379,7 +380,7 @@ def test_the_documented_writer_writes_hrv_files(tmp_path: Path) -> None:
     code = code.replace("tensors =", "values = np.ones((2, 16))\ntensors =", 1)
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
     loaded = load_hrv(tmp_path / "mine.safetensors")
-    assert loaded.concepts == ("Color", "Shape") and loaded.layout.head_count == 16 and loaded.counts is None
+    assert loaded.concepts == ("Color", "Shape") and loaded.layout.head_count == 16 and loaded.evidence is None
 
 
 # Function-scoped fixtures are shared by all examples of one test, which each write the whole file anew.

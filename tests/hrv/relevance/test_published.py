@@ -46,7 +46,7 @@ class Trap:
 def test_arrays_as_numpy_writes_them(values: np.ndarray, version: tuple[int, int]) -> None:
     hrv = hrv_from_npy(npy(values, version), npy(NAMES, version), CONCEPTS, {"model": "mine"})
     np.testing.assert_array_equal(hrv.values, values.astype(np.float32))
-    assert (hrv.concepts, hrv.layout, hrv.counts) == (CONCEPTS, LAYOUT, None)
+    assert (hrv.concepts, hrv.layout, hrv.evidence) == (CONCEPTS, LAYOUT, None)
     assert hrv.provenance == {"model": "mine"}
 
 

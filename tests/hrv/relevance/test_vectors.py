@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hrv_pack.hrv.errors import HRVError
 from hrv_pack.hrv.heads.layout import AttentionLayer, HeadLayout
+from hrv_pack.hrv.relevance.evidence import Votes
 from hrv_pack.hrv.relevance.vectors import HRV
 from hrv_pack.hrv.storage.digest import content_digest
 
@@ -22,9 +23,11 @@ def hrv(**changes: Any) -> HRV:
         "values": np.arange(15, dtype=np.float32).reshape(3, 5),
         "concepts": CONCEPTS,
         "layout": LAYOUT,
-        "counts": COUNTS,
+        "evidence": Votes(COUNTS),
         "provenance": {"model": "mini", "prompts": ["a", "b"], "sampler": {"steps": 4}},
     }
+    if "counts" in changes:
+        changes["evidence"] = Votes(changes.pop("counts"))
     return HRV(**{**fields, **changes})
 
 
@@ -34,7 +37,7 @@ def test_from_counts_normalises_heads_then_concepts() -> None:
     expected = shares / shares.sum(axis=1, keepdims=True) * 5
     np.testing.assert_allclose(built.values, expected, rtol=1e-6)
     np.testing.assert_allclose(built.values.sum(axis=1), 5, rtol=1e-6)
-    assert built.counts is not None and np.array_equal(built.counts, COUNTS)
+    assert isinstance(built.evidence, Votes) and np.array_equal(built.evidence.counts, COUNTS)
     assert built.provenance == {"seed": 1}
 
 
@@ -63,7 +66,7 @@ def test_ranking_is_by_head_shares_and_keeps_ties_in_order() -> None:
 
 def test_ranking_without_counts_is_by_values() -> None:
     values = np.array([[1, 2, 2, 0, 9]] * 3, dtype=np.float32)
-    assert hrv(values=values, counts=None).ranking("Size").tolist() == [4, 1, 2, 0, 3]
+    assert hrv(values=values, evidence=None).ranking("Size").tolist() == [4, 1, 2, 0, 3]
 
 
 def test_rows_are_found_whatever_the_case_and_spacing() -> None:
@@ -81,13 +84,13 @@ def test_unknown_concept_lists_the_closest_first() -> None:
 def test_arrays_are_copies_that_cannot_be_written() -> None:
     values = np.ones((3, 5), dtype=np.float64, order="F")
     counts = COUNTS.copy()
-    made = hrv(values=values, counts=counts)
+    made = hrv(values=values, evidence=Votes(counts))
     values[:] = 7
     counts[:] = 7
     assert made.values.dtype == np.float32 and made.values.flags.c_contiguous
     assert (made.values == 1).all()
-    assert made.counts is not None and np.array_equal(made.counts, COUNTS)
-    for array in (made.values, made.counts, made.row("Color")):
+    assert isinstance(made.evidence, Votes) and np.array_equal(made.evidence.counts, COUNTS)
+    for array in (made.values, made.evidence.counts, made.row("Color")):
         with pytest.raises(ValueError, match="read-only"):
             array[...] = 0
         with pytest.raises(ValueError, match="WRITEABLE"):
@@ -128,7 +131,7 @@ for _ in range(50):
         ({"values": np.ones(15)}, "but they are 15"),
         ({"values": np.ones((3, 5), dtype=bool)}, "numbers, not bool"),
         ({"values": np.full((3, 5), "1")}, "numbers, not"),
-        ({"concepts": (), "values": np.ones((0, 5)), "counts": None}, "at least one concept"),
+        ({"concepts": (), "values": np.ones((0, 5)), "evidence": None}, "at least one concept"),
         ({"concepts": ("Color", "Size", "cOLOR ")}, "cOLOR is there twice"),
         ({"concepts": ("Color", "Size", " ")}, "empty or has unprintable"),
         ({"concepts": ("Color", "Size", "a\x07b")}, "unprintable"),
@@ -166,8 +169,8 @@ def test_same_as_and_digest_see_every_part() -> None:
         hrv(values=values),
         hrv(concepts=("Color", "Image Style", "size")),
         hrv(layout=other_layout),
-        hrv(counts=counts),
-        hrv(counts=None),
+        hrv(evidence=Votes(counts)),
+        hrv(evidence=None),
         hrv(provenance={}),
     ]
     assert hrv().same_as(hrv())
