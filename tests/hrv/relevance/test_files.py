@@ -448,3 +448,20 @@ def test_any_change_of_the_header_loads_the_same_or_is_refused(
 def test_any_bytes_are_refused(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(data)
     refused(tmp_path / "a", "Cannot load the HRV")
+
+
+@pytest.mark.parametrize("file", ["hrv_presets/hrvs/hrv-mini.safetensors", "tests/support/old_files/hrv.safetensors"])
+def test_files_of_earlier_versions_load_and_save_bit_for_bit(file: str, tmp_path: Path) -> None:
+    """Against another reader of the file: every number and every text is there, and goes back to the same bytes."""
+    path = PACK_ROOT / file
+    hrv = load_hrv(path)
+    tensors = load_file(path)
+    assert tensors.keys() == {"hrv", "counts"} and hrv.counts is not None
+    assert hrv.values.tobytes() == tensors["hrv"].tobytes() and hrv.values.shape == tensors["hrv"].shape
+    assert np.array_equal(hrv.counts, tensors["counts"])
+    with safetensors.safe_open(path, "numpy") as opened:
+        metadata = opened.metadata()
+    assert list(hrv.concepts) == json.loads(metadata["hrv.concepts"])
+    assert hrv.layout.to_json() == metadata["hrv.layout"]
+    assert hrv.provenance_json() == metadata["hrv.provenance"]
+    assert save_hrv(hrv, tmp_path / "again").read_bytes() == path.read_bytes()
