@@ -5,29 +5,25 @@ from __future__ import annotations
 from comfy_api.latest import ComfyExtension, io
 
 from ..host.files.folders import register_folder, register_loras
-
-register_folder()
-register_loras()
-
-from .arithmetic import Clamp, Compare, Mean, Merge, PickConcepts, Rank  # noqa: E402 - Load HRV lists the folder
-from .build import BuildHRV  # noqa: E402
-from .concepts import Concepts  # noqa: E402
-from .controls import ConceptAdjust, ConceptStrengthen  # noqa: E402
-from .convergence import Convergence  # noqa: E402
-from .editing import EditWords, PromptEdit  # noqa: E402
-from .excitement import AttendAndExcite, ExcitementReport  # noqa: E402
-from .experiments import ExperimentNode  # noqa: E402
-from .files import LoadHRV, SaveHRV  # noqa: E402
-from .head_controls import ScaleHeads, WeakenHeads  # noqa: E402
-from .heat_map import HeatMap  # noqa: E402
-from .local_blend import EditMask, LocalBlend  # noqa: E402
-from .mini import LoadMini  # noqa: E402
-from .published import ImportConcepts, ImportNpy, Published  # noqa: E402
-from .scorers import Score, ScorerCLIP, ScorerMini, ScorerTransformers  # noqa: E402
-from .text_encode import TextEncode  # noqa: E402
-from .tokens import ConditioningConcat, TagConditioning, Tokens  # noqa: E402
-from .weakening import OrderedWeakening, WeakeningSummary  # noqa: E402
-from .weakening_checks import FactorSweep, QuickCheck  # noqa: E402
+from .arithmetic import Clamp, Compare, Mean, Merge, PickConcepts, Rank
+from .build import BuildHRV
+from .concepts import Concepts
+from .controls import ConceptAdjust, ConceptStrengthen
+from .convergence import Convergence
+from .editing import EditWords, PromptEdit
+from .excitement import AttendAndExcite, AttendAndExciteReport
+from .experiments import ExperimentNode
+from .files import LoadHRV, SaveHRV
+from .head_controls import ScaleHeads, WeakenHeads
+from .heat_map import HeatMap
+from .local_blend import EditMask, LocalBlend
+from .mini import LoadMini
+from .published import ImportConcepts, ImportNpy, Published
+from .scorers import Score, ScorerCLIP, ScorerMini, ScorerTransformers
+from .text_encode import TextEncode
+from .tokens import ConditioningConcat, TagConditioning, Tokens
+from .weakening import OrderedWeakening, WeakeningSummary
+from .weakening_checks import FactorSweep, QuickCheck
 
 NODES: list[type[io.ComfyNode]] = [
     LoadMini,
@@ -45,7 +41,7 @@ NODES: list[type[io.ComfyNode]] = [
     LocalBlend,
     EditMask,
     AttendAndExcite,
-    ExcitementReport,
+    AttendAndExciteReport,
     Tokens,
     TagConditioning,
     ConditioningConcat,
@@ -74,6 +70,11 @@ NODES: list[type[io.ComfyNode]] = [
 
 class HRVExtension(ComfyExtension):
     """The pack, as the host loads it."""
+
+    async def on_load(self) -> None:
+        """Make the pack's folders known: the host calls this before it asks nodes for schemas, which list files."""
+        register_folder()
+        register_loras()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return NODES

@@ -168,7 +168,7 @@ class AttendAndExcite(io.ComfyNode):
         )
 
 
-class ExcitementReport(io.ComfyNode):
+class AttendAndExciteReport(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(

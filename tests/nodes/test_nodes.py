@@ -14,7 +14,7 @@ import hrv_pack
 import numpy as np
 import pytest
 from comfy_api.latest import io
-from hrv_pack.host.files.folders import FOLDER, hrv_files, register_folder
+from hrv_pack.host.files.folders import FOLDER, SHIPPED_LORAS, hrv_files, register_folder
 from hrv_pack.host.models.layouts import head_layout
 from hrv_pack.hrv.errors import HRVError
 from hrv_pack.hrv.relevance.files import load_hrv
@@ -259,3 +259,12 @@ def test_heat_maps_are_images_of_the_chosen_concepts(hrv: HRV) -> None:
     assert np.prod(one.shape) < np.prod(whole.shape)
     with pytest.raises(HRVError, match="'Mood' in this HRV"):
         HeatMap.execute(hrv, "Color, Mood")
+
+
+def test_loading_makes_the_folders_known_that_schemas_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folder_paths, "folder_names_and_paths", {"loras": (["/mine"], {".safetensors"})})
+    monkeypatch.setattr(folder_paths, "filename_list_cache", {})
+    extension = asyncio.run(hrv_pack.comfy_entrypoint())
+    asyncio.run(extension.on_load())
+    assert LoadHRV.GET_SCHEMA().inputs[0].options == hrv_files() == ["hrv-mini.safetensors"]
+    assert folder_paths.get_folder_paths("loras") == ["/mine", str(SHIPPED_LORAS)]

@@ -35,7 +35,7 @@ from hrv_pack.host.runs.steps import at_each_step
 from hrv_pack.hrv.attend_and_excite.settings import ExcitementSettings, Threshold
 from hrv_pack.hrv.errors import HRVError
 from hrv_pack.hrv.progress import Window
-from hrv_pack.nodes.excitement import AttendAndExcite, ExcitementReport
+from hrv_pack.nodes.excitement import AttendAndExcite, AttendAndExciteReport
 from hrv_pack.tests.support.small_host import (
     Setup,
     encoded,
@@ -590,7 +590,7 @@ def test_the_report_of_a_run_is_found_by_its_latent(sd15: Excited) -> None:
     first, second = (latents(model, positive, sd15.negative, seeds=seeds, size=16) for seeds in ((5, 6), (7, 8)))
     shown = []
     for made in (first, second):
-        curves, maps, masks, text = ExcitementReport.execute(report, {"samples": made}).result
+        curves, maps, masks, text = AttendAndExciteReport.execute(report, {"samples": made}).result
         assert curves.shape[0] == maps.shape[0] == 1 and curves.shape[3] == maps.shape[3] == 3
         assert masks.shape == (4, 128, 128) and 0 <= masks.min() < masks.max() <= 1
         shown.append(json.loads(text))
@@ -602,7 +602,7 @@ def test_the_report_of_a_run_is_found_by_its_latent(sd15: Excited) -> None:
     assert len(iteration["loss"]) == 2 and set(iteration["maxima"]) == {"car", "skyscrapers"}
     assert iteration["loss"][0] == pytest.approx(1 - min(row[0] for row in iteration["maxima"].values()))
     with pytest.raises(HRVError, match="No run with this Attend and Excite made this latent"):
-        ExcitementReport.execute(report, {"samples": first + 1})
+        AttendAndExciteReport.execute(report, {"samples": first + 1})
 
 
 @pytest.mark.parametrize("side", [(9, 13), (7, 24), (30, 8)])
