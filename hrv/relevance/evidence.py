@@ -182,11 +182,11 @@ class Effects:
             raise HRVError(f"Effects can't be added to {other.kind}: merge HRVs of one estimator.")
         if self.effects.shape[1:] != other.effects.shape[1:]:
             raise HRVError("Effects at different numbers of noise levels can't be added: build with the same levels.")
-        both = [
-            np.concatenate(arrays)
-            for arrays in ((self.effects, other.effects), (self.norms, other.norms), (self.pairs, other.pairs))
-        ]
-        return Effects(*both)
+        return Effects(
+            np.concatenate([self.effects, other.effects]),
+            np.concatenate([self.norms, other.norms]),
+            np.concatenate([self.pairs, other.pairs]),
+        )
 
     def arrays(self) -> Arrays:
         return {"effects": self.effects, "effect_norms": self.norms, "effect_pairs": self.pairs}

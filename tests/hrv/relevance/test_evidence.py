@@ -117,11 +117,10 @@ def test_any_split_of_pairs_gives_the_same_bits() -> None:
 def test_shards_of_effects_merge_to_the_whole_build() -> None:
     whole = effects()
     settings = {"estimator": "causal", "seed": 1, "prompts": ["a"], "images": 6, "batch_size": 1}
-    shards = [
-        HRV.from_evidence(part, CONCEPTS, LAYOUT, {**settings, "shard": f"{number}/2"})
-        for number, which in ((1, slice(0, 4)), (2, slice(4, 6)))
-        if (part := Effects(whole.effects[which], whole.norms[which], whole.pairs[which]))
-    ]
+    shards = []
+    for number, which in ((1, slice(0, 4)), (2, slice(4, 6))):
+        part = Effects(whole.effects[which], whole.norms[which], whole.pairs[which])
+        shards.append(HRV.from_evidence(part, CONCEPTS, LAYOUT, {**settings, "shard": f"{number}/2"}))
     merged = merge(shards)
     built = HRV.from_evidence(whole, CONCEPTS, LAYOUT, settings)
     assert np.array_equal(merged.values, built.values) and merged.evidence is not None and same(merged.evidence, whole)
