@@ -456,9 +456,9 @@ def test_files_of_earlier_versions_load_and_save_bit_for_bit(file: str, tmp_path
     path = PACK_ROOT / file
     hrv = load_hrv(path)
     tensors = load_file(path)
-    assert tensors.keys() == {"hrv", "counts"} and hrv.counts is not None
+    assert tensors.keys() == {"hrv", "counts"} and isinstance(hrv.evidence, Votes)
     assert hrv.values.tobytes() == tensors["hrv"].tobytes() and hrv.values.shape == tensors["hrv"].shape
-    assert np.array_equal(hrv.counts, tensors["counts"])
+    assert np.array_equal(hrv.evidence.counts, tensors["counts"])
     with safetensors.safe_open(path, "numpy") as opened:
         metadata = opened.metadata()
     assert list(hrv.concepts) == json.loads(metadata["hrv.concepts"])
