@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import comfy.patcher_extension
-import numpy as np
 import torch
 from comfy.patcher_extension import WrappersMP
 
 from ...hrv.controls.control import Control
 from ...hrv.errors import HRVError
 from ...hrv.heads.layout import AttentionLayer, HeadLayout, LayerKey
-from ...hrv.progress import Window
 from ...hrv_kernels.value_rescaling import rescale_values
 from ..models.layouts import head_layout
-from ..page.texts import show_on_running_node
+from ..page.texts import SaidOnce
 from ..prompts.carried import CONTROLS_KEY, ROWS_KEY, TOKEN_MAP_KEY, Chunk, PromptRows, brought
 from ..runs.attention import LayerWrapping, Replacer, at_every_call, with_transformer_option
 from ..runs.rows import COUPLE_LAYOUTS, RowGroup, row_groups
 from ..runs.windows import WindowEnds
+from .weights import Ask, ControlWeights
 
 _WRAPPER_KEY = "hrv_attention_control"
 _TABLE_KEY = "hrv_controls_by_uuid"
@@ -32,29 +30,14 @@ _REGIONS_KEY = "pc_couple"
 _NEGPIP_KEY = "ppm_negpip"
 
 
-class _Ask(NamedTuple):
-    """What a prompt asks for: its controls, and the tokens of its own context before any repetition."""
-
-    controls: tuple[Control, ...]
-    tokens: int
-
-
-_NOTHING = (_Ask((), 1),)
-
-
-class _Weights(NamedTuple):
-    """Products of the controls of one window: float32 [B, T, H], and the layers where any of them is not 1."""
-
-    window: Window
-    product: torch.Tensor
-    layers: frozenset[LayerKey]
+_NOTHING = (Ask((), 1),)
 
 
 class _Call(NamedTuple):
     """One call of the model: what its chunks ask for, and each layer's weights if nothing changes the rows."""
 
     chunks: tuple[Chunk, ...]
-    table: Mapping[Chunk, tuple[_Ask, ...]]
+    table: Mapping[Chunk, tuple[Ask, ...]]
     rows: int
     tokens: int
     sigma: torch.Tensor
@@ -66,15 +49,15 @@ def controls_of(cond: Mapping[str, Any]) -> list[Control]:
     return [control for ask in _asks(cond, 0) for control in ask.controls]
 
 
-def _asks(cond: Mapping[str, Any], tokens: int) -> tuple[_Ask, ...]:
+def _asks(cond: Mapping[str, Any], tokens: int) -> tuple[Ask, ...]:
     """What the prompts of a conditioning's rows ask for; of one prompt for all rows, with these tokens, that is one."""
     rows: PromptRows | None = cond.get(ROWS_KEY)
     if rows is None:
-        return (_Ask(cond.get(CONTROLS_KEY, ()), tokens),)
-    return tuple(_Ask(row.controls, row.tokens) for row in rows.rows)
+        return (Ask(cond.get(CONTROLS_KEY, ()), tokens),)
+    return tuple(Ask(row.controls, row.tokens) for row in rows.rows)
 
 
-def _spread(groups: Sequence[tuple[_Ask, ...]], rows: int) -> tuple[_Ask, ...]:
+def _spread(groups: Sequence[tuple[Ask, ...]], rows: int) -> tuple[Ask, ...]:
     """What each of equally many consecutive rows asks for; one a group if that says it all."""
     if all(len(asks) == 1 for asks in groups):
         return tuple(ask for (ask,) in groups)
@@ -96,8 +79,8 @@ class ControlledRun:
         self.missing = missing
         self.negpip = bool(options.get(_NEGPIP_KEY))
         self.wrapping = LayerWrapping(self.layout, self.replacer)
-        self.weights: dict[tuple[Any, ...], list[_Weights]] = {}
-        self.said: set[str] = set()
+        self.say = SaidOnce()
+        self.weights = ControlWeights(self.layout, self.windows, self.say)
         comfy.patcher_extension.add_wrapper_with_key(
             WrappersMP.CALC_COND_BATCH, _WRAPPER_KEY, self.name_the_rows, options, is_model_options=True
         )
@@ -121,7 +104,7 @@ class ControlledRun:
         options: dict[str, Any],
     ) -> Any:
         """CALC_COND_BATCH wrapper: tell the layers which chunk asks for what."""
-        table: dict[Chunk, tuple[_Ask, ...]] = {}
+        table: dict[Chunk, tuple[Ask, ...]] = {}
         for number, entries in enumerate(conds):
             for entry, owner, tokens in brought(entries):
                 asks = _asks(owner, tokens)
@@ -143,7 +126,7 @@ class ControlledRun:
         self, x: torch.Tensor, context: torch.Tensor | None, transformer_options: dict[str, Any]
     ) -> dict[str, Any]:
         """Make the weights of one call of the model before its layers run, and put the replacers there."""
-        table: Mapping[Chunk, tuple[_Ask, ...]] = transformer_options.get(_TABLE_KEY, {})
+        table: Mapping[Chunk, tuple[Ask, ...]] = transformer_options.get(_TABLE_KEY, {})
         lists, uuids = transformer_options.get("cond_or_uncond", ()), transformer_options.get("uuids", ())
         chunks: tuple[Chunk, ...] = tuple(zip(lists, uuids, strict=False))
         # Regions show at the layers only: what they ask for, or that a control made for one of them cannot be read.
@@ -156,7 +139,7 @@ class ControlledRun:
             return transformer_options
         asks = _spread([table.get(chunk, _NOTHING) for chunk in chunks], call.rows)
         # NegPip's doubled context does not reach the layers, but costs no more than weights that nobody reads.
-        product, touched = self.product(call, asks, call.rows, call.tokens, halved=False, device=x.device)
+        product, touched = self.weights.product(call.sigma, asks, call.rows, call.tokens, halved=False, device=x.device)
         for layer in touched:
             call.layers[layer] = product[..., self.layout.head_slice(layer)]
         return self.wrapping.into({**transformer_options, _CALL_KEY: call})
@@ -194,10 +177,11 @@ class ControlledRun:
         # Without attention couple the halved context shows; with it the common length of all prompts hides it.
         halved = self.negpip if coupled else 2 * tokens == call.tokens
         # Of this layer's heads alone: this runs at every layer.
-        product, touched = self.product(call, asks, rows, tokens, halved, v.device, self.layout.head_slice(layer.key))
+        heads = self.layout.head_slice(layer.key)
+        product, touched = self.weights.product(call.sigma, asks, rows, tokens, halved, v.device, heads)
         return product if layer.key in touched else None
 
-    def asks_of(self, group: RowGroup, call: _Call, extra: Mapping[str, Any]) -> tuple[_Ask, ...]:
+    def asks_of(self, group: RowGroup, call: _Call, extra: Mapping[str, Any]) -> tuple[Ask, ...]:
         """What the prompts of a group of rows ask for; for regions as prompt-control tells it."""
         if not group.region:
             return call.table.get(call.chunks[group.chunk], _NOTHING)
@@ -207,80 +191,7 @@ class ControlledRun:
         context, extras = regions[group.region]
         controls = extras.get(CONTROLS_KEY, ())
         self.require_layout(controls)
-        return (_Ask(controls, context.shape[1]),)
-
-    def product(
-        self,
-        call: _Call,
-        asks: tuple[_Ask, ...],
-        rows: int,
-        tokens: int,
-        halved: bool,
-        device: torch.device,
-        heads: slice = slice(None),
-    ) -> tuple[torch.Tensor, frozenset[LayerKey]]:
-        """The product of all controls at this call's sigma, [rows, tokens, heads], and all layers that they touch."""
-        key = (asks, rows, tokens, halved, device)
-        if key not in self.weights:
-            self.weights[key] = self.make_weights(asks, rows, tokens, halved, device)
-        product: torch.Tensor | None = None
-        touched: frozenset[LayerKey] = frozenset()
-        for window, of_all_heads, layers in self.weights[key]:
-            weights = of_all_heads[..., heads]
-            if not window.is_whole:
-                start, end = self.windows.of(window)
-                # On the device: asking for the sigma here would wait for it at every call.
-                weights = torch.where((call.sigma <= start) & (call.sigma > end), weights, 1.0)
-            product = weights if product is None else product * weights
-            touched |= layers
-        return (torch.empty(0) if product is None else product), touched
-
-    def make_weights(
-        self, asks: tuple[_Ask, ...], rows: int, tokens: int, halved: bool, device: torch.device
-    ) -> list[_Weights]:
-        """Products of the controls of every window, for groups of rows that ask for ``asks``."""
-        products: dict[Window, np.ndarray] = {}
-        for number, ask in enumerate(asks):
-            own_tokens = ask.tokens // 2 if halved else ask.tokens
-            active = [control for control in ask.controls if not control.is_identity]
-            if not active:
-                continue
-            last = max(control.positions[-1] for control in active)
-            if tokens % own_tokens:
-                self.say(f"A prompt of {own_tokens} tokens reached attention with {tokens}; HRV controls are left out.")
-                continue
-            if last >= own_tokens:
-                self.say(
-                    f"A control acts on token {last} of a prompt that reached attention with {own_tokens}, as happens "
-                    "when prompts are joined that NegPip doubled; the controls of that prompt are left out."
-                )
-                continue
-            for control in active:
-                product = products.setdefault(
-                    control.window, np.ones((len(asks), tokens, self.layout.head_count), dtype=np.float32)
-                )
-                # The host repeats shorter prompts to a common length (comfy/conds.py, CONDCrossAttn.concat).
-                for first in range(0, tokens, own_tokens):
-                    product[number, [first + position for position in control.positions]] *= control.weights
-        return [
-            _Weights(
-                window,
-                torch.from_numpy(product).to(device).repeat_interleave(rows // len(asks), dim=0),
-                frozenset(
-                    layer.key
-                    for layer in self.layout.layers
-                    if (product[..., self.layout.head_slice(layer.key)] != 1.0).any()
-                ),
-            )
-            for window, product in products.items()
-        ]
+        return (Ask(controls, context.shape[1]),)
 
     def say_unknown_rows(self) -> None:
         self.say("Another node changed how prompts share the rows of the batch; HRV controls are left out there.")
-
-    def say(self, sentence: str) -> None:
-        """Tell the user something once in a run: in the log and on the node that samples."""
-        if sentence not in self.said:
-            self.said.add(sentence)
-            logging.warning("[HRV] %s", sentence)
-            show_on_running_node(f"HRV: {sentence}")

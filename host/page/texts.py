@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from comfy_api.latest import io
 from comfy_execution.utils import get_executing_context
 from server import PromptServer
@@ -26,6 +28,19 @@ def show_on_running_node(text: str) -> None:
     context = get_executing_context()
     if context is not None:
         _send(text, context.node_id)
+
+
+class SaidOnce:
+    """Tells the user each sentence once in a run: in the log and on the node that samples."""
+
+    def __init__(self) -> None:
+        self._said: set[str] = set()
+
+    def __call__(self, sentence: str) -> None:
+        if sentence not in self._said:
+            self._said.add(sentence)
+            logging.warning("[HRV] %s", sentence)
+            show_on_running_node(f"HRV: {sentence}")
 
 
 def _send(text: str, node_id: str) -> None:
