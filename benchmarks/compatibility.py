@@ -335,7 +335,7 @@ def measured(case: Case, sample: Sampler, alone: torch.Tensor) -> tuple[str, boo
 
 
 HEADER = """\
-| pack | node | change by ours | change by theirs | other order | strength 0 | theirs off | said | right |
+| pack | node | change by ours | change by theirs | other order | strength 0 | theirs off | warning | right |
 |---|---|---|---|---|---|---|---|---|"""
 
 
