@@ -5,25 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import comfy.model_management
-import comfy.model_patcher
 import comfy.samplers
-import comfy.utils
 import torch
-from comfy.patcher_extension import WrappersMP
-from comfy_api.torch_helpers.torch_compile import COMPILE_KEY
 
 from ...hrv.errors import HRVError
 from ..prompts.carried import EXCITEMENT_KEY
 from ..runs.attention import at_every_call
-from ..runs.gradients import differentiable_attention
+from ..runs.gradients import options_for_gradients, scaled_gradient
 from .maps import Excitement, SubjectKey, SubjectMaps
 
 _WRAPPER_KEY = "hrv_excitement"
-
-
-# Half precision would lose gradients smaller than its smallest number. Tried from the left until all are finite.
-HALF_SCALES = (2.0**12, 2.0**4, 1.0)
 
 
 class Look(NamedTuple):
@@ -74,29 +65,19 @@ def worst_look(looks: Sequence[Look]) -> Look:
     return Look(maps, maxima, losses, gradient)
 
 
-def latent_gradient(losses: torch.Tensor, latent: torch.Tensor, scales: Sequence[float]) -> torch.Tensor:
+def latent_gradient(losses: torch.Tensor, latent: torch.Tensor, half: bool) -> torch.Tensor:
     """Of every image's loss by its own latent: images do not see each other."""
     if not losses.requires_grad:
         raise HRVError(
             "No gradient reaches the latent: another node on this model computes without gradients. Take it off the "
             "model that Attend and Excite samples with."
         )
-    gradient = latent
-    for scale in scales:
-        (gradient,) = torch.autograd.grad(losses.sum() * scale, latent, retain_graph=scale != scales[-1])
-        gradient = gradient / scale
-        if gradient.isfinite().all():
-            break
-    return gradient
+    return scaled_gradient(losses.sum(), latent, half)
 
 
 def options_for_looking(options: dict[str, Any], maps: SubjectMaps) -> dict[str, Any]:
     """A copy of model options for one pass with a gradient whose maps are looked at."""
-    own = comfy.model_patcher.create_model_options_clone(options)
-    # A graph for the backward pass runs once: neither compiled, nor on several devices.
-    own.pop("multigpu_clones", None)
-    own["transformer_options"] = differentiable_attention(own.get("transformer_options", {}))
-    own["transformer_options"].get("wrappers", {}).get(WrappersMP.APPLY_MODEL, {}).pop(COMPILE_KEY, None)
+    own = options_for_gradients(options)
     at_every_call(own, _WRAPPER_KEY, lambda x, context, call_options: maps.wrapping.into(call_options))
     return own
 

@@ -28,7 +28,6 @@ from ..models.older_hosts import prepare_state
 from ..page.texts import show_on_running_node
 from ..runs.gradients import checkpointed, gradients, require_differentiable
 from .look import (
-    HALF_SCALES,
     Conditional,
     Look,
     entries_with_subjects,
@@ -62,7 +61,7 @@ class ExcitementRun:
                     f"Attend and Excite was made for {excitement.layout.describe()}, but this model has "
                     f"{self.layout.describe()}. Connect the model that its node was given."
                 )
-        require_differentiable(guider.model_patcher)
+        require_differentiable(guider.model_patcher, "Attend and Excite")
         self.sampling = guider.model_patcher.get_model_object("model_sampling")
         self.subjects = {
             (excitement.uid, subject.words): subject for excitement in excitements for subject in excitement.subjects
@@ -218,7 +217,7 @@ class ExcitementRun:
                 in_use = psutil.Process().memory_info().rss
                 self.report.peak_bytes = max(self.report.peak_bytes or 0, in_use)
             half = guider.inner_model.get_dtype_inference() == torch.float16
-            gradient = latent_gradient(losses, latent, HALF_SCALES if half else (1.0,)) if with_gradient else None
+            gradient = latent_gradient(losses, latent, half) if with_gradient else None
             least: dict[SubjectKey, torch.Tensor] = {}
             for key, maximum in maxima:
                 least[key] = torch.minimum(least.get(key, maximum), maximum).detach()

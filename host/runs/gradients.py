@@ -13,10 +13,13 @@ from typing import Any
 from weakref import WeakSet
 
 import comfy.ldm.modules.attention
+import comfy.model_patcher
 import torch
 from comfy.ldm.modules.attention import SpatialTransformer
 from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock
+from comfy.patcher_extension import WrappersMP
 from comfy.quant_ops import QuantizedTensor
+from comfy_api.torch_helpers.torch_compile import COMPILE_KEY
 from torch.autograd.graph import saved_tensors_hooks
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -35,6 +38,9 @@ _WITH_WEIGHTS = frozenset(
         torch.nn.functional.layer_norm,
     }
 )
+
+# Scales of a loss in float16, tried from the left until all of its gradient is finite.
+_HALF_SCALES = (2.0**12, 2.0**4, 1.0)
 
 
 class Kept:
@@ -137,23 +143,48 @@ def _own_memory(value: Any) -> Any:
     return value
 
 
-def require_differentiable(model: Any) -> None:
-    """Raise HRVError for a MODEL with weights in a format whose layers have no gradient."""
+def require_differentiable(model: Any, needed_by: str) -> None:
+    """Raise HRVError for a MODEL with weights in a format whose layers have no gradient, which ``needed_by`` needs."""
     for name, weight in model.get_model_object("diffusion_model").named_parameters():
         if isinstance(weight, QuantizedTensor):
             raise HRVError(
                 f"This model's weights are quantised ({name}: {weight._layout_cls}), and no gradient goes through such "
-                "layers, which Attend and Excite needs. Load the checkpoint in half precision, or as plain fp8."
+                f"layers, which {needed_by} needs. Load the checkpoint in half precision, or as plain fp8."
             )
 
 
-def differentiable_attention(options: dict[str, Any]) -> dict[str, Any]:
-    """A copy of transformer options with PyTorch's own attention: others the user may have chosen have no gradient."""
+def options_for_gradients(options: dict[str, Any]) -> dict[str, Any]:
+    """A copy of model options for passes with a gradient.
+
+    A graph for the backward pass runs once: neither compiled, nor on several devices. Attention is PyTorch's own:
+    others that the user may have chosen have no gradient.
+    """
 
     def attend(_: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
         return comfy.ldm.modules.attention.attention_pytorch(*args, **kwargs)
 
-    return {**options, "optimized_attention_override": attend}
+    own = comfy.model_patcher.create_model_options_clone(options)
+    own.pop("multigpu_clones", None)
+    transformer_options = own.setdefault("transformer_options", {})
+    transformer_options["optimized_attention_override"] = attend
+    transformer_options.get("wrappers", {}).get(WrappersMP.APPLY_MODEL, {}).pop(COMPILE_KEY, None)
+    return own
+
+
+def scaled_gradient(loss: torch.Tensor, at: torch.Tensor, half: bool) -> torch.Tensor:
+    """The derivative of a number by ``at``, of a network that computes in float16 if ``half``.
+
+    float16 loses gradients smaller than its smallest number: there the loss is scaled up for the backward pass as far
+    as the gradient stays finite.
+    """
+    gradient = at
+    scales = _HALF_SCALES if half else (1.0,)
+    for scale in scales:
+        (gradient,) = torch.autograd.grad(loss * scale, at, retain_graph=scale != scales[-1])
+        gradient = gradient / scale
+        if gradient.isfinite().all():
+            break
+    return gradient
 
 
 def checkpointed(model: torch.nn.Module, kept: KeptTensors) -> Any:
