@@ -23,7 +23,7 @@ import torch
 from ...hrv.attend_and_excite.loss import image_losses
 from ...hrv.attend_and_excite.report import ExcitedStep, ExcitementReport, Iteration
 from ...hrv.errors import HRVError
-from ..models.layouts import head_layout
+from ..models.architectures import architecture_of
 from ..models.older_hosts import prepare_state
 from ..page.texts import show_on_running_node
 from ..runs.gradients import checkpointed, gradients, require_differentiable
@@ -54,12 +54,13 @@ class ExcitementRun:
                 "Two Attend and Excite nodes with different settings meet in one run: a latent can be moved in one "
                 "way only. Give them the same settings."
             )
-        self.layout = head_layout(guider.model_patcher)
+        self.architecture = architecture_of(guider.model_patcher)
+        layout = self.architecture.layout
         for excitement in excitements:
-            if excitement.layout.signature != self.layout.signature:
+            if excitement.layout.signature != layout.signature:
                 raise HRVError(
                     f"Attend and Excite was made for {excitement.layout.describe()}, but this model has "
-                    f"{self.layout.describe()}. Connect the model that its node was given."
+                    f"{layout.describe()}. Connect the model that its node was given."
                 )
         require_differentiable(guider.model_patcher, "Attend and Excite")
         self.sampling = guider.model_patcher.get_model_object("model_sampling")
@@ -197,11 +198,11 @@ class ExcitementRun:
     ) -> Look | None:
         with gradients() as kept:
             latent = x.clone().requires_grad_(with_gradient)
-            maps = SubjectMaps(self.layout, self.settings, conds)
+            maps = SubjectMaps(self.architecture, self.settings, conds)
             guider = model.inner_model
             inner = guider.inner_model
             if self.checkpointing and with_gradient:
-                inner = checkpointed(inner, kept)
+                inner = checkpointed(inner, self.architecture.checkpointed, kept)
             # Masks and the like are part of what the sampler calls, so gradients go through them as well.
             conditional = copy.copy(model)
             conditional.inner_model = Conditional(guider, inner, conds)

@@ -28,7 +28,7 @@ import numpy as np
 import torch
 
 from ...hrv.errors import HRVError
-from ..models.layouts import head_layout
+from ..models.architectures import architecture_of
 from ..prompts.carried import Conditioning
 from ..runs.attention import LayerWrapping, at_every_call
 from ..runs.gradients import checkpointed, gradients, options_for_gradients, require_differentiable, scaled_gradient
@@ -74,7 +74,8 @@ class Attribution:
     """
 
     def __init__(self, model: Any, alphas: int = 3, checkpointing: bool = True):
-        self.layout = head_layout(model)
+        self.architecture = architecture_of(model)
+        self.layout = self.architecture.layout
         require_differentiable(model, _NEEDED_BY)
         self.model, self.alphas, self.checkpointing = model, alphas, checkpointing
 
@@ -168,7 +169,8 @@ class _Level:
         sigma: torch.Tensor,
         options: dict[str, Any],
     ):
-        self.layout, self.checkpointing = attribution.layout, attribution.checkpointing
+        self.architecture, self.layout = attribution.architecture, attribution.layout
+        self.checkpointing = attribution.checkpointing
         self.names, self.x, self.sigma, self.options = names, x, sigma, options
         self.model, self.conds = guider.inner_model, guider.conds["positive"]
         # A last, so that weights that its hooks exchange are in place before anything is kept for a backward pass.
@@ -197,8 +199,10 @@ class _Level:
                 device=self.x.device,
                 requires_grad=True,
             )
-            model = checkpointed(self.model, kept) if self.checkpointing else self.model
-            prediction = self._predict(model, self.conds, gated(self.layout, gates, self.readings))
+            model = self.model
+            if self.checkpointing:
+                model = checkpointed(model, self.architecture.checkpointed, kept)
+            prediction = self._predict(model, self.conds, gated(self.architecture, gates, self.readings))
             if not prediction.requires_grad:
                 raise HRVError(
                     "No gradient reaches the heads: another node on this model computes without gradients. Take it off "
@@ -216,7 +220,7 @@ class _Level:
 
     def patch_effects(self, patch: Patch) -> np.ndarray:
         """<v(x_t, patch) - v(x_t, A), d>, float64 [P]."""
-        prediction = self._predict(self.model, self.conds, patched(self.layout, patch, self.readings))
+        prediction = self._predict(self.model, self.conds, patched(self.architecture, patch, self.readings))
         return self._along(prediction - self.of_a)
 
     def _along(self, change: torch.Tensor) -> np.ndarray:
@@ -224,7 +228,7 @@ class _Level:
 
     def _read(self, conds: list[dict[str, Any]], whose: str) -> tuple[torch.Tensor, Any]:
         """The prediction of a plain pass, and what its layers read."""
-        reader = TextReader(self.layout)
+        reader = TextReader(self.architecture)
         prediction = self._predict(self.model, conds, reader.wrapping)
         reader.require_complete(len(self.x))
         broken = (~prediction.isfinite().flatten(1).all(1)).nonzero()

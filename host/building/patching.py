@@ -15,8 +15,9 @@ import numpy as np
 import torch
 
 from ...hrv.errors import HRVError
-from ...hrv.heads.layout import AttentionLayer, HeadLayout, LayerKey
+from ...hrv.heads.layout import AttentionLayer, LayerKey
 from ...hrv_kernels.gated_attention import gate_heads
+from ..models.families.architecture import Architecture
 from ..runs.attention import LayerWrapping, Replacer
 
 
@@ -42,11 +43,11 @@ class Patch:
 class TextReader:
     """Keeps what every layer reads in one pass, by layer, and whether what its attention gives is finite."""
 
-    def __init__(self, layout: HeadLayout):
-        self.layout = layout
+    def __init__(self, architecture: Architecture):
+        self.layout = architecture.layout
         self.readings: dict[LayerKey, Reading] = {}
         self.finite: dict[LayerKey, torch.Tensor] = {}
-        self.wrapping = LayerWrapping(layout, self._replacer)
+        self.wrapping = LayerWrapping(architecture, self._replacer)
 
     def _replacer(self, layer: AttentionLayer, previous: Replacer) -> Replacer:
         def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, extra: dict[str, Any]) -> torch.Tensor:
@@ -85,8 +86,9 @@ class TextReader:
         return next(broken, "the last layers")
 
 
-def gated(layout: HeadLayout, gates: torch.Tensor, other: Mapping[LayerKey, Reading]) -> LayerWrapping:
+def gated(architecture: Architecture, gates: torch.Tensor, other: Mapping[LayerKey, Reading]) -> LayerWrapping:
     """Replacers that mix each head's output of its own text with that of the ``other`` by ``gates`` [P, H]."""
+    layout = architecture.layout
 
     def wrap(layer: AttentionLayer, previous: Replacer) -> Replacer:
         own, reading = gates[:, layout.head_slice(layer.key)], other[layer.key]
@@ -96,11 +98,12 @@ def gated(layout: HeadLayout, gates: torch.Tensor, other: Mapping[LayerKey, Read
 
         return attend
 
-    return LayerWrapping(layout, wrap)
+    return LayerWrapping(architecture, wrap)
 
 
-def patched(layout: HeadLayout, patch: Patch, other: Mapping[LayerKey, Reading]) -> LayerWrapping:
+def patched(architecture: Architecture, patch: Patch, other: Mapping[LayerKey, Reading]) -> LayerWrapping:
     """Replacers that let the heads of a patch read the ``other`` text. Raises HRVError for positions that don't fit."""
+    layout = architecture.layout
     positions = None if patch.positions is None else np.atleast_2d(patch.positions)
     if positions is not None:
         rows, tokens = other[layout.layers[0].key].keys.shape[:2]
@@ -128,4 +131,4 @@ def patched(layout: HeadLayout, patch: Patch, other: Mapping[LayerKey, Reading])
 
         return attend
 
-    return LayerWrapping(layout, wrap)
+    return LayerWrapping(architecture, wrap)

@@ -16,12 +16,11 @@ import torch
 from comfy.patcher_extension import WrappersMP
 
 from ...hrv.errors import HRVError
-from ...hrv.heads.layout import AttentionLayer, HeadLayout
+from ...hrv.heads.layout import AttentionLayer
 from ...hrv.relevance.evidence import Counts
 from ...hrv_kernels.token_attention import token_attention
 from ...hrv_kernels.word_pooling import pool_words
-from ..models.families.unet import cross_attention_modules
-from ..models.layouts import head_layout
+from ..models.architectures import architecture_of
 from ..runs.attention import LayerWrapping, Replacer, at_every_call, own_options
 from .concept_words import Asked, ConceptWords, sent
 
@@ -48,8 +47,8 @@ class Recorder:
     """
 
     def __init__(self, model: Any, words: ConceptWords, seed: int, estimator: str, pooling: str = "mean"):
-        self.modules = cross_attention_modules(model)
-        self.layout: HeadLayout = head_layout(model)
+        self.architecture = architecture_of(model)
+        self.modules, self.layout = self.architecture.cross_attention, self.architecture.layout
         self.words, self.seed, self.estimator, self.pooling = words, seed, estimator, pooling
         self.layer_numbers = {layer.key: number for number, layer in enumerate(self.layout.layers)}
         width = sum(module.heads * module.dim_head for module in self.modules.values())
@@ -158,7 +157,7 @@ class Recorder:
                 comfy.patcher_extension.add_wrapper_with_key(
                     kind, _WRAPPER_KEY, wrapper, options, is_model_options=True
                 )
-            wrapping = LayerWrapping(self.layout, self._replacer)
+            wrapping = LayerWrapping(self.architecture, self._replacer)
             at_every_call(options, _WRAPPER_KEY, lambda x, context, call_options: wrapping.into(call_options))
             return executor(*args, **kwargs)
 

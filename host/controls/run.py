@@ -13,7 +13,7 @@ from ...hrv.controls.control import Control
 from ...hrv.errors import HRVError
 from ...hrv.heads.layout import AttentionLayer, HeadLayout, LayerKey
 from ...hrv_kernels.value_rescaling import rescale_values
-from ..models.layouts import head_layout
+from ..models.architectures import architecture_of
 from ..page.texts import SaidOnce
 from ..prompts.carried import CONTROLS_KEY, ROWS_KEY, TOKEN_MAP_KEY, Chunk, PromptRows, brought
 from ..runs.attention import LayerWrapping, Replacer, at_every_call, with_transformer_option
@@ -73,12 +73,13 @@ class ControlledRun:
     """
 
     def __init__(self, model: Any, controls: Sequence[Control], missing: Sequence[str], options: dict[str, Any]):
-        self.layout: HeadLayout = head_layout(model)
+        architecture = architecture_of(model)
+        self.layout: HeadLayout = architecture.layout
         self.require_layout(controls)
         self.windows = WindowEnds(model)
         self.missing = missing
         self.negpip = bool(options.get(_NEGPIP_KEY))
-        self.wrapping = LayerWrapping(self.layout, self.replacer)
+        self.wrapping = LayerWrapping(architecture, self.replacer)
         self.say = SaidOnce()
         self.weights = ControlWeights(self.layout, self.windows, self.say)
         comfy.patcher_extension.add_wrapper_with_key(

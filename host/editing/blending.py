@@ -17,8 +17,9 @@ from comfy.patcher_extension import WrappersMP
 
 from ...hrv.editing.blend import Blend, Positions
 from ...hrv.editing.edit import is_small
-from ...hrv.heads.layout import AttentionLayer, HeadLayout
+from ...hrv.heads.layout import AttentionLayer
 from ...hrv_kernels.phrase_attention import phrase_attention
+from ..models.families.architecture import Architecture
 from ..page.texts import show_on_running_node
 from ..runs.attention import LayerWrapping, Replacer, at_every_call
 from ..runs.windows import WindowEnds
@@ -40,7 +41,7 @@ class LocalBlending:
 
     def __init__(
         self,
-        layout: HeadLayout,
+        architecture: Architecture,
         windows: WindowEnds,
         blend: Blend,
         noise: torch.Tensor,
@@ -50,7 +51,7 @@ class LocalBlending:
         self.windows, self.blend = windows, blend
         self.rows, self.group, self.size = len(noise), group, noise.shape[-2:]
         self.attention: dict[_Grid, torch.Tensor] = {}  # float32 [source's words or own, rows, h, w]
-        self.wrapping = LayerWrapping(layout, self.replacer)
+        self.wrapping = LayerWrapping(architecture, self.replacer)
         comfy.patcher_extension.add_wrapper_with_key(
             WrappersMP.PREDICT_NOISE, _WRAPPER_KEY, self.evaluate, options, is_model_options=True
         )

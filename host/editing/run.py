@@ -16,7 +16,7 @@ from ...hrv.editing.edit import Edit, is_small
 from ...hrv.heads.layout import AttentionLayer
 from ...hrv.progress import Window
 from ...hrv_kernels.value_rescaling import rescale_values
-from ..models.layouts import head_layout
+from ..models.architectures import architecture_of
 from ..page.texts import show_on_running_node
 from ..prompts.carried import ROWS_KEY, Chunk, PromptRows, brought
 from ..runs.attention import LayerWrapping, Replacer, at_every_call, plain_attention, with_transformer_option
@@ -73,12 +73,13 @@ class EditingRun:
     """What one sampling run with edits keeps. Raises HRVError for an HRV of another head layout than the model's."""
 
     def __init__(self, model: Any, edited: Sequence[PromptRows], options: dict[str, Any]):
-        self.layout = head_layout(model)
+        self.architecture = architecture_of(model)
+        self.layout = self.architecture.layout
         for edit in (row.edit for prompts in edited for row in prompts.rows if row.edit is not None):
             edit.require_layout(self.layout)
         self.windows = WindowEnds(model)
-        self.cross_wrapping = LayerWrapping(self.layout, self.cross_replacer)
-        self.self_wrapping = LayerWrapping(self.layout, self.self_replacer, "attn1")
+        self.cross_wrapping = LayerWrapping(self.architecture, self.cross_replacer)
+        self.self_wrapping = LayerWrapping(self.architecture, self.self_replacer, "attn1")
         self.made: dict[tuple[Any, ...], _Cross | None] = {}
         self.orders: dict[tuple[Any, ...], dict[int, torch.Tensor | None]] = {}
         self.said: set[str] = set()

@@ -47,7 +47,7 @@ class EditedSampling:
         for blend in dict.fromkeys(prompts.blend for prompts in edited if prompts.blend is not None):
             if self.blending is not None:
                 raise HRVError("Two local blends are in this run: leave one Local Blend, with the words of both.")
-            self.blending = LocalBlending(run.layout, run.windows, blend, noise, self.group, options)
+            self.blending = LocalBlending(run.architecture, run.windows, blend, noise, self.group, options)
         self.sampler = with_shared_noise(sampler, sigmas, noise, self.group, model.load_device, seed)
 
     def sample(self, sample: Callable[[Any], torch.Tensor]) -> torch.Tensor:

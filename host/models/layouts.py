@@ -1,23 +1,18 @@
-"""The head positions of a loaded model, read from its own modules (``comfy/ldm/modules/attention.py``)."""
+"""The head positions of a loaded model, and whether an HRV is for them."""
 
 from __future__ import annotations
 
 import logging
 from typing import Any
 
-from ...hrv.heads.layout import AttentionLayer, HeadLayout, require_same_layout
+from ...hrv.heads.layout import HeadLayout, require_same_layout
 from ...hrv.relevance.vectors import HRV
-from .families.unet import cross_attention_modules
+from .architectures import architecture_of
 
 
 def head_layout(model: Any) -> HeadLayout:
     """The head layout of a MODEL, in canonical order. Raises HRVError for an unsupported architecture."""
-    return HeadLayout(
-        tuple(
-            AttentionLayer(block, number, index, heads=int(attention.heads))
-            for (block, number, index), attention in cross_attention_modules(model).items()
-        )
-    )
+    return architecture_of(model).layout
 
 
 def describe_model(model: Any) -> str:

@@ -15,8 +15,6 @@ from weakref import WeakSet
 import comfy.ldm.modules.attention
 import comfy.model_patcher
 import torch
-from comfy.ldm.modules.attention import SpatialTransformer
-from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock
 from comfy.patcher_extension import WrappersMP
 from comfy.quant_ops import QuantizedTensor
 from comfy_api.torch_helpers.torch_compile import COMPILE_KEY
@@ -187,22 +185,22 @@ def scaled_gradient(loss: torch.Tensor, at: torch.Tensor, half: bool) -> torch.T
     return gradient
 
 
-def checkpointed(model: torch.nn.Module, kept: KeptTensors) -> Any:
-    """A view of the host's BaseModel whose blocks keep nothing but their inputs for the backward pass.
+def checkpointed(model: torch.nn.Module, blocks: tuple[type[torch.nn.Module], ...], kept: KeptTensors) -> Any:
+    """A view of the host's BaseModel whose ``blocks`` keep nothing but their inputs for the backward pass.
 
     It shares all weights; the model itself stays as it is. ``kept`` is what :func:`gradients` gave.
     """
     view = copy.copy(model)
-    view._modules = {**model._modules, "diffusion_model": _checkpointed(model.diffusion_model, kept)}
+    view._modules = {**model._modules, "diffusion_model": _checkpointed(model.diffusion_model, blocks, kept)}
     return view
 
 
-def _checkpointed(module: Any, kept: KeptTensors) -> Any:
+def _checkpointed(module: Any, blocks: tuple[type[torch.nn.Module], ...], kept: KeptTensors) -> Any:
     view = copy.copy(module)
-    if isinstance(module, (ResBlock, SpatialTransformer)):
+    if isinstance(module, blocks):
         view.forward = functools.partial(_forward_twice, module.forward, kept)
     else:
-        view._modules = {name: _checkpointed(part, kept) for name, part in module._modules.items()}
+        view._modules = {name: _checkpointed(part, blocks, kept) for name, part in module._modules.items()}
     return view
 
 

@@ -12,6 +12,7 @@ from itertools import groupby
 
 from ..errors import HRVError
 from .layout import AttentionLayer, HeadLayout
+from .sections import DOWN, MID, UP, Section
 
 _RESIDUAL_BLOCKS = 2
 
@@ -39,12 +40,12 @@ class UNetFamily:
         levels = range(len(self.depths))
         down = [(1 + level * stride + block, level) for level in levels for block in range(_RESIDUAL_BLOCKS)]
         up = [(place * stride + block, level) for place, level in enumerate(levels[::-1]) for block in range(stride)]
-        middle = [AttentionLayer("middle", 0, index, self.heads[-1]) for index in range(self.middle_depth)]
-        return HeadLayout((*self._layers("input", down), *middle, *self._layers("output", up)))
+        middle = [AttentionLayer(MID.block, 0, index, self.heads[-1]) for index in range(self.middle_depth)]
+        return HeadLayout((*self._layers(DOWN, down), *middle, *self._layers(UP, up)))
 
-    def _layers(self, block: str, places: Sequence[tuple[int, int]]) -> list[AttentionLayer]:
+    def _layers(self, section: Section, places: Sequence[tuple[int, int]]) -> list[AttentionLayer]:
         return [
-            AttentionLayer(block, number, index, self.heads[level])
+            AttentionLayer(section.block, number, index, self.heads[level])
             for number, level in places
             for index in range(self.depths[level])
         ]

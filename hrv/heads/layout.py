@@ -9,10 +9,9 @@ from functools import cached_property
 from itertools import accumulate, groupby, pairwise, zip_longest
 
 from ..errors import HRVError
+from .sections import SECTION_OF_BLOCK
 
-# ComfyUI's block names in the canonical order of head positions, and the paper's names for them.
-SECTIONS = {"input": "down", "middle": "mid", "output": "up"}
-_BLOCK_ORDER = {block: position for position, block in enumerate(SECTIONS)}
+_BLOCK_ORDER = {block: position for position, block in enumerate(SECTION_OF_BLOCK)}
 
 # Far above any denoiser; a number from a file cannot grow beyond what an error message can print.
 _LARGEST = 65_535
@@ -24,8 +23,8 @@ LayerKey = tuple[str, int, int]
 class AttentionLayer:
     """One cross-attention layer (``attn2``), addressed as the host addresses it.
 
-    ``block`` is "input", "middle" or "output"; ``id`` the block's number there (always 0 in the middle);
-    ``transformer_index`` counts transformer blocks inside the block; ``heads`` is its number of heads.
+    ``block`` is one of :data:`~.sections.SECTION_OF_BLOCK`; ``id`` the block's number there (0 where a section is one
+    block); ``transformer_index`` counts transformer blocks inside the block; ``heads`` is its number of heads.
     """
 
     block: str
@@ -34,19 +33,20 @@ class AttentionLayer:
     heads: int
 
     def __post_init__(self) -> None:
-        if self.block not in SECTIONS:
-            raise HRVError(f"A layer's block is one of {', '.join(SECTIONS)}, not {self.block[:20]!r}.")
+        section = SECTION_OF_BLOCK.get(self.block)
+        if section is None:
+            raise HRVError(f"A layer's block is one of {', '.join(SECTION_OF_BLOCK)}, not {self.block[:20]!r}.")
         for field, least in (("id", 0), ("transformer_index", 0), ("heads", 1)):
             value = getattr(self, field)
             if type(value) is not int or not least <= value <= _LARGEST:
                 raise HRVError(f"A layer's {field} is a whole number from {least} to {_LARGEST}.")
-        if self.block == "middle" and self.id != 0:
-            raise HRVError(f"The middle block has the id 0, not {self.id}.")
+        if not section.numbered and self.id != 0:
+            raise HRVError(f"The {self.block} block has the id 0, not {self.id}.")
 
     @property
     def section(self) -> str:
-        """The paper's name for the block: "down", "mid" or "up"."""
-        return SECTIONS[self.block]
+        """The name of its section: "down", "mid" or "up" in the UNet."""
+        return SECTION_OF_BLOCK[self.block].name
 
     @property
     def key(self) -> LayerKey:
@@ -55,14 +55,14 @@ class AttentionLayer:
 
     @property
     def name(self) -> str:
-        """Section, id and transformer index ("down4.0"); the one middle block has no id ("mid.0")."""
-        number = "" if self.block == "middle" else str(self.id)
+        """Section, id and transformer index ("down4.0"); where a section is one block, without id ("mid.0")."""
+        number = str(self.id) if SECTION_OF_BLOCK[self.block].numbered else ""
         return f"{self.section}{number}.{self.transformer_index}"
 
 
 @dataclass(frozen=True)
 class HeadLayout:
-    """All cross-attention layers of a denoiser in canonical order: down, mid and up blocks in forward order.
+    """All cross-attention layers of a denoiser in canonical order: section by section, blocks in forward order.
 
     Head positions are numbered 0 .. H-1 through the layers and, inside a layer, by head (arXiv 2412.02237,
     section 3). Raises HRVError when there is no layer, or the layers are repeated or out of order.
@@ -122,7 +122,7 @@ class HeadLayout:
         ]
 
     def sections(self) -> dict[str, tuple[AttentionLayer, ...]]:
-        """The layers of each section ("down", "mid", "up") that has any, in canonical order."""
+        """The layers of each section that has any, by its name, in canonical order."""
         return {section: tuple(layers) for section, layers in groupby(self.layers, key=lambda layer: layer.section)}
 
     def describe(self) -> str:

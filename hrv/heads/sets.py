@@ -4,8 +4,8 @@ Terms stand side by side, separated by white space or semicolons; each is
 
     [!] section [block ids] [.transformer indices] [:heads]
 
-with the section ``down``, ``mid``, ``up`` or ``all``. Ids and indices are a number or a range, heads are numbers and
-ranges separated by commas; what is left out means all. Blocks have the host's ids, as in
+with the section ``down``, ``mid`` or ``up`` (:mod:`.sections`), or ``all``. Ids and indices are a number or a range,
+heads are numbers and ranges separated by commas; what is left out means all. Blocks have the host's ids, as in
 :attr:`AttentionLayer.name`. A term adds its heads to those before it, one with ``!`` takes them away.
 """
 
@@ -16,12 +16,14 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from ..errors import HRVError
-from .layout import SECTIONS, AttentionLayer, HeadLayout
+from .layout import AttentionLayer, HeadLayout
+from .sections import SECTION_OF_BLOCK
 
 _RANGE = r"[0-9]{1,5}(?:-[0-9]{1,5})?"
 _ALL_NUMBERS = range(100_000)
+_SECTIONS = "|".join(section.name for section in SECTION_OF_BLOCK.values())
 _TERM = re.compile(
-    rf"(?P<without>!?)(?:(?P<section>{'|'.join(SECTIONS.values())})(?P<ids>{_RANGE})?|all)"
+    rf"(?P<without>!?)(?:(?P<section>{_SECTIONS})(?P<ids>{_RANGE})?|all)"
     rf"(?:\.(?P<transformers>{_RANGE}))?(?::(?P<heads>{_RANGE}(?:,{_RANGE})*))?"
 )
 _HELP = (

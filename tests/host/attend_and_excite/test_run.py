@@ -28,7 +28,7 @@ from comfy_extras.nodes_custom_sampler import (
     SamplerCustomAdvanced,
 )
 from hrv_pack.host.attend_and_excite.subjects import excite
-from hrv_pack.host.models.families.unet import cross_attention_modules
+from hrv_pack.host.models.architectures import architecture_of
 from hrv_pack.host.models.layouts import head_layout
 from hrv_pack.host.runs.gradients import checkpointed, gradients
 from hrv_pack.host.runs.steps import at_each_step
@@ -138,7 +138,7 @@ def explicit(
 
         return hook
 
-    for key, module in cross_attention_modules(setup.model).items():
+    for key, module in architecture_of(setup.model).cross_attention.items():
         path = next(name for name, part in setup.model.model.diffusion_model.named_modules() if part is module)
         unet.get_submodule(path).register_forward_pre_hook(keep(key), with_kwargs=True)
     sizes = {"input": x.shape[-2:]}
@@ -286,8 +286,9 @@ def test_activation_checkpointing_keeps_less(sd15: Excited) -> None:
             )
         return sum(held.values())
 
+    blocks = architecture_of(sd15.model).checkpointed
     # Of a block its inputs alone are kept, and its weights as often as there are such.
-    assert 0 < kept(checkpointed) < kept(lambda model, _: model) / 2
+    assert 0 < kept(lambda model, own: checkpointed(model, blocks, own)) < kept(lambda model, _: model) / 2
 
 
 def by_route(route: str, model: Any, positive: Any, negative: Any) -> torch.Tensor:
@@ -471,7 +472,7 @@ def test_weights_that_the_host_casts_for_every_call(sd15: Excited) -> None:
 
 def test_quantised_weights_are_refused(sd15: Excited) -> None:
     setup = Excited.of(small_sd15(), sd15.clip, PROMPT)
-    layer = next(iter(cross_attention_modules(setup.model).values())).to_q
+    layer = next(iter(architecture_of(setup.model).cross_attention.values())).to_q
     quantised = QuantizedTensor.from_float(layer.weight.data, "TensorCoreFP8Layout")
     layer.weight = torch.nn.Parameter(quantised, requires_grad=False)
     model, positive, _ = setup.excited()
@@ -481,7 +482,8 @@ def test_quantised_weights_are_refused(sd15: Excited) -> None:
 
 def test_a_model_that_gives_no_numbers_is_named(sd15: Excited) -> None:
     setup = Excited.of(small_sd15(), sd15.clip, PROMPT)
-    next(iter(cross_attention_modules(setup.model).values())).to_q.weight.data[0, 0] = math.nan
+    first = next(iter(architecture_of(setup.model).cross_attention.values()))
+    next(first.to_q.parameters()).data[0, 0] = math.nan
     model, positive, _ = setup.excited()
     with pytest.raises(HRVError, match=r"maps of a subject of image 1 .* not finite in step 1, iteration 1"):
         latents(model, positive, setup.negative)

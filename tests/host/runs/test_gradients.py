@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from comfy.ldm.modules.diffusionmodules import openaimodel
+from hrv_pack.host.models.architectures import architecture_of
 from hrv_pack.host.runs.gradients import checkpointed, gradients
 from hrv_pack.tests.support.small_host import relative_error, small_sd15
 
@@ -79,7 +80,7 @@ def test_a_controlnet_changes_what_other_blocks_got(checkpointing: bool) -> None
 
     with torch.inference_mode(), gradients() as kept:
         latent = x.clone().requires_grad_(True)
-        view = checkpointed(model.model, kept) if checkpointing else model.model
+        view = checkpointed(model.model, architecture_of(model).checkpointed, kept) if checkpointing else model.model
         (found,) = torch.autograd.grad(loss(latent, view.diffusion_model), latent)
     exact = small_sd15(torch.float64).model.diffusion_model
     latent = x.double().requires_grad_(True)

@@ -1,0 +1,149 @@
+"""The adapter of a model's architecture: what it says of the model is what the host does with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+import pytest
+import torch
+from hrv_pack.host.models import architectures
+from hrv_pack.host.models.architectures import architecture_of
+from hrv_pack.host.models.families.architecture import Architecture, CrossAttention, ReplacerKey
+from hrv_pack.host.models.families.unet import UNet
+from hrv_pack.host.runs.attention import Replacer, plain_attention
+from hrv_pack.hrv.errors import HRVError
+from hrv_pack.hrv.heads.layout import AttentionLayer, LayerKey
+from hrv_pack.tests.support.small_host import small_sd15, small_sd20, small_sdxl
+
+MODELS: list[Callable[[], Any]] = [small_sd15, small_sd20, small_sdxl]
+each_model = pytest.mark.parametrize("make", MODELS, ids=lambda make: make.__name__)
+
+
+def once_through(model: Any, options: dict[str, Any], kind: str) -> dict[int, torch.Tensor]:
+    """The queries, by the id of a layer's module, that ``kind`` ("attn1", "attn2") projects in one pass."""
+    unet = model.model.diffusion_model
+    found: dict[int, torch.Tensor] = {}
+    hooks = [
+        part.to_q.register_forward_hook(lambda _, __, made, part=part: found.update({id(part): made}))
+        for name, part in unet.named_modules()
+        if name.endswith(f".{kind}")
+    ]
+    config = model.model.model_config.unet_config
+    classes = torch.zeros(1, config["adm_in_channels"]) if config.get("adm_in_channels") else None
+    x, context = torch.ones(1, config["in_channels"], 16, 16), torch.ones(1, 77, config["context_dim"])
+    with torch.no_grad():
+        unet(x, torch.tensor([500.0]), context=context, y=classes, transformer_options=options)
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+@each_model
+def test_modules_and_layout_speak_of_the_same_layers(make: Any) -> None:
+    architecture = architecture_of(make())
+    assert isinstance(architecture, UNet)
+    assert [layer.key for layer in architecture.layout.layers] == list(architecture.cross_attention)
+    for layer, module in zip(architecture.layout.layers, architecture.cross_attention.values(), strict=True):
+        width = layer.heads * module.dim_head
+        assert layer.heads == module.heads
+        q, k, v = (next(part.parameters()).shape for part in (module.to_q, module.to_k, module.to_v))
+        assert q[0] == k[0] == width and k == v
+
+
+@each_model
+@pytest.mark.parametrize("kind", ["attn1", "attn2"])
+def test_of_the_replacers_at_a_layers_keys_the_host_calls_the_first(make: Any, kind: str) -> None:
+    model = make()
+    architecture = architecture_of(model)
+    modules = {layer.key: architecture.cross_attention[layer.key] for layer in architecture.layout.layers}
+    if kind == "attn1":
+        names = dict(model.model.diffusion_model.named_modules())
+        place = {id(part): name for name, part in names.items()}
+        modules = {key: names[place[id(part)].replace("attn2", "attn1")] for key, part in modules.items()}
+    for number in range(len(architecture.replacer_keys(architecture.layout.layers[0]))):
+        keys = {layer.key: architecture.replacer_keys(layer)[number:] for layer in architecture.layout.layers}
+        called: dict[ReplacerKey, list[torch.Tensor]] = {}
+        replacers = {key: listening(key, called) for each in keys.values() for key in each}
+        queries = once_through(model, {"patches_replace": {kind: replacers}}, kind)
+        assert called.keys() == {each[0] for each in keys.values()}
+        for layer, (first, *_) in keys.items():
+            assert any(q is queries[id(modules[layer])] for q in called[first])
+
+
+def listening(key: ReplacerKey, called: dict[ReplacerKey, list[torch.Tensor]]) -> Replacer:
+    """A replacer that keeps the queries it gets."""
+
+    def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, extra: dict[str, Any]) -> torch.Tensor:
+        called.setdefault(key, []).append(q)
+        return plain_attention(q, k, v, extra)
+
+    return attend
+
+
+@each_model
+def test_every_layer_is_inside_a_block_that_is_run_again_for_gradients(make: Any) -> None:
+    model = make()
+    architecture = architecture_of(model)
+    blocks = [part for part in model.model.diffusion_model.modules() if isinstance(part, architecture.checkpointed)]
+    inside = {id(part) for block in blocks for part in block.modules()}
+    assert all(id(module) in inside for module in architecture.cross_attention.values())
+
+
+class Pixels(torch.nn.Module):
+    """A denoiser of a family of its own, with one layer that reads text."""
+
+    heads, dim_head = 2, 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.to_q = self.to_k = self.to_v = self.to_out = torch.nn.Linear(8, 8)
+
+
+class OtherFamily(Architecture):
+    denoiser_class = Pixels
+    supported = "models of pixels: this one"
+    checkpointed = (torch.nn.Linear,)
+
+    @cached_property
+    def cross_attention(self) -> dict[LayerKey, CrossAttention]:
+        return {("middle", 0, 0): self.denoiser}
+
+    def replacer_keys(self, layer: AttentionLayer) -> tuple[ReplacerKey, ...]:
+        return (layer.key,)
+
+
+def with_denoiser(denoiser: torch.nn.Module) -> Any:
+    model = small_sd15()
+    model.add_object_patch("diffusion_model", denoiser)
+    return model
+
+
+def test_the_class_of_the_denoiser_chooses_the_family(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(architectures, "FAMILIES", (UNet, OtherFamily))
+    found = architecture_of(with_denoiser(Pixels()))
+    assert isinstance(found, OtherFamily) and found.layout.describe() == ("2 heads in 1 cross-attention layer (1 mid)")
+    assert isinstance(architecture_of(small_sd15()), UNet)
+
+
+def test_who_comes_with_another_architecture_is_told_which_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = with_denoiser(Pixels())
+    with pytest.raises(HRVError) as told:
+        architecture_of(model)
+    assert str(told.value) == (
+        "This model (Pixels) has no cross-attention heads that an HRV could describe. Supported are models with the "
+        "UNet of Stable Diffusion: SD 1.x, SD 2.x, SDXL and its refiner, pruned variants of these, and HRV-mini."
+    )
+    monkeypatch.setattr(architectures, "FAMILIES", (UNet, OtherFamily))
+    with pytest.raises(HRVError, match=r"and HRV-mini; models of pixels: this one\.$"):
+        architecture_of(with_denoiser(torch.nn.Linear(1, 1)))
+
+
+def test_a_unet_that_reads_no_text_is_told_the_same() -> None:
+    model = small_sd15()
+    for part in list(model.model.diffusion_model.modules()):
+        if hasattr(part, "transformer_blocks"):
+            part.transformer_blocks = torch.nn.ModuleList()
+    with pytest.raises(HRVError, match=r"This model \(UNetModel\) has no cross-attention heads"):
+        architecture_of(model)
