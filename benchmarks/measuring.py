@@ -16,6 +16,7 @@ import comfy.model_patcher
 import comfy.sample
 import torch
 from hrv_pack.host.mini.loader import load_mini
+from hrv_pack.host.models.latents import pixels_per_position
 from hrv_pack.host.prompts.encoding import encode_prompt
 from hrv_pack.tests.support.full_size_unets import FULL_SIZE
 
@@ -37,7 +38,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def latent_side(options: argparse.Namespace, model: Any) -> int:
     """The side of the latents that are sampled."""
-    return (options.pixels or SIZES[options.model]) // model.get_model_object("latent_format").spacial_downscale_ratio
+    return (options.pixels or SIZES[options.model]) // pixels_per_position(model)
 
 
 def load(name: str, device: torch.device) -> tuple[Any, Any, Any, Any]:

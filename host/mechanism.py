@@ -90,7 +90,8 @@ def _sample_with_controls(
         # Controls go around edits: what a prompt's words are worth is decided before rows are exchanged.
         editing = None
         if edited:
-            editing = EditedSampling(guider.model_patcher, edited, options, noise, sampler, sigmas, seed)
+            editing = EditedSampling(guider.model_patcher, edited, noise, sampler, sigmas, seed)
+            editing.install(options)
         if controlled:
-            ControlledRun(guider.model_patcher, controls, missing, options)
+            ControlledRun(guider.model_patcher, controls, missing).install(options)
         return sample(sampler) if editing is None else editing.sample(sample)

@@ -72,16 +72,20 @@ class ControlledRun:
     Raises HRVError for a control of another head layout than the model's.
     """
 
-    def __init__(self, model: Any, controls: Sequence[Control], missing: Sequence[str], options: dict[str, Any]):
+    def __init__(self, model: Any, controls: Sequence[Control], missing: Sequence[str]):
         architecture = architecture_of(model)
         self.layout: HeadLayout = architecture.layout
         self.require_layout(controls)
         self.windows = WindowEnds(model)
         self.missing = missing
-        self.negpip = bool(options.get(_NEGPIP_KEY))
+        self.negpip = False
         self.wrapping = LayerWrapping(architecture, self.replacer)
         self.say = SaidOnce()
         self.weights = ControlWeights(self.layout, self.windows, self.say)
+
+    def install(self, options: dict[str, Any]) -> None:
+        """Get into a run by its own model options."""
+        self.negpip = bool(options.get(_NEGPIP_KEY))
         comfy.patcher_extension.add_wrapper_with_key(
             WrappersMP.CALC_COND_BATCH, _WRAPPER_KEY, self.name_the_rows, options, is_model_options=True
         )

@@ -37,7 +37,11 @@ _Grid = tuple[int, int]
 
 
 class LocalBlending:
-    """The masks of one sampling run, made while it runs. The run's own model options get all that they need."""
+    """The masks of one sampling run, made while it runs.
+
+    The run is of latents like ``noise`` [B, C, h, w] in groups of ``group`` rows, each position of ``pixels`` x
+    ``pixels`` pixels.
+    """
 
     def __init__(
         self,
@@ -46,12 +50,15 @@ class LocalBlending:
         blend: Blend,
         noise: torch.Tensor,
         group: int,
-        options: dict[str, Any],
+        pixels: int,
     ):
-        self.windows, self.blend = windows, blend
+        self.windows, self.blend, self.pixels = windows, blend, pixels
         self.rows, self.group, self.size = len(noise), group, noise.shape[-2:]
         self.attention: dict[_Grid, torch.Tensor] = {}  # float32 [source's words or own, rows, h, w]
         self.wrapping = LayerWrapping(architecture, self.replacer)
+
+    def install(self, options: dict[str, Any]) -> None:
+        """Get into a run by its own model options."""
         comfy.patcher_extension.add_wrapper_with_key(
             WrappersMP.PREDICT_NOISE, _WRAPPER_KEY, self.evaluate, options, is_model_options=True
         )
@@ -86,7 +93,8 @@ class LocalBlending:
         """Keep the masks for whoever asks for them with what the run gave; says so where there are none."""
         if self.attention:
             masks = self.masks().unflatten(0, (-1, self.group))[:, 1:].flatten(0, 1)
-            self.blend.record.keep(samples, masks)
+            enlarged = masks.repeat_interleave(self.pixels, dim=-2).repeat_interleave(self.pixels, dim=-1)
+            self.blend.record.keep(samples, enlarged)
         else:
             self.blend.record.keep_none(_NOT_SEEN)
             logging.warning("[HRV] %s", _NOT_SEEN)

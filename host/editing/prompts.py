@@ -31,8 +31,6 @@ from ..prompts.carried import (
 _LATENT_KEY = "hrv_prompt_rows"
 _RECORD_KEY = "hrv_blend_record"
 _POOLED_KEY = "pooled_output"
-# Side of what one position of a latent shows, in all models with the UNet of Stable Diffusion.
-_PIXELS = 8
 # What a row's prompt brings itself; all else comes from the source and counts for all rows.
 _OWN_KEYS = {TOKEN_MAP_KEY, CONTROLS_KEY, ROWS_KEY, WORD_EDITS_KEY, _POOLED_KEY}
 
@@ -185,7 +183,7 @@ def with_local_blend(
 
 
 def blend_masks(latent: Mapping[str, Any]) -> torch.Tensor:
-    """The masks of the run that gave this LATENT: float32 [edits, 8h, 8w], 1 where an edit may differ.
+    """The masks of the run that gave this LATENT: float32 [edits, height, width] in pixels, 1 where an edit may differ.
 
     Raises HRVError for a latent of a run without local blend and as
     :meth:`~...hrv.editing.blend.BlendRecord.masks_of` does.
@@ -193,8 +191,7 @@ def blend_masks(latent: Mapping[str, Any]) -> torch.Tensor:
     record: BlendRecord | None = latent.get(_RECORD_KEY)
     if record is None:
         raise HRVError("This latent was not sampled with Local Blend: connect the LATENT of its sampler.")
-    masks = record.masks_of(latent["samples"]).float()
-    return masks.repeat_interleave(_PIXELS, dim=-2).repeat_interleave(_PIXELS, dim=-1)
+    return record.masks_of(latent["samples"]).float()
 
 
 def _places(words: TokenMap, phrases: Sequence[str]) -> tuple[int, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -17,7 +16,7 @@ from ...hrv.heads.layout import AttentionLayer
 from ...hrv.progress import Window
 from ...hrv_kernels.value_rescaling import rescale_values
 from ..models.architectures import architecture_of
-from ..page.texts import show_on_running_node
+from ..page.texts import SaidOnce
 from ..prompts.carried import ROWS_KEY, Chunk, PromptRows, brought
 from ..runs.attention import LayerWrapping, Replacer, at_every_call, plain_attention, with_transformer_option
 from ..runs.rows import COUPLE_LAYOUTS
@@ -72,7 +71,7 @@ class _Call(NamedTuple):
 class EditingRun:
     """What one sampling run with edits keeps. Raises HRVError for an HRV of another head layout than the model's."""
 
-    def __init__(self, model: Any, edited: Sequence[PromptRows], options: dict[str, Any]):
+    def __init__(self, model: Any, edited: Sequence[PromptRows]):
         self.architecture = architecture_of(model)
         self.layout = self.architecture.layout
         for edit in (row.edit for prompts in edited for row in prompts.rows if row.edit is not None):
@@ -82,7 +81,10 @@ class EditingRun:
         self.self_wrapping = LayerWrapping(self.architecture, self.self_replacer, "attn1")
         self.made: dict[tuple[Any, ...], _Cross | None] = {}
         self.orders: dict[tuple[Any, ...], dict[int, torch.Tensor | None]] = {}
-        self.said: set[str] = set()
+        self.say = SaidOnce()
+
+    def install(self, options: dict[str, Any]) -> None:
+        """Get into a run by its own model options."""
         comfy.patcher_extension.add_wrapper_with_key(
             WrappersMP.CALC_COND_BATCH, _WRAPPER_KEY, self.name_the_rows, options, is_model_options=True
         )
@@ -188,13 +190,6 @@ class EditingRun:
             return True
         self.say("Another node merges image positions (such as Tome Patch Model); self-attention is not edited there.")
         return False
-
-    def say(self, sentence: str) -> None:
-        """Tell the user something once in a run: in the log and on the node that samples."""
-        if sentence not in self.said:
-            self.said.add(sentence)
-            logging.warning("[HRV] %s", sentence)
-            show_on_running_node(f"HRV: {sentence}")
 
 
 def followers_of(transformer_options: Mapping[str, Any], rows: int) -> list[Follower]:

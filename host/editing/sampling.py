@@ -9,6 +9,7 @@ import comfy.model_management
 import torch
 
 from ...hrv.errors import HRVError
+from ..models.latents import pixels_per_position
 from ..models.older_hosts import is_out_of_memory
 from ..prompts.carried import PromptRows
 from ..runs.noise import with_shared_noise
@@ -21,7 +22,7 @@ class BatchMemoryError(HRVError, comfy.model_management.OOM_EXCEPTION):
 
 
 class EditedSampling:
-    """One sampling run with edits.
+    """One sampling run with edits: :meth:`install` it into the run's options, then :meth:`sample`.
 
     Raises HRVError for conditionings with unlike numbers of prompts, rows of one group that do not start from the same
     noise, a batch that is no number of groups, two local blends, an HRV of another head layout than the model's, and as
@@ -32,7 +33,6 @@ class EditedSampling:
         self,
         model: Any,
         edited: Sequence[PromptRows],
-        options: dict[str, Any],
         noise: torch.Tensor,
         sampler: Any,
         sigmas: torch.Tensor,
@@ -42,13 +42,21 @@ class EditedSampling:
         if any(len(prompts.rows) != self.group for prompts in edited):
             raise HRVError("The conditionings of this run have unlike numbers of edits: give each the same number.")
         _require_rows(self.group, noise)
-        run = EditingRun(model, edited, options)
+        self.run = EditingRun(model, edited)
         self.blending: LocalBlending | None = None
         for blend in dict.fromkeys(prompts.blend for prompts in edited if prompts.blend is not None):
             if self.blending is not None:
                 raise HRVError("Two local blends are in this run: leave one Local Blend, with the words of both.")
-            self.blending = LocalBlending(run.architecture, run.windows, blend, noise, self.group, options)
+            self.blending = LocalBlending(
+                self.run.architecture, self.run.windows, blend, noise, self.group, pixels_per_position(model)
+            )
         self.sampler = with_shared_noise(sampler, sigmas, noise, self.group, model.load_device, seed)
+
+    def install(self, options: dict[str, Any]) -> None:
+        """Get into a run by its own model options."""
+        self.run.install(options)
+        if self.blending is not None:
+            self.blending.install(options)
 
     def sample(self, sample: Callable[[Any], torch.Tensor]) -> torch.Tensor:
         """What ``sample`` gives with this run's sampler. Raises BatchMemoryError where memory is too small."""

@@ -9,6 +9,7 @@ import comfy.model_management
 import comfy.sample
 import torch
 
+from ..models.latents import pixels_per_position
 from ..prompts.carried import Conditioning
 
 
@@ -50,9 +51,8 @@ def sample_latents(
     The starting noise of each is what its seed gives alone. Samplers that draw noise on the way draw it for all of
     them together, by the first seed. ``step_done`` is called after every step; a cancel takes effect there.
     """
-    latent_format = model.get_model_object("latent_format")
-    ratio = latent_format.spacial_downscale_ratio
-    shape = latent_format.latent_channels, settings.height // ratio, settings.width // ratio
+    channels, pixels = model.get_model_object("latent_format").latent_channels, pixels_per_position(model)
+    shape = channels, settings.height // pixels, settings.width // pixels
     latent = torch.zeros(len(seeds), *shape, device=comfy.model_management.intermediate_device())
     noise = torch.cat([comfy.sample.prepare_noise(latent[:1], seed) for seed in seeds])
     return comfy.sample.sample(

@@ -24,7 +24,7 @@ class BlendRecord:
         self._made, self._why_none = None, why
 
     def keep(self, samples: torch.Tensor, masks: torch.Tensor) -> None:
-        """Keep the masks, bool [edits, h, w] at the latent's size, of the run that gave these samples."""
+        """Keep the masks, bool [edits, height, width] in pixels, of the run that gave these samples."""
         self._made = samples.cpu(), masks.cpu()
 
     def masks_of(self, samples: torch.Tensor) -> torch.Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import comfy.latent_formats
 import pytest
 import torch
 import torch.nn.functional as F
@@ -105,6 +106,17 @@ def test_outside_the_mask_the_edit_is_its_source(
     assert relative_error(other[:, inside], one[:, inside]) > 0.01
     alone = sample(model, source, negative, EMPTY)
     assert relative_error(latent["samples"][:1], alone) <= 1e-4
+
+
+def test_a_mask_has_the_pixels_that_the_models_latents_show(edited: tuple[Any, ...], negative: Any) -> None:
+    class Coarse(comfy.latent_formats.SD15):
+        spacial_downscale_ratio = 16
+
+    positive, rows = blended(edited, threshold=0.8)
+    fine, coarse = edited[0], edited[0].clone()
+    coarse.add_object_patch("latent_format", Coarse())
+    masks = [EditMask.execute(made(model, positive, negative, rows)).result[0] for model in (fine, coarse)]
+    assert torch.equal(masks[1], masks[0].repeat_interleave(2, -1).repeat_interleave(2, -2))
 
 
 @pytest.mark.parametrize("settings", [{"threshold": 0.0}, {"start": 1.0}, {"start": 0.5, "end": 0.5}])
