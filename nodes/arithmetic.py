@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
-from ..host.page.texts import show_text
 from ..hrv.relevance.arithmetic import clamp, mean, merge, pick
 from ..hrv.relevance.comparison import cosine_picture, cosines
 from ..hrv.relevance.ranking import ranking_text, top_heads
 from ..hrv.relevance.vectors import HRV
-from .sockets import CATEGORY, HRVSocket, image_tensor, split_words
+from .fields import split_words
+from .menu import CATEGORY
+from .outputs import picture_output, text_output
+from .sockets import HRVSocket
 
 MOST_HRVS = 64
 
@@ -142,8 +144,7 @@ class Rank(io.ComfyNode):
     def execute(cls, hrv: HRV, concepts: str, top_k: int) -> io.NodeOutput:
         ranked = top_heads(hrv, split_words(concepts) or None, count=top_k)
         text = ranking_text(ranked)
-        show_text(cls, text)
-        return io.NodeOutput(text, json.dumps(ranked), ui={"text": [text]})
+        return text_output(cls, text, text, json.dumps(ranked))
 
 
 class Compare(io.ComfyNode):
@@ -179,6 +180,5 @@ class Compare(io.ComfyNode):
         matrix = cosines(rows, columns)
         title = "Cosines between the concepts of one HRV" if other is None else "Rows: hrv. Columns: other."
         picture = cosine_picture(matrix, rows.concepts, columns.concepts, title=title)
-        image = image_tensor(picture)
         table = {"rows": rows.concepts, "columns": columns.concepts, "cosines": matrix.tolist()}
-        return io.NodeOutput(image, json.dumps(table), ui=ui.PreviewImage(image, cls=cls))
+        return picture_output(cls, picture, json.dumps(table))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from comfy_api.latest import io
@@ -10,7 +11,11 @@ from ..host.building.build import BuildSettings, Progress, build_hrv
 from ..host.building.concept_words import ESTIMATORS
 from ..host.page.texts import show_text
 from ..hrv.relevance.vocabulary import Vocabulary
-from .sockets import CATEGORY, ConceptsSocket, HRVSocket, sampling_inputs
+from .input_groups import with_groups
+from .inputs import seed_input
+from .menu import CATEGORY
+from .sampling import Sampling
+from .sockets import ConceptsSocket, HRVSocket
 
 DEFAULT_PROMPTS = """a photo of a red car
 a photo of a dog in the snow
@@ -54,15 +59,8 @@ class BuildHRV(io.ComfyNode):
                     tooltip="How many images to generate, going round through the prompts. More images, less noise: a "
                     "few dozen show the picture, about a thousand make it sharp.",
                 ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=2**63 - 1,
-                    control_after_generate=False,
-                    tooltip="Starting noise and drawn words follow from it: the same seed builds the same HRV.",
-                ),
-                *sampling_inputs(),
+                seed_input("seed", "Starting noise and drawn words follow from it: the same seed builds the same HRV."),
+                *Sampling.inputs(),
                 io.Combo.Input(
                     "estimator",
                     options=list(ESTIMATORS),
@@ -108,6 +106,7 @@ class BuildHRV(io.ComfyNode):
         )
 
     @classmethod
+    @with_groups
     def execute(
         cls,
         model: Any,
@@ -116,14 +115,7 @@ class BuildHRV(io.ComfyNode):
         prompts: str,
         images: int,
         seed: int,
-        steps: int,
-        cfg: float,
-        sampler_name: str,
-        scheduler: str,
-        width: int,
-        height: int,
-        batch_size: int,
-        negative: str,
+        sampling: Sampling,
         estimator: str = BuildSettings.estimator,
         stop_at: float = 0.0,
         shard: int = 1,
@@ -133,14 +125,7 @@ class BuildHRV(io.ComfyNode):
         settings = BuildSettings(
             images=images,
             seed=seed,
-            steps=steps,
-            cfg=cfg,
-            sampler_name=sampler_name,
-            scheduler=scheduler,
-            width=width,
-            height=height,
-            batch_size=batch_size,
-            negative=negative,
+            **asdict(sampling),
             estimator=estimator,
             shard=(shard, shards),
             stop_at=stop_at,

@@ -7,7 +7,8 @@ from pathlib import Path
 from comfy_api.latest import io
 
 from ..hrv.relevance.vocabulary import parse_vocabulary, require_contrast
-from .sockets import CATEGORY, ConceptsSocket
+from .menu import CATEGORY
+from .sockets import ConceptsSocket
 
 DEFAULT = Path(__file__).resolve().parent.parent / "hrv_presets" / "vocabularies" / "hrv-mini.txt"
 

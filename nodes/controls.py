@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from comfy_api.latest import io
 
-from ..host.mechanism import add_control
 from ..host.models.layouts import require_fitting
-from ..host.page.wiring import check_wiring
-from ..hrv.controls.control import DESIRED_WEIGHT, UNDESIRED_WEIGHT, adjust, strengthen
-from ..hrv.progress import Window
+from ..hrv.controls.control import DESIRED_WEIGHT, UNDESIRED_WEIGHT, Control, adjust, strengthen
 from ..hrv.relevance.vectors import HRV
-from .sockets import (
-    CATEGORY,
-    CONTROL_HIDDEN,
-    CONTROL_NODES,
-    clamp_input,
-    control_connections,
-    control_outputs,
-    hrv_input,
-    occurrence_input,
-    split_words,
-    strength_and_window,
-    words_input,
-)
+from .control_inputs import ControlledWords, Effect, control_outputs, hrv_input, occurrence_input, words_input
+from .input_groups import with_groups
+from .inputs import clamp_input, factor_input
+from .menu import CATEGORY
+from .wiring import check_outputs, wiring_hidden
 
 
 class ConceptStrengthen(io.ComfyNode):
@@ -37,43 +24,33 @@ class ConceptStrengthen(io.ComfyNode):
             description="Makes words count more in the heads that matter for a concept and less in the others.",
             search_aliases=["concept strengthening", "emphasis", "attention heads", "hrv"],
             inputs=[
-                *control_connections(),
+                *ControlledWords.connections(),
                 hrv_input(),
                 words_input(),
                 io.String.Input("concept", default="Color", tooltip="A concept of the HRV, by name."),
-                *strength_and_window(),
+                *Effect.inputs(),
                 clamp_input(),
                 occurrence_input(),
             ],
             outputs=control_outputs(),
-            hidden=list(CONTROL_HIDDEN),
+            hidden=wiring_hidden(),
         )
 
     @classmethod
+    @with_groups
     def execute(
         cls,
-        model: Any,
-        conditioning: Any,
+        target: ControlledWords,
+        effect: Effect,
         hrv: HRV,
-        words: str,
         concept: str,
-        strength: float,
-        start: float,
-        end: float,
         clamp: float,
-        occurrence: str = "all",
     ) -> io.NodeOutput:
-        check_wiring(cls, CONTROL_NODES)
-        require_fitting(hrv, model)
-        window = Window(start, end)
-        return io.NodeOutput(
-            *add_control(
-                model,
-                conditioning,
-                split_words(words),
-                lambda positions: strengthen(hrv, concept, positions, strength, window, clamp or None),
-                occurrence,
-            )
+        check_outputs(cls)
+        require_fitting(hrv, target.model)
+        window = effect.window()
+        return target.output(
+            lambda positions: strengthen(hrv, concept, positions, effect.strength, window, clamp or None)
         )
 
 
@@ -88,7 +65,7 @@ class ConceptAdjust(io.ComfyNode):
             "Color, not as Plants.",
             search_aliases=["concept adjusting", "polysemous", "misinterpretation", "meaning", "hrv"],
             inputs=[
-                *control_connections(),
+                *ControlledWords.connections(),
                 hrv_input(),
                 words_input(),
                 io.String.Input(
@@ -103,64 +80,54 @@ class ConceptAdjust(io.ComfyNode):
                     default="Plants",
                     tooltip="The concept that they shall not be read as.",
                 ),
-                *strength_and_window(),
+                *Effect.inputs(),
                 clamp_input(),
-                io.Float.Input(
+                factor_input(
                     "desired_weight",
-                    default=DESIRED_WEIGHT,
-                    min=-10.0,
-                    max=10.0,
-                    step=0.1,
-                    tooltip="Weight of the desired concept's HRV; published: 2.",
+                    DESIRED_WEIGHT,
+                    "Weight of the desired concept's HRV; published: 2.",
                     advanced=True,
                 ),
-                io.Float.Input(
+                factor_input(
                     "undesired_weight",
-                    default=UNDESIRED_WEIGHT,
-                    min=-10.0,
-                    max=10.0,
-                    step=0.1,
-                    tooltip="Weight of the undesired concept's HRV; published: -1.",
+                    UNDESIRED_WEIGHT,
+                    "Weight of the undesired concept's HRV; published: -1.",
                     advanced=True,
                 ),
                 occurrence_input(),
             ],
             outputs=control_outputs(),
-            hidden=list(CONTROL_HIDDEN),
+            hidden=wiring_hidden(),
         )
 
     @classmethod
+    @with_groups
     def execute(
         cls,
-        model: Any,
-        conditioning: Any,
+        target: ControlledWords,
+        effect: Effect,
         hrv: HRV,
-        words: str,
         desired: str,
         undesired: str,
-        strength: float,
-        start: float,
-        end: float,
         clamp: float,
         desired_weight: float,
         undesired_weight: float,
-        occurrence: str = "all",
     ) -> io.NodeOutput:
-        check_wiring(cls, CONTROL_NODES)
-        require_fitting(hrv, model)
-        window = Window(start, end)
+        check_outputs(cls)
+        require_fitting(hrv, target.model)
+        window = effect.window()
 
-        def control(positions: Any) -> Any:
+        def control(positions: tuple[int, ...]) -> Control:
             return adjust(
                 hrv,
                 desired,
                 undesired,
                 positions,
-                strength,
+                effect.strength,
                 window,
                 clamp or None,
                 desired_weight,
                 undesired_weight,
             )
 
-        return io.NodeOutput(*add_control(model, conditioning, split_words(words), control, occurrence))
+        return target.output(control)

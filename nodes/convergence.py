@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
 from ..hrv.building.convergence_picture import convergence_picture, curve_of
 from ..hrv.relevance.vectors import HRV
-from .sockets import CATEGORY, HRVSocket, image_tensor
+from .menu import CATEGORY
+from .outputs import picture_output
+from .sockets import HRVSocket
 
 
 class Convergence(io.ComfyNode):
@@ -26,5 +28,4 @@ class Convergence(io.ComfyNode):
 
     @classmethod
     def execute(cls, hrv: HRV) -> io.NodeOutput:
-        image = image_tensor(convergence_picture(curve_of(hrv), "Convergence of the build"))
-        return io.NodeOutput(image, ui=ui.PreviewImage(image, cls=cls))
+        return picture_output(cls, convergence_picture(curve_of(hrv), "Convergence of the build"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 
 from comfy_api.latest import io
@@ -12,22 +12,18 @@ from ..host.editing.prompts import add_row, add_word_edit, edit_prompt, has_conc
 from ..host.mechanism import with_mechanism
 from ..host.models.layouts import head_layout, require_fitting
 from ..host.page.texts import show_text
-from ..host.page.wiring import check_wiring
 from ..hrv.editing.alignment import read_pairs
-from ..hrv.editing.edit import CROSS_END, SELF_END_HRV, SELF_END_PLAIN, SELF_SIZE, EditWindows, WordEdit, with_concept
+from ..hrv.editing.edit import CROSS_END, SELF_END_HRV, SELF_END_PLAIN, EditWindows, WordEdit, with_concept
 from ..hrv.errors import HRVError
 from ..hrv.progress import Window
 from ..hrv.relevance.vectors import HRV
-from .sockets import (
-    CATEGORY,
-    CONTROL_HIDDEN,
-    CONTROL_NODES,
-    HRVSocket,
-    clamp_input,
-    occurrence_input,
-    split_words,
-    words_input,
-)
+from .control_inputs import occurrence_input, words_input
+from .fields import split_words
+from .input_groups import InputGroup, with_groups
+from .inputs import attention_size_input, clamp_input, progress_input, strength_input
+from .menu import CATEGORY
+from .sockets import HRVSocket
+from .wiring import check_outputs, wiring_hidden
 
 # What "end" means where the user leaves it to others.
 _LEFT_OPEN = -1.0
@@ -41,25 +37,32 @@ def _window(name: str, start: float, end: float) -> Window:
         raise HRVError(f"{name}_start and {name}_end: {error}") from None
 
 
-def _progress(name: str, default: float, tooltip: str, least: float = 0.0, advanced: bool = False) -> Any:
-    return io.Float.Input(name, default=default, min=least, max=1.0, step=0.01, tooltip=tooltip, advanced=advanced)
+@dataclass(frozen=True)
+class _DecidingConcept(InputGroup):
+    """A concept of an HRV whose heads decide about words, and how much it counts; none without an HRV."""
 
+    clamp: float
+    hrv: HRV | None = None
+    concept: str = ""
+    strength: float = 1.0
 
-def _concept_inputs(tooltip: str) -> list[Any]:
-    """A concept of an HRV and how much it counts."""
-    return [
-        HRVSocket.Input("hrv", optional=True, tooltip=tooltip),
-        io.String.Input("concept", default="Color", optional=True, tooltip="A concept of the HRV, by name."),
-        io.Float.Input(
-            "strength",
-            default=1.0,
-            min=-5.0,
-            max=5.0,
-            step=0.05,
-            optional=True,
-            tooltip="How much the HRV counts: 0 keeps the words' own attention as it is, 1 is the full effect.",
-        ),
-    ]
+    @staticmethod
+    def inputs(tooltip: str) -> list[Any]:
+        """All but :func:`~.inputs.clamp_input`; ``tooltip`` is of the HRV."""
+        return [
+            HRVSocket.Input("hrv", optional=True, tooltip=tooltip),
+            io.String.Input("concept", default="Color", optional=True, tooltip="A concept of the HRV, by name."),
+            strength_input(
+                "How much the HRV counts: 0 keeps the words' own attention as it is, 1 is the full effect.",
+                optional=True,
+            ),
+        ]
+
+    def edit(self, positions: tuple[int, ...], weight: float = 1.0, window: Window | None = None) -> WordEdit:
+        """What the words at these positions do. Raises HRVError as :func:`~..hrv.editing.edit.with_concept` does."""
+        if self.hrv is None:
+            return WordEdit(positions, weight=weight, window=window)
+        return with_concept(self.hrv, self.concept, positions, self.strength, self.clamp or None, weight, window)
 
 
 class PromptEdit(io.ComfyNode):
@@ -95,31 +98,30 @@ class PromptEdit(io.ComfyNode):
                     "such as 'red car -> blue boat', separated by commas or lines; 'old ->' for words that are gone, "
                     "'-> new' for new ones.",
                 ),
-                _progress(
+                progress_input(
                     "cross_end",
                     CROSS_END,
                     "Sampling progress until which the edit has the source's cross-attention: lower frees the layout.",
+                    advanced=False,
                 ),
-                _progress(
+                progress_input(
                     "self_end",
                     _LEFT_OPEN,
                     "Sampling progress until which the edit has the source's self-attention: lower frees the shapes. "
                     f"-1: as published, {SELF_END_HRV:g} with an HRV (Edit Words' too), {SELF_END_PLAIN:g} without.",
                     least=_LEFT_OPEN,
+                    advanced=False,
                 ),
-                *_concept_inputs("Lets the heads of a concept decide about all changed words; none: plain P2P."),
+                *_DecidingConcept.inputs(
+                    "Lets the heads of a concept decide about all changed words; none: plain P2P."
+                ),
                 clamp_input(),
-                _progress("cross_start", 0.0, "Sampling progress at which that begins.", advanced=True),
-                _progress("self_start", 0.0, "Sampling progress at which that begins.", advanced=True),
-                io.Float.Input(
+                progress_input("cross_start", 0.0, "Sampling progress at which that begins."),
+                progress_input("self_start", 0.0, "Sampling progress at which that begins."),
+                attention_size_input(
                     "self_size",
-                    default=SELF_SIZE,
-                    min=0.0,
-                    max=1.0,
-                    step=0.0625,
-                    tooltip="Largest self-attention that is taken from the source, as a share of the latent's "
+                    "Largest self-attention that is taken from the source, as a share of the latent's "
                     "positions: 0.0625 is 16x16 of 64x64, 1 is all.",
-                    advanced=True,
                 ),
             ],
             outputs=[
@@ -128,10 +130,11 @@ class PromptEdit(io.ComfyNode):
                 io.Latent.Output(tooltip="The sampler's latent: the source first, then its edits, from one noise."),
                 io.String.Output("alignment", display_name="alignment", tooltip="Which words became which, as text."),
             ],
-            hidden=list(CONTROL_HIDDEN),
+            hidden=wiring_hidden(),
         )
 
     @classmethod
+    @with_groups
     def execute(
         cls,
         model: Any,
@@ -139,27 +142,25 @@ class PromptEdit(io.ComfyNode):
         target: Any,
         latent: Any,
         pairs: str,
-        cross_end: float,
-        self_end: float,
-        clamp: float,
         cross_start: float,
+        cross_end: float,
         self_start: float,
+        self_end: float,
         self_size: float,
-        hrv: HRV | None = None,
-        concept: str = "",
-        strength: float = 1.0,
+        deciding: _DecidingConcept,
     ) -> io.NodeOutput:
-        check_wiring(cls, CONTROL_NODES)
-        for_changed = None
+        check_outputs(cls)
+        hrv = deciding.hrv
         if hrv is not None:
             require_fitting(hrv, model)
-            for_changed = partial(with_concept, hrv, concept, strength=strength, clamp=clamp or None)
         if self_end == _LEFT_OPEN:
             self_end = SELF_END_HRV if hrv is not None or has_concepts(target) else SELF_END_PLAIN
         windows = EditWindows(
             _window("cross", cross_start, cross_end), _window("self", self_start, self_end), self_size
         )
-        positive, edit = edit_prompt(source, target, windows, read_pairs(pairs), for_changed)
+        positive, edit = edit_prompt(
+            source, target, windows, read_pairs(pairs), deciding.edit if hrv is not None else None
+        )
         edit.require_layout(head_layout(model))
         text = edit.describe()
         if hrv is not None and not edit.alignment.changed:
@@ -195,14 +196,13 @@ class EditWords(io.ComfyNode):
                     tooltip="Multiplies the attention that the words get: 2 is more of them, 0 none, below 0 less "
                     "than none.",
                 ),
-                *_concept_inputs("Makes the words keep their own attention, by the heads of a concept."),
-                _progress("start", 0.0, "Sampling progress at which this begins.", advanced=True),
-                _progress(
+                *_DecidingConcept.inputs("Makes the words keep their own attention, by the heads of a concept."),
+                progress_input("start", 0.0, "Sampling progress at which this begins."),
+                progress_input(
                     "end",
                     _LEFT_OPEN,
                     "Sampling progress at which it ends; -1 for the cross-attention window of Prompt Edit.",
                     least=_LEFT_OPEN,
-                    advanced=True,
                 ),
                 clamp_input(),
                 occurrence_input(),
@@ -211,6 +211,7 @@ class EditWords(io.ComfyNode):
         )
 
     @classmethod
+    @with_groups
     def execute(
         cls,
         conditioning: Any,
@@ -218,10 +219,7 @@ class EditWords(io.ComfyNode):
         weight: float,
         start: float,
         end: float,
-        clamp: float,
-        hrv: HRV | None = None,
-        concept: str = "",
-        strength: float = 1.0,
+        deciding: _DecidingConcept,
         occurrence: str = "all",
     ) -> io.NodeOutput:
         if end == _LEFT_OPEN and start > 0.0:
@@ -232,8 +230,6 @@ class EditWords(io.ComfyNode):
         window = None if end == _LEFT_OPEN else Window(start, end)
 
         def edit(positions: tuple[int, ...]) -> WordEdit:
-            if hrv is None:
-                return WordEdit(positions, weight=weight, window=window)
-            return with_concept(hrv, concept, positions, strength, clamp or None, weight, window)
+            return deciding.edit(positions, weight, window)
 
         return io.NodeOutput(add_word_edit(conditioning, split_words(words), edit, occurrence))

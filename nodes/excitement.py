@@ -6,20 +6,21 @@ import json
 from typing import Any
 
 import torch
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
 from ..host.attend_and_excite.subjects import excite
 from ..host.models.layouts import require_fitting
-from ..host.page.wiring import check_wiring
 from ..hrv.attend_and_excite.pictures import curves_picture, maps_picture
 from ..hrv.attend_and_excite.report import ReportLog
 from ..hrv.attend_and_excite.settings import ExcitementSettings, parse_thresholds
 from ..hrv.attend_and_excite.subjects import parse_subjects
 from ..hrv.progress import Window
 from ..hrv.relevance.vectors import HRV
-from .sockets import CATEGORY, CONTROL_HIDDEN, CONTROL_NODES, HRVSocket, clamp_input, image_tensor
-
-ReportSocket = io.Custom("HRV_EXCITEMENT_REPORT")
+from .inputs import clamp_input, progress_input
+from .menu import CATEGORY
+from .outputs import image_tensor, picture_output
+from .sockets import HRVSocket, ReportSocket
+from .wiring import check_outputs, wiring_hidden
 
 _DEFAULTS = ExcitementSettings()
 _THRESHOLDS = ", ".join(f"{one.progress:g}: {one.maximum:g}" for one in _DEFAULTS.thresholds)
@@ -80,24 +81,10 @@ class AttendAndExcite(io.ComfyNode):
                     "published: 0.5.",
                     advanced=True,
                 ),
-                io.Float.Input(
-                    "start",
-                    default=_DEFAULTS.window.start,
-                    min=0.0,
-                    max=1.0,
-                    step=0.01,
-                    tooltip="Sampling progress at which updates begin: 0 is pure noise.",
-                    advanced=True,
+                progress_input(
+                    "start", _DEFAULTS.window.start, "Sampling progress at which updates begin: 0 is pure noise."
                 ),
-                io.Float.Input(
-                    "end",
-                    default=_DEFAULTS.window.end,
-                    min=0.0,
-                    max=1.0,
-                    step=0.01,
-                    tooltip="Sampling progress at which updates end; published: 0.5.",
-                    advanced=True,
-                ),
+                progress_input("end", _DEFAULTS.window.end, "Sampling progress at which updates end; published: 0.5."),
                 io.Int.Input(
                     "resolution",
                     default=_DEFAULTS.resolution,
@@ -128,7 +115,7 @@ class AttendAndExcite(io.ComfyNode):
                 io.Conditioning.Output(tooltip="The conditioning with these subjects: the positive of the sampler."),
                 ReportSocket.Output("report", display_name="report", tooltip="For Attend and Excite Report."),
             ],
-            hidden=list(CONTROL_HIDDEN),
+            hidden=wiring_hidden(),
         )
 
     @classmethod
@@ -149,7 +136,7 @@ class AttendAndExcite(io.ComfyNode):
         checkpointing: bool,
         hrv: HRV | None = None,
     ) -> io.NodeOutput:
-        check_wiring(cls, CONTROL_NODES)
+        check_outputs(cls)
         if hrv is not None:
             require_fitting(hrv, model)
         settings = ExcitementSettings(
@@ -200,7 +187,6 @@ class AttendAndExciteReport(io.ComfyNode):
     def execute(cls, report: ReportLog, latent: dict[str, Any]) -> io.NodeOutput:
         samples = latent["samples"]
         found = report.find(samples.cpu().numpy())
-        curves, maps = (image_tensor(picture(found)) for picture in (curves_picture, maps_picture))
         size = (8 * samples.shape[-2], 8 * samples.shape[-1])
         masks = [
             torch.nn.functional.interpolate(torch.from_numpy(of_subject)[:, None], size, mode="bilinear").clamp(0, 1)
@@ -209,4 +195,4 @@ class AttendAndExciteReport(io.ComfyNode):
         # [subjects, B, 1, h, w] to masks image by image.
         ordered = torch.stack(masks, dim=1).flatten(0, 2) if masks else torch.zeros(len(samples), *size)
         text = json.dumps(found.to_json(), indent=2)
-        return io.NodeOutput(curves, maps, ordered, text, ui=ui.PreviewImage(curves, cls=cls))
+        return picture_output(cls, curves_picture(found), image_tensor(maps_picture(found)), ordered, text)

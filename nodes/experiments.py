@@ -8,7 +8,8 @@ from ..host.files.experiments import NO_FILE, experiment_file, experiment_files
 from ..host.page.texts import show_text
 from ..hrv.errors import HRVError
 from ..hrv.scoring.experiments import Experiment, parse_experiment
-from .sockets import CATEGORY, ExperimentSocket
+from .menu import CATEGORY
+from .sockets import ExperimentSocket
 
 
 class ExperimentNode(io.ComfyNode):

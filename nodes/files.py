@@ -8,7 +8,8 @@ from ..host.files.folders import hrv_files, hrv_path, keep_hrv, models_folder
 from ..host.page.texts import show_text
 from ..hrv.relevance.files import load_hrv
 from ..hrv.relevance.vectors import HRV
-from .sockets import CATEGORY, HRVSocket
+from .menu import CATEGORY
+from .sockets import HRVSocket
 
 
 class SaveHRV(io.ComfyNode):

@@ -2,35 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from comfy_api.latest import io
 
-from ..host.mechanism import add_control
 from ..host.models.layouts import head_layout, require_fitting
-from ..host.page.wiring import check_wiring
 from ..hrv.controls.control import scale_heads, weaken
 from ..hrv.heads.sets import parse_heads
-from ..hrv.progress import Window
 from ..hrv.prompts.tokens import ALL_WORDS
 from ..hrv.relevance.orders import ORDERS, WEAKEN_FACTOR, heads_of_percent
 from ..hrv.relevance.vectors import HRV
-from .sockets import (
-    CATEGORY,
-    CONTROL_HIDDEN,
-    CONTROL_NODES,
-    control_connections,
-    control_outputs,
-    hrv_input,
-    occurrence_input,
-    split_words,
-    strength_and_window,
-    words_input,
-)
-
-
-def _factor_input(default: float, tooltip: str) -> Any:
-    return io.Float.Input("factor", default=default, min=-10.0, max=10.0, step=0.1, tooltip=tooltip)
+from .control_inputs import ControlledWords, Effect, control_outputs, hrv_input, occurrence_input, words_input
+from .input_groups import with_groups
+from .inputs import factor_input, seed_input
+from .menu import CATEGORY
+from .wiring import check_outputs, wiring_hidden
 
 
 class WeakenHeads(io.ComfyNode):
@@ -44,7 +28,7 @@ class WeakenHeads(io.ComfyNode):
             "how much the image loses shows whether an HRV found the right heads.",
             search_aliases=["ordered weakening", "morhf", "lerhf", "ablation", "hrv"],
             inputs=[
-                *control_connections(),
+                *ControlledWords.connections(),
                 hrv_input(),
                 words_input(default=ALL_WORDS),
                 io.String.Input("concept", default="Color", tooltip="The concept of the HRV that orders the heads."),
@@ -56,18 +40,16 @@ class WeakenHeads(io.ComfyNode):
                     max=65_535,
                     tooltip="How many heads to weaken, from the first of the order on; SD 1.x has 128, SDXL 1300.",
                 ),
-                _factor_input(
+                factor_input(
+                    "factor",
                     WEAKEN_FACTOR,
                     "What the words' attention is multiplied by in these heads; published: -2. 0 takes it away.",
                 ),
-                *strength_and_window(),
-                io.Int.Input(
+                *Effect.inputs(),
+                seed_input(
                     "seed",
-                    default=0,
-                    min=0,
-                    max=2**64 - 1,
-                    control_after_generate=False,
-                    tooltip="Which random order; the other orders do not need it.",
+                    "Which random order; the other orders do not need it.",
+                    largest=2**64 - 1,
                     advanced=True,
                 ),
                 occurrence_input(),
@@ -80,39 +62,29 @@ class WeakenHeads(io.ComfyNode):
                 ),
             ],
             outputs=control_outputs(),
-            hidden=list(CONTROL_HIDDEN),
+            hidden=wiring_hidden(),
         )
 
     @classmethod
+    @with_groups
     def execute(
         cls,
-        model: Any,
-        conditioning: Any,
+        target: ControlledWords,
+        effect: Effect,
         hrv: HRV,
-        words: str,
         concept: str,
         order: str,
         heads: int,
         factor: float,
-        strength: float,
-        start: float,
-        end: float,
         seed: int,
-        occurrence: str = "all",
         unit: str = "heads",
     ) -> io.NodeOutput:
-        check_wiring(cls, CONTROL_NODES)
-        require_fitting(hrv, model)
-        window = Window(start, end)
+        check_outputs(cls)
+        require_fitting(hrv, target.model)
+        window = effect.window()
         number = heads_of_percent(heads, hrv.layout.head_count) if unit == "percent" else heads
-        return io.NodeOutput(
-            *add_control(
-                model,
-                conditioning,
-                split_words(words),
-                lambda positions: weaken(hrv, concept, order, number, positions, strength, window, factor, seed),
-                occurrence,
-            )
+        return target.output(
+            lambda positions: weaken(hrv, concept, order, number, positions, effect.strength, window, factor, seed)
         )
 
 
@@ -126,7 +98,7 @@ class ScaleHeads(io.ComfyNode):
             description="Multiplies the attention to words by a factor in heads that you name; no HRV is needed.",
             search_aliases=["manual heads", "head set", "block weights", "ablation", "hrv"],
             inputs=[
-                *control_connections(),
+                *ControlledWords.connections(),
                 words_input(default=ALL_WORDS),
                 io.String.Input(
                     "heads",
@@ -135,39 +107,31 @@ class ScaleHeads(io.ComfyNode):
                     tooltip="Sections, blocks, transformers and heads, such as: down4.1:3,5 mid:0 up0-5. A term with ! "
                     "takes heads away: all !mid. Empty: none.",
                 ),
-                _factor_input(
-                    0.0, "What the words' attention is multiplied by in these heads; 0 takes it away, 1 keeps it."
+                factor_input(
+                    "factor",
+                    0.0,
+                    "What the words' attention is multiplied by in these heads; 0 takes it away, 1 keeps it.",
                 ),
-                *strength_and_window(),
+                *Effect.inputs(),
                 occurrence_input(),
             ],
             outputs=control_outputs(),
-            hidden=list(CONTROL_HIDDEN),
+            hidden=wiring_hidden(),
         )
 
     @classmethod
+    @with_groups
     def execute(
         cls,
-        model: Any,
-        conditioning: Any,
-        words: str,
+        target: ControlledWords,
+        effect: Effect,
         heads: str,
         factor: float,
-        strength: float,
-        start: float,
-        end: float,
-        occurrence: str = "all",
     ) -> io.NodeOutput:
-        check_wiring(cls, CONTROL_NODES)
-        layout = head_layout(model)
+        check_outputs(cls)
+        layout = head_layout(target.model)
         head_positions = parse_heads(layout, heads)
-        window = Window(start, end)
-        return io.NodeOutput(
-            *add_control(
-                model,
-                conditioning,
-                split_words(words),
-                lambda positions: scale_heads(layout, head_positions, factor, positions, strength, window),
-                occurrence,
-            )
+        window = effect.window()
+        return target.output(
+            lambda positions: scale_heads(layout, head_positions, factor, positions, effect.strength, window)
         )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
 from ..hrv.relevance.heat_map import heat_map
 from ..hrv.relevance.vectors import HRV
-from .sockets import CATEGORY, HRVSocket, image_tensor, split_words
+from .fields import split_words
+from .menu import CATEGORY
+from .outputs import picture_output
+from .sockets import HRVSocket
 
 
 class HeatMap(io.ComfyNode):
@@ -32,5 +35,4 @@ class HeatMap(io.ComfyNode):
 
     @classmethod
     def execute(cls, hrv: HRV, concepts: str) -> io.NodeOutput:
-        image = image_tensor(heat_map(hrv, split_words(concepts) or None))
-        return io.NodeOutput(image, ui=ui.PreviewImage(image, cls=cls))
+        return picture_output(cls, heat_map(hrv, split_words(concepts) or None))

@@ -7,9 +7,11 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..host.editing.prompts import blend_masks, with_local_blend
-from ..hrv.editing.edit import BLEND_START, BLEND_THRESHOLD, SELF_SIZE
+from ..hrv.editing.edit import BLEND_START, BLEND_THRESHOLD
 from ..hrv.progress import Window
-from .sockets import CATEGORY, split_words
+from .fields import split_words
+from .inputs import attention_size_input, progress_input
+from .menu import CATEGORY
 
 
 class LocalBlend(io.ComfyNode):
@@ -39,33 +41,16 @@ class LocalBlend(io.ComfyNode):
                     step=0.01,
                     tooltip="Share of the highest attention from which a place may change: lower lets more change.",
                 ),
-                io.Float.Input(
+                progress_input(
                     "start",
-                    default=BLEND_START,
-                    min=0.0,
-                    max=1.0,
-                    step=0.01,
-                    tooltip="Sampling progress at which the rest is kept; before, attention is only gathered.",
-                    advanced=True,
+                    BLEND_START,
+                    "Sampling progress at which the rest is kept; before, attention is only gathered.",
                 ),
-                io.Float.Input(
-                    "end",
-                    default=1.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.01,
-                    tooltip="Sampling progress until which the rest is kept.",
-                    advanced=True,
-                ),
-                io.Float.Input(
+                progress_input("end", 1.0, "Sampling progress until which the rest is kept."),
+                attention_size_input(
                     "size",
-                    default=SELF_SIZE,
-                    min=0.0,
-                    max=1.0,
-                    step=0.0625,
-                    tooltip="Largest cross-attention that is asked for places, as a share of the latent's positions: "
+                    "Largest cross-attention that is asked for places, as a share of the latent's positions: "
                     "0.0625 is 16x16 of 64x64. Small models, such as HRV-mini, need 0.25.",
-                    advanced=True,
                 ),
             ],
             outputs=[

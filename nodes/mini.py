@@ -5,7 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..host.mini.loader import load_mini
-from .sockets import CATEGORY
+from .menu import CATEGORY
 
 
 class LoadMini(io.ComfyNode):

@@ -12,7 +12,8 @@ from ..host.files.folders import models_folder, read_user_file, user_file
 from ..hrv.errors import HRVError
 from ..hrv.relevance.published import SIZE_LIMIT, hrv_from_npy
 from ..hrv.relevance.vocabulary import Vocabulary, parse_paper_csv
-from .sockets import CATEGORY, ConceptsSocket, HRVSocket
+from .menu import CATEGORY
+from .sockets import ConceptsSocket, HRVSocket
 
 WORD_LIST_LIMIT = 4 * 1024 * 1024
 

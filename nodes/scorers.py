@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
-from ..host.page.texts import show_text
 from ..host.scoring.clip import ClipScorer
 from ..host.scoring.transformers import TransformersScorer, folder_stamp
 from ..hrv.errors import HRVError
@@ -17,7 +16,9 @@ from ..hrv.scoring.cosine import PLAIN_COLORS, CosineScorer
 from ..hrv.scoring.experiments import Case
 from ..hrv.scoring.scorer import Scorer
 from ..mini.truth_scorer import MiniScorer
-from .sockets import CATEGORY, ScorerSocket
+from .menu import CATEGORY
+from .outputs import text_output
+from .sockets import ScorerSocket
 
 _FEW_COLORS = 4
 """Encoders that were not trained together recognise so many of six colors once in a hundred times."""
@@ -34,8 +35,7 @@ def _tried(node: type[io.ComfyNode], scorer: CosineScorer) -> io.NodeOutput:
     if len(found) < _FEW_COLORS:
         text += " A CLIP knows nearly all: do both encoders belong together, and are their files whole?"
         logging.warning("[HRV] %s: %s", scorer.name, text)
-    show_text(node, text)
-    return io.NodeOutput(scorer, ui={"text": [text]})
+    return text_output(node, text, scorer)
 
 
 class ScorerMini(io.ComfyNode):
@@ -153,5 +153,4 @@ class Score(io.ComfyNode):
         mean = sum(scores) / count
         lines = [f"image {number}: {score:.4f}" for number, score in enumerate(scores, start=1)]
         text = "\n".join([f"{scorer.name}, {tidy(target)!r}: {mean:.4f}", *lines])
-        show_text(cls, text)
-        return io.NodeOutput(mean, text, ui={"text": [text]})
+        return text_output(cls, text, mean, text)

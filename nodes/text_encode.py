@@ -7,7 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..host.prompts.encoding import encode_prompt
-from .sockets import CATEGORY
+from .menu import CATEGORY
 
 
 class TextEncode(io.ComfyNode):

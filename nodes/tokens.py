@@ -6,12 +6,12 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..host.page.texts import show_text
 from ..host.prompts.carried import CONTROLS_KEY, token_maps
 from ..host.prompts.encoding import tag_conditioning
 from ..host.prompts.joining import concatenate
 from ..hrv.controls.description import prompt_text
-from .sockets import CATEGORY
+from .menu import CATEGORY
+from .outputs import text_output
 
 
 class Tokens(io.ComfyNode):
@@ -44,8 +44,7 @@ class Tokens(io.ComfyNode):
         ]
         # Entries of a schedule have the same words.
         text = "\n\n".join(dict.fromkeys(texts))
-        show_text(cls, text)
-        return io.NodeOutput(text, ui={"text": [text]})
+        return text_output(cls, text, text)
 
 
 class TagConditioning(io.ComfyNode):

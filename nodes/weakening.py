@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from comfy_api.latest import io
 
 from ..host.files.results import output_place
 from ..host.page.texts import show_text
 from ..hrv.weakening.pictures import contact_sheet, curves_picture, summary_picture
-from ..hrv.weakening.plan import Plan, parse_head_counts
 from ..hrv.weakening.tables import findings_table
-from .sockets import CATEGORY, split_words
-from .weakening_inputs import (
-    ALL_COUNTS,
-    Examination,
-    concepts_input,
-    factor_input,
-    head_counts_input,
-    one_concept_input,
-    only,
-    order_seed_input,
-    prefix_input,
-    random_orders_input,
-    saved_findings,
-    shared_inputs,
-    shown_pictures,
-    table_outputs,
-    weakening,
-)
+from .examination import Examination
+from .fields import split_words
+from .input_groups import with_groups
+from .menu import CATEGORY
+from .outputs import image_tensor, picture_output
+from .sampling import Sampling
+from .weakening_inputs import WeakenedHeads, concepts_input, one_concept_input, only, prefix_input, table_outputs
+from .weakening_results import saved_findings
 
 
 class OrderedWeakening(io.ComfyNode):
@@ -44,20 +31,23 @@ class OrderedWeakening(io.ComfyNode):
             search_aliases=["morhf", "lerhf", "validate hrv", "ablation study", "evaluate"],
             is_output_node=True,
             inputs=[
-                *shared_inputs(one_concept_input(), seeds=3, prompts=0),
-                head_counts_input("", ALL_COUNTS),
-                random_orders_input(),
-                factor_input(),
-                io.Boolean.Input(
-                    "uniform",
-                    default=False,
-                    tooltip="Also weaken all heads alike, as much as the others do as a mean: what mere damage does.",
+                *Examination.inputs(one_concept_input(), seeds=3, prompts=0),
+                *Sampling.inputs(),
+                *WeakenedHeads.inputs(
+                    io.Boolean.Input(
+                        "uniform",
+                        default=False,
+                        tooltip="Also weaken all heads alike, as much as the others do as a mean: what mere damage "
+                        "does.",
+                    ),
+                    io.Boolean.Input(
+                        "save_images",
+                        default=False,
+                        tooltip="Keep every image as a file beside the tables.",
+                        advanced=True,
+                    ),
+                    prefix_input("hrv/weakening"),
                 ),
-                io.Boolean.Input(
-                    "save_images", default=False, tooltip="Keep every image as a file beside the tables.", advanced=True
-                ),
-                prefix_input("hrv/weakening"),
-                order_seed_input(),
             ],
             outputs=[
                 io.Image.Output("curves", tooltip="Score over the number of heads weakened, a curve for every order."),
@@ -71,30 +61,25 @@ class OrderedWeakening(io.ComfyNode):
         )
 
     @classmethod
+    @with_groups
     def execute(
         cls,
+        examined: Examination,
+        sampling: Sampling,
+        weakened: WeakenedHeads,
         concept: str,
-        head_counts: str,
-        random_orders: int,
-        factor: float,
         uniform: bool,
         save_images: bool,
         filename_prefix: str,
-        order_seed: int,
-        **shared: Any,
     ) -> io.NodeOutput:
-        examined = Examination.of(**shared)
-        counts = parse_head_counts(head_counts, examined.head_count)
-        plan = Plan(counts, random_orders, (weakening(factor),), uniform, order_seed)
+        plan = weakened.plan(examined.head_count, uniform)
         folder, _ = output_place(filename_prefix)
-        analysis = examined.analyse(cls, only(concept), plan, images=folder if save_images else None)
+        analysis = examined.analyse(cls, sampling, only(concept), plan, images=folder if save_images else None)
         (result,) = analysis.results
         (found,), csv, json, where = saved_findings(filename_prefix, analysis)
         show_text(cls, f"{found.sentence()}\n\n{where}")
-        (curves, sheet), shown = shown_pictures(
-            cls, [curves_picture(result, found), contact_sheet(result, analysis.sheet)]
-        )
-        return io.NodeOutput(curves, sheet, found.sentence(), csv, json, ui=shown)
+        sheet = image_tensor(contact_sheet(result, analysis.sheet))
+        return picture_output(cls, curves_picture(result, found), sheet, found.sentence(), csv, json)
 
 
 class WeakeningSummary(io.ComfyNode):
@@ -109,12 +94,9 @@ class WeakeningSummary(io.ComfyNode):
             search_aliases=["morhf", "lerhf", "validate hrv", "evaluate all concepts", "summary"],
             is_output_node=True,
             inputs=[
-                *shared_inputs(concepts_input("all in common"), seeds=3, prompts=0),
-                head_counts_input("", ALL_COUNTS),
-                random_orders_input(),
-                factor_input(),
-                prefix_input("hrv/weakening-summary"),
-                order_seed_input(),
+                *Examination.inputs(concepts_input("all in common"), seeds=3, prompts=0),
+                *Sampling.inputs(),
+                *WeakenedHeads.inputs(prefix_input("hrv/weakening-summary")),
             ],
             outputs=[
                 io.Image.Output("picture", tooltip="A row for each concept."),
@@ -125,24 +107,20 @@ class WeakeningSummary(io.ComfyNode):
         )
 
     @classmethod
+    @with_groups
     def execute(
         cls,
+        examined: Examination,
+        sampling: Sampling,
+        weakened: WeakenedHeads,
         concepts: str,
-        head_counts: str,
-        random_orders: int,
-        factor: float,
         filename_prefix: str,
-        order_seed: int,
-        **shared: Any,
     ) -> io.NodeOutput:
-        examined = Examination.of(**shared)
-        counts = parse_head_counts(head_counts, examined.head_count)
-        plan = Plan(counts, random_orders, (weakening(factor),), order_seed=order_seed)
+        plan = weakened.plan(examined.head_count)
         output_place(filename_prefix)
-        analysis = examined.analyse(cls, split_words(concepts), plan)
+        analysis = examined.analyse(cls, sampling, split_words(concepts), plan)
         findings, csv, json, where = saved_findings(filename_prefix, analysis)
         table = findings_table(findings)
         show_text(cls, f"{table}\n{where}")
-        title = f"Ordered weakening by {factor:g}, scored by {examined.scorer.name}"
-        (picture,), shown = shown_pictures(cls, [summary_picture(findings, title)])
-        return io.NodeOutput(picture, table, csv, json, ui=shown)
+        title = f"Ordered weakening by {weakened.factor:g}, scored by {examined.scorer.name}"
+        return picture_output(cls, summary_picture(findings, title), table, csv, json)

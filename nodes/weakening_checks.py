@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from comfy_api.latest import io
+from comfy_api.latest import io, ui
 
 from ..host.files.results import output_place
 from ..host.page.texts import show_text
@@ -13,21 +11,22 @@ from ..hrv.scoring.experiments import spread
 from ..hrv.weakening.pictures import factors_picture, summary_picture
 from ..hrv.weakening.plan import Plan, concepts_to_analyse, parse_head_counts
 from ..hrv.weakening.statistics import overall
-from .sockets import CATEGORY, split_words
+from .examination import Examination
+from .fields import split_words
+from .input_groups import with_groups
+from .inputs import LARGEST_FACTOR
+from .menu import CATEGORY
+from .outputs import image_tensor, picture_output
+from .sampling import Sampling
 from .weakening_inputs import (
-    LARGEST_FACTOR,
-    Examination,
     concepts_input,
     head_counts_input,
-    judged,
     one_concept_input,
     only,
     prefix_input,
-    saved_findings,
-    shared_inputs,
-    shown_pictures,
     table_outputs,
 )
+from .weakening_results import judged, saved_findings
 
 QUICK_COUNTS = "9%, 27%"
 """Where orders differ most, for a check of few images."""
@@ -47,7 +46,10 @@ class QuickCheck(io.ComfyNode):
             "with the numbers it rests on. For a fine-tune, an HRV of a relative, or one from the net.",
             search_aliases=["validate hrv", "does it hold", "trust", "fine-tune"],
             is_output_node=True,
-            inputs=shared_inputs(concepts_input(f"{_MOST_CONCEPTS} of those in common"), seeds=2, prompts=4),
+            inputs=[
+                *Examination.inputs(concepts_input(f"{_MOST_CONCEPTS} of those in common"), seeds=2, prompts=4),
+                *Sampling.inputs(),
+            ],
             outputs=[
                 io.String.Output("verdict", tooltip="Yes, weakly or no for all together, and for each concept."),
                 io.Image.Output("picture", tooltip="A row for each concept."),
@@ -56,8 +58,8 @@ class QuickCheck(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, concepts: str, **shared: Any) -> io.NodeOutput:
-        examined = Examination.of(**shared)
+    @with_groups
+    def execute(cls, examined: Examination, sampling: Sampling, concepts: str) -> io.NodeOutput:
         plan = Plan(parse_head_counts(QUICK_COUNTS, examined.head_count))
         names = split_words(concepts)
         left: list[str] = []
@@ -65,7 +67,7 @@ class QuickCheck(io.ComfyNode):
             common = concepts_to_analyse(examined.hrv, examined.experiment.concepts, ())
             names = spread(common, _MOST_CONCEPTS)
             left = [concept for concept in common if concept not in names]
-        analysis = examined.analyse(cls, names, plan)
+        analysis = examined.analyse(cls, sampling, names, plan)
         findings, errors = judged(analysis)
         if not findings:
             raise HRVError(errors[0])
@@ -80,8 +82,8 @@ class QuickCheck(io.ComfyNode):
             ]
         )
         show_text(cls, verdict)
-        (picture,), shown = shown_pictures(cls, [summary_picture(findings, "Does this HRV hold here?")])
-        return io.NodeOutput(verdict, picture, ui=shown)
+        picture = image_tensor(summary_picture(findings, "Does this HRV hold here?"))
+        return io.NodeOutput(verdict, picture, ui=ui.PreviewImage(picture, cls=cls))
 
 
 class FactorSweep(io.ComfyNode):
@@ -96,7 +98,8 @@ class FactorSweep(io.ComfyNode):
             search_aliases=["factor sweep", "morhf", "lerhf", "uniform baseline", "rescaling"],
             is_output_node=True,
             inputs=[
-                *shared_inputs(one_concept_input(), seeds=2, prompts=0),
+                *Examination.inputs(one_concept_input(), seeds=2, prompts=0),
+                *Sampling.inputs(),
                 io.String.Input(
                     "factors",
                     default="-2, -1.5, -1, -0.5, 0, 0.5, 1, 1.5, 2",
@@ -116,25 +119,25 @@ class FactorSweep(io.ComfyNode):
         )
 
     @classmethod
+    @with_groups
     def execute(
         cls,
+        examined: Examination,
+        sampling: Sampling,
         concept: str,
         factors: str,
         head_counts: str,
         filename_prefix: str,
-        **shared: Any,
     ) -> io.NodeOutput:
-        examined = Examination.of(**shared)
         counts = parse_head_counts(head_counts, examined.head_count)
         plan = Plan(counts, 0, _factors(factors), uniform=True)
         output_place(filename_prefix)
-        analysis = examined.analyse(cls, only(concept), plan)
+        analysis = examined.analyse(cls, sampling, only(concept), plan)
         (result,) = analysis.results
         findings, csv, json, where = saved_findings(filename_prefix, analysis, plan.factors)
         areas = "\n".join(f"factor {found.factor:g}: area {found.area}" for found in findings)
         show_text(cls, f"{areas}\n\n{where}")
-        (picture,), shown = shown_pictures(cls, [factors_picture(result)])
-        return io.NodeOutput(picture, areas, csv, json, ui=shown)
+        return picture_output(cls, factors_picture(result), areas, csv, json)
 
 
 def _factors(text: str) -> tuple[float, ...]:

@@ -196,7 +196,9 @@ def test_registering_the_folder_again_changes_nothing_and_keeps_other_paths(mode
 
 def strengthened(model: Any, conditioning: Any, hrv: HRV, words: str, concept: str = "Color", **changes: Any) -> Any:
     options = {"strength": 1.0, "start": 0.0, "end": 1.0, "clamp": 0.0, **changes}
-    return ConceptStrengthen.execute(model, conditioning, hrv, words, concept, **options).result
+    return ConceptStrengthen.execute(
+        model=model, conditioning=conditioning, hrv=hrv, words=words, concept=concept, **options
+    ).result
 
 
 def test_prompts_that_know_no_words_are_refused_with_the_node_to_use(model: Any, clip: Any, hrv: HRV) -> None:
@@ -224,7 +226,20 @@ def test_bad_controls_are_refused(model: Any, clip: Any, hrv: HRV, changes: dict
 def test_adjusting_between_one_and_the_same_is_refused(model: Any, clip: Any, hrv: HRV) -> None:
     (prompt,) = TextEncode.execute(clip, "a red car").result
     with pytest.raises(HRVError, match="both 'Color'"):
-        ConceptAdjust.execute(model, prompt, hrv, "red", "Color", "color", 1.0, 0.0, 1.0, 0.0, 2.0, -1.0)
+        ConceptAdjust.execute(
+            model=model,
+            conditioning=prompt,
+            hrv=hrv,
+            words="red",
+            desired="Color",
+            undesired="color",
+            strength=1.0,
+            start=0.0,
+            end=1.0,
+            clamp=0.0,
+            desired_weight=2.0,
+            undesired_weight=-1.0,
+        )
 
 
 @pytest.mark.parametrize(

@@ -26,9 +26,9 @@ def test_three_concepts_are_checked_if_none_is_named_and_others_listed() -> None
     model, clip, vae = load_mini()
     with torch.inference_mode():
         verdict = QuickCheck.execute(
-            "", model=model, clip=clip, vae=vae, hrv=load_hrv(SHIPPED / "hrv-mini.safetensors"), scorer=MiniScorer(),
-            experiment=parse_experiment(EXPERIMENT), seeds=1, seed=0, prompts=1, steps=2, cfg=4.0, sampler_name="euler",
-            scheduler="normal", width=128, height=128, batch_size=1, negative="",
+            concepts="", model=model, clip=clip, vae=vae, hrv=load_hrv(SHIPPED / "hrv-mini.safetensors"),
+            scorer=MiniScorer(), experiment=parse_experiment(EXPERIMENT), seeds=1, seed=0, prompts=1, steps=2, cfg=4.0,
+            sampler_name="euler", scheduler="normal", width=128, height=128, batch_size=1, negative="",
         ).result[0]  # fmt: skip
     lines = verdict.splitlines()
     assert [line.partition(":")[0] for line in lines[1:4]] == ["Color", "Shape", "Pattern"]

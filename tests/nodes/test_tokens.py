@@ -41,7 +41,9 @@ def scaled(
     model: Any, conditioning: Any, words: str, *, heads: str = "all", factor: float = 0.0, **changes: Any
 ) -> Any:
     options = {"strength": 1.0, "start": 0.0, "end": 1.0, **changes}
-    return ScaleHeads.execute(model, conditioning, words, heads, factor, **options).result
+    return ScaleHeads.execute(
+        model=model, conditioning=conditioning, words=words, heads=heads, factor=factor, **options
+    ).result
 
 
 def shown(conditioning: Any) -> str:

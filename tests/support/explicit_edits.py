@@ -95,10 +95,12 @@ def prompt_edit(model: Any, source: Any, target: Any, picture: Any = None, **set
         "self_start": 0.0,
         "self_size": 1 / 16,
     }
-    return PromptEdit.execute(model, source, target, picture or empty_latent(), **{**defaults, **settings}).result
+    return PromptEdit.execute(
+        model=model, source=source, target=target, latent=picture or empty_latent(), **{**defaults, **settings}
+    ).result
 
 
 def words_edit(target: Any, words: str, **settings: Any) -> Any:
     """What Edit Words gives."""
     defaults = {"weight": 1.0, "start": 0.0, "end": -1.0, "clamp": 0.0}
-    return EditWords.execute(target, words, **{**defaults, **settings}).result[0]
+    return EditWords.execute(conditioning=target, words=words, **{**defaults, **settings}).result[0]

@@ -95,7 +95,20 @@ def test_companions_of_the_positive_pass_count(graph: Graph, name: str) -> None:
 def test_controls_count(graph: Graph) -> None:
     model, positive, negative = graph
     hrv = random_hrv(head_layout(model))
-    controlled = *ConceptStrengthen.execute(model, positive, hrv, "red", "Color", 3.0, 0.0, 1.0, 0.0).result, negative
+    controlled = (
+        *ConceptStrengthen.execute(
+            model=model,
+            conditioning=positive,
+            hrv=hrv,
+            words="red",
+            concept="Color",
+            strength=3.0,
+            start=0.0,
+            end=1.0,
+            clamp=0.0,
+        ).result,
+        negative,
+    )
     plain, _ = one_look(graph, latent(), 0.0)
     assert abs(assert_downhill(controlled, 0.02) - float(plain)) > 1e-5
 

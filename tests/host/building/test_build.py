@@ -474,7 +474,7 @@ def test_the_node_builds_what_its_inputs_say(sd15: Pair, plain_counts: np.ndarra
             "estimator",
         )
     }  # fmt: skip
-    (hrv,) = BuildHRV.execute(sd15.model, sd15.clip, VOCABULARY, text, **settings).result
+    (hrv,) = BuildHRV.execute(model=sd15.model, clip=sd15.clip, concepts=VOCABULARY, prompts=text, **settings).result
     assert np.array_equal(votes(hrv), plain_counts)
 
 
@@ -498,7 +498,22 @@ def test_what_cannot_be_built_is_refused_before_any_image(
 
 def test_prompts_of_blank_lines_are_none(sd15: Pair) -> None:
     with pytest.raises(HRVError, match="write at least one line"):
-        BuildHRV.execute(sd15.model, sd15.clip, VOCABULARY, " \n \n", 1, 0, 1, 1.0, "euler", "normal", 64, 64, 1, "")
+        BuildHRV.execute(
+            model=sd15.model,
+            clip=sd15.clip,
+            concepts=VOCABULARY,
+            prompts=" \n \n",
+            images=1,
+            seed=0,
+            steps=1,
+            cfg=1.0,
+            sampler_name="euler",
+            scheduler="normal",
+            width=64,
+            height=64,
+            batch_size=1,
+            negative="",
+        )
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,15 @@ class Composed(Setup):
         """Behind Apply Concept Strengthen."""
         model, positive, negative = graph
         model, positive = ConceptStrengthen.execute(
-            model, positive, self.hrv, "red", "Color", strength=1.0, start=0.0, end=0.8, clamp=0.0
+            model=model,
+            conditioning=positive,
+            hrv=self.hrv,
+            words="red",
+            concept="Color",
+            strength=1.0,
+            start=0.0,
+            end=0.8,
+            clamp=0.0,
         ).result
         return model, positive, negative
 

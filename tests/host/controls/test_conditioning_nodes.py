@@ -48,7 +48,15 @@ class TwoPrompts(Setup):
     def controlled(self, prompt: Any) -> tuple[Any, Any]:
         """Behind Apply Concept Strengthen."""
         return ConceptStrengthen.execute(
-            self.model, prompt, self.hrv, "red", "Color", strength=1.0, start=0.0, end=0.8, clamp=0.0
+            model=self.model,
+            conditioning=prompt,
+            hrv=self.hrv,
+            words="red",
+            concept="Color",
+            strength=1.0,
+            start=0.0,
+            end=0.8,
+            clamp=0.0,
         ).result
 
     def explicit(self, *contexts: torch.Tensor) -> Any:

@@ -70,12 +70,26 @@ class Ask:
     weights: tuple[float, float] = (2.0, -1.0)
 
     def apply(self, setup: Setup, model: Any, conditioning: Any) -> tuple[Any, Any]:
-        common = (self.strength, self.start, self.end, self.clamp)
+        common: dict[str, Any] = {
+            "model": model,
+            "conditioning": conditioning,
+            "hrv": setup.hrv,
+            "words": self.words,
+            "strength": self.strength,
+            "start": self.start,
+            "end": self.end,
+            "clamp": self.clamp,
+        }
         if self.undesired is None:
-            node = ConceptStrengthen.execute(model, conditioning, setup.hrv, self.words, self.concept, *common)
+            node = ConceptStrengthen.execute(concept=self.concept, **common)
         else:
+            desired_weight, undesired_weight = self.weights
             node = ConceptAdjust.execute(
-                model, conditioning, setup.hrv, self.words, self.concept, self.undesired, *common, *self.weights
+                desired=self.concept,
+                undesired=self.undesired,
+                desired_weight=desired_weight,
+                undesired_weight=undesired_weight,
+                **common,
             )
         return node.result
 
@@ -462,7 +476,15 @@ def test_every_guider_of_the_host_honours_controls(sd15: Setup) -> None:
 def test_an_hrv_of_another_layout_is_refused_before_anything_runs(sd15: Setup, sdxl: Setup) -> None:
     with pytest.raises(HRVError, match=r"another kind of model\. HRV: 19 heads in 11.*model: 56 heads in 7"):
         ConceptStrengthen.execute(
-            sd15.model, sd15.prompt, sdxl.hrv, "red", "Color", strength=1.0, start=0.0, end=1.0, clamp=0.0
+            model=sd15.model,
+            conditioning=sd15.prompt,
+            hrv=sdxl.hrv,
+            words="red",
+            concept="Color",
+            strength=1.0,
+            start=0.0,
+            end=1.0,
+            clamp=0.0,
         )
 
 

@@ -57,7 +57,9 @@ def weakened(setup: Setup, conditioning: Any = None, **changes: Any) -> tuple[An
         "end": 1.0,
         "seed": 0,
     }
-    return WeakenHeads.execute(setup.model, conditioning or setup.prompt, setup.hrv, **{**settings, **changes}).result
+    return WeakenHeads.execute(
+        model=setup.model, conditioning=conditioning or setup.prompt, hrv=setup.hrv, **{**settings, **changes}
+    ).result
 
 
 def scaled(setup: Setup, conditioning: Any = None, **changes: Any) -> tuple[Any, Any]:
@@ -69,7 +71,9 @@ def scaled(setup: Setup, conditioning: Any = None, **changes: Any) -> tuple[Any,
         "start": 0.0,
         "end": 1.0,
     }
-    return ScaleHeads.execute(setup.model, conditioning or setup.prompt, **{**settings, **changes}).result
+    return ScaleHeads.execute(
+        model=setup.model, conditioning=conditioning or setup.prompt, **{**settings, **changes}
+    ).result
 
 
 def explicit(
@@ -170,12 +174,31 @@ def test_a_scaled_negative_prompt_leaves_the_positive_alone(sd15: Setup) -> None
 
 
 def test_controls_of_all_kinds_multiply_in_any_order_of_nodes(sd15: Setup) -> None:
-    strengthen = ("red", "Color", 0.5, 0.0, 1.0, 0.0)
+    strengthen: dict[str, Any] = {
+        "hrv": sd15.hrv,
+        "words": "red",
+        "concept": "Color",
+        "strength": 0.5,
+        "start": 0.0,
+        "end": 1.0,
+        "clamp": 0.0,
+    }
     model, positive = weakened(sd15, heads=9, factor=0.0)
-    model_1, positive_1 = ConceptStrengthen.execute(model, positive, sd15.hrv, *strengthen).result
-    model, positive = ConceptStrengthen.execute(sd15.model, sd15.prompt, sd15.hrv, *strengthen).result
+    model_1, positive_1 = ConceptStrengthen.execute(model=model, conditioning=positive, **strengthen).result
+    model, positive = ConceptStrengthen.execute(model=sd15.model, conditioning=sd15.prompt, **strengthen).result
     model_2, positive_2 = WeakenHeads.execute(
-        model, positive, sd15.hrv, "*", "Color", "most relevant first", 9, 0.0, 1.0, 0.0, 1.0, 0
+        model=model,
+        conditioning=positive,
+        hrv=sd15.hrv,
+        words="*",
+        concept="Color",
+        order="most relevant first",
+        heads=9,
+        factor=0.0,
+        strength=1.0,
+        start=0.0,
+        end=1.0,
+        seed=0,
     ).result
     found = latents(model_1, positive_1, sd15.negative)
     assert torch.equal(found, latents(model_2, positive_2, sd15.negative))
@@ -228,11 +251,23 @@ def positions(result: tuple[Any, Any]) -> tuple[int, ...]:
 )
 def test_every_control_takes_an_occurrence(sd15: Setup, given: dict[str, Any], expected: tuple[int, ...]) -> None:
     model, prompt, hrv = sd15.model, sd15.prompt, sd15.hrv
-    common = (1.0, 0.0, 1.0, 0.0)
+    common: dict[str, Any] = {
+        "model": model,
+        "conditioning": prompt,
+        "hrv": hrv,
+        "words": "a",
+        "strength": 1.0,
+        "start": 0.0,
+        "end": 1.0,
+        "clamp": 0.0,
+        **given,
+    }
     assert positions(weakened(sd15, words="A", **given)) == expected
     assert positions(scaled(sd15, words="a", **given)) == expected
-    assert positions(ConceptStrengthen.execute(model, prompt, hrv, "a", "Color", *common, **given).result) == expected
-    adjusted = ConceptAdjust.execute(model, prompt, hrv, "a", "Color", "Shape", *common, 2.0, -1.0, **given)
+    assert positions(ConceptStrengthen.execute(concept="Color", **common).result) == expected
+    adjusted = ConceptAdjust.execute(
+        desired="Color", undesired="Shape", desired_weight=2.0, undesired_weight=-1.0, **common
+    )
     assert positions(adjusted.result) == expected
 
 

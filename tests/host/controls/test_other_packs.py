@@ -50,7 +50,15 @@ class Setup:
 
     def controlled(self, model: Any, prompt: Any, strength: float = 1.0) -> tuple[Any, Any]:
         return ConceptStrengthen.execute(
-            model, prompt, self.hrv, "red", "Color", strength=strength, start=0.0, end=1.0, clamp=0.0
+            model=model,
+            conditioning=prompt,
+            hrv=self.hrv,
+            words="red",
+            concept="Color",
+            strength=strength,
+            start=0.0,
+            end=1.0,
+            clamp=0.0,
         ).result
 
     def control(self, strength: float = 1.0) -> Control:

@@ -56,9 +56,30 @@ def with_foreign(model: Any, seen: Seen, keys: str) -> Any:
 def with_controls(model: Any, positive: Any, hrv: HRV) -> tuple[Any, Any]:
     """Two controls on one word, one node after the other."""
     model, positive = ConceptStrengthen.execute(
-        model, positive, hrv, "red", "Color", strength=1.0, start=0.0, end=1.0, clamp=0.0
+        model=model,
+        conditioning=positive,
+        hrv=hrv,
+        words="red",
+        concept="Color",
+        strength=1.0,
+        start=0.0,
+        end=1.0,
+        clamp=0.0,
     ).result
-    return ConceptAdjust.execute(model, positive, hrv, "red", "Shape", "Size", 0.5, 0.0, 1.0, 0.0, 2.0, -1.0).result
+    return ConceptAdjust.execute(
+        model=model,
+        conditioning=positive,
+        hrv=hrv,
+        words="red",
+        desired="Shape",
+        undesired="Size",
+        strength=0.5,
+        start=0.0,
+        end=1.0,
+        clamp=0.0,
+        desired_weight=2.0,
+        undesired_weight=-1.0,
+    ).result
 
 
 @pytest.mark.parametrize("keys", ["two", "three", "both"])

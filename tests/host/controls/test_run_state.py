@@ -38,7 +38,15 @@ def prompts(clip: Any) -> tuple[Any, Any]:
 def strengthened(model: Any, hrv: HRV, prompts: Any) -> tuple[Any, Any]:
     """A clone of the model with the mechanism and the prompt with a control that has a window."""
     return ConceptStrengthen.execute(
-        model, prompts[0], hrv, "red", "Color", strength=1.0, start=0.1, end=0.8, clamp=2.0
+        model=model,
+        conditioning=prompts[0],
+        hrv=hrv,
+        words="red",
+        concept="Color",
+        strength=1.0,
+        start=0.1,
+        end=0.8,
+        clamp=2.0,
     ).result
 
 
@@ -50,11 +58,30 @@ def test_controls_change_neither_model_nor_conditioning_nor_hrv(model: Any, hrv:
     positive, negative = prompts
     before = picture_of_model(model), picture(positive), picture(negative), picture_of_hrv(hrv)
     patched, controlled = ConceptStrengthen.execute(
-        model, positive, hrv, "red", "Color", strength=1.0, start=0.0, end=1.0, clamp=0.0
+        model=model,
+        conditioning=positive,
+        hrv=hrv,
+        words="red",
+        concept="Color",
+        strength=1.0,
+        start=0.0,
+        end=1.0,
+        clamp=0.0,
     ).result
     between = picture_of_model(patched), picture(controlled)
     again, adjusted = ConceptAdjust.execute(
-        patched, controlled, hrv, "car", "Shape", "Size", 1.0, 0.0, 0.5, 0.0, 2.0, -1.0
+        model=patched,
+        conditioning=controlled,
+        hrv=hrv,
+        words="car",
+        desired="Shape",
+        undesired="Size",
+        strength=1.0,
+        start=0.0,
+        end=0.5,
+        clamp=0.0,
+        desired_weight=2.0,
+        undesired_weight=-1.0,
     ).result
     latents(again, adjusted, negative, sampler="heun")
     assert (picture_of_model(model), picture(positive), picture(negative), picture_of_hrv(hrv)) == before
@@ -66,15 +93,35 @@ def test_controls_change_neither_model_nor_conditioning_nor_hrv(model: Any, hrv:
 COMMON: dict[str, Any] = {"strength": 0.5, "start": 0.0, "end": 0.8}
 NODES: dict[str, Callable[[Any, Any, HRV], Any]] = {
     "strengthen": lambda model, prompt, hrv: ConceptStrengthen.execute(
-        model, prompt, hrv, "red", "Color", clamp=2.0, **COMMON
+        model=model, conditioning=prompt, hrv=hrv, words="red", concept="Color", clamp=2.0, **COMMON
     ),
     "adjust": lambda model, prompt, hrv: ConceptAdjust.execute(
-        model, prompt, hrv, "car", "Shape", "Size", clamp=2.0, desired_weight=2.0, undesired_weight=-1.0, **COMMON
+        model=model,
+        conditioning=prompt,
+        hrv=hrv,
+        words="car",
+        desired="Shape",
+        undesired="Size",
+        clamp=2.0,
+        desired_weight=2.0,
+        undesired_weight=-1.0,
+        **COMMON,
     ),
     "weaken": lambda model, prompt, hrv: WeakenHeads.execute(
-        model, prompt, hrv, "*", "Color", "random", heads=9, factor=-2.0, seed=3, **COMMON
+        model=model,
+        conditioning=prompt,
+        hrv=hrv,
+        words="*",
+        concept="Color",
+        order="random",
+        heads=9,
+        factor=-2.0,
+        seed=3,
+        **COMMON,
     ),
-    "scale": lambda model, prompt, hrv: ScaleHeads.execute(model, prompt, "red", "mid up", 0.0, **COMMON),
+    "scale": lambda model, prompt, hrv: ScaleHeads.execute(
+        model=model, conditioning=prompt, words="red", heads="mid up", factor=0.0, **COMMON
+    ),
 }
 
 

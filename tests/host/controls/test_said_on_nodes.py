@@ -20,7 +20,15 @@ Shown = list[tuple[str, str, str]]
 
 def controlled(model: Any, prompt: Any) -> tuple[Any, Any]:
     return ConceptStrengthen.execute(
-        model, prompt, random_hrv(head_layout(model)), "red", "Color", strength=1.0, start=0.0, end=1.0, clamp=0.0
+        model=model,
+        conditioning=prompt,
+        hrv=random_hrv(head_layout(model)),
+        words="red",
+        concept="Color",
+        strength=1.0,
+        start=0.0,
+        end=1.0,
+        clamp=0.0,
     ).result
 
 

@@ -229,7 +229,17 @@ def test_controls_on_the_prompts_of_an_edit(
     """They rescale what their own prompt's words give; an edit takes the source's maps without its controls."""
 
     def controlled(model: Any, conditioning: Any, words: str, concept: str) -> tuple[Any, Any]:
-        return ConceptStrengthen.execute(model, conditioning, hrv, words, concept, 1.0, 0.0, 0.5, 0.0).result
+        return ConceptStrengthen.execute(
+            model=model,
+            conditioning=conditioning,
+            hrv=hrv,
+            words=words,
+            concept=concept,
+            strength=1.0,
+            start=0.0,
+            end=0.5,
+            clamp=0.0,
+        ).result
 
     strengthened, source = controlled(model, source, "red", "Shape")
     strengthened, target = controlled(strengthened, target, "car", "Size")
@@ -386,7 +396,7 @@ def test_defaults_are_the_published_windows(model: Any, clip: Any, hrv: HRV, neg
     with_hrv: dict[str, Any] = {"hrv": hrv, "concept": "Color"}
     for given, self_end in (({}, 0.4), (with_hrv, 0.9)):
         published = prompt_edit(model, one, other, cross_end=0.8, self_end=self_end, **given)
-        found = PromptEdit.execute(model, one, other, EMPTY, **settings, **given).result
+        found = PromptEdit.execute(model=model, source=one, target=other, latent=EMPTY, **settings, **given).result
         assert torch.equal(run(found, negative), run(published, negative))
 
 

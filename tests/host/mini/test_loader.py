@@ -156,7 +156,15 @@ def test_controls_work_on_it(mini: tuple[Any, Any, Any]) -> None:
 
     def steered(strength: float) -> torch.Tensor:
         result = ConceptStrengthen.execute(
-            model, positive, hrv, "red", "Color", strength=strength, start=0.0, end=1.0, clamp=0.0
+            model=model,
+            conditioning=positive,
+            hrv=hrv,
+            words="red",
+            concept="Color",
+            strength=strength,
+            start=0.0,
+            end=1.0,
+            clamp=0.0,
         ).result
         return sampled(mini, *result)["samples"]
 

@@ -166,12 +166,12 @@ def test_controls_work_on_it_as_on_weights_that_contain_it(
 
     def steered(model: Any, strength: float) -> torch.Tensor:
         model, positive = ConceptAdjust.execute(
-            model,
-            prompt,
-            hrv,
-            "rose",
-            "Color",
-            "Plants",
+            model=model,
+            conditioning=prompt,
+            hrv=hrv,
+            words="rose",
+            desired="Color",
+            undesired="Plants",
             strength=strength,
             start=0.0,
             end=1.0,

@@ -134,7 +134,15 @@ def assert_a_word_can_be_strengthened(model: Any, clip: Any) -> None:
         hrv = random_hrv(head_layout(model))
         positive, negative = encoded(clip, "a red car"), encoded(clip, "")
         result = ConceptStrengthen.execute(
-            model, positive, hrv, "red", "Color", strength=1.0, start=0.0, end=1.0, clamp=0.0
+            model=model,
+            conditioning=positive,
+            hrv=hrv,
+            words="red",
+            concept="Color",
+            strength=1.0,
+            start=0.0,
+            end=1.0,
+            clamp=0.0,
         ).result
         plain, steered = (
             latents(with_model, prompt, negative, steps=1, cfg=1.0)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hrv_pack.host.page.wiring import wiring_complaint
 from hrv_pack.nodes import NODES
-from hrv_pack.nodes.sockets import CONTROL_NODES
+from hrv_pack.nodes.wiring import CONTROL_NODES
 
 Graph = dict[str, dict[str, Any]]
 

@@ -42,7 +42,15 @@ def test_a_window_holds_its_start_and_not_its_end(model: Any) -> None:
 
 def test_a_run_with_controls_asks_once_for_each_end(model: Any, clip: Any, asked: list[float]) -> None:
     controlled, positive = ConceptStrengthen.execute(
-        model, encoded(clip, "a red car"), random_hrv(head_layout(model)), "red", "Color", 1.0, 0.2, 0.7, 0.0
+        model=model,
+        conditioning=encoded(clip, "a red car"),
+        hrv=random_hrv(head_layout(model)),
+        words="red",
+        concept="Color",
+        strength=1.0,
+        start=0.2,
+        end=0.7,
+        clamp=0.0,
     ).result
     latents(controlled, positive, encoded(clip, "ugly"), steps=4)
     assert [asked.count(end) for end in (0.2, 0.7)] == [1, 1]

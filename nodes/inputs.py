@@ -1,0 +1,61 @@
+"""Single inputs that nodes of several kinds have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..hrv.editing.edit import SELF_SIZE
+
+LARGEST_FACTOR = 10.0
+"""How far factors and weights go, above and below 0."""
+
+LARGEST_SEED = 2**63 - 1
+
+
+def seed_input(name: str, tooltip: str, largest: int = LARGEST_SEED, advanced: bool | None = None) -> Any:
+    """A seed that stays as it is from run to run."""
+    return io.Int.Input(
+        name, default=0, min=0, max=largest, control_after_generate=False, tooltip=tooltip, advanced=advanced
+    )
+
+
+def progress_input(name: str, default: float, tooltip: str, least: float = 0.0, advanced: bool = True) -> Any:
+    """A moment of sampling: 0 is pure noise, 1 the finished image; ``least`` is below 0 if that has a meaning."""
+    return io.Float.Input(name, default=default, min=least, max=1.0, step=0.01, tooltip=tooltip, advanced=advanced)
+
+
+def strength_input(tooltip: str, optional: bool = False) -> Any:
+    return io.Float.Input("strength", default=1.0, min=-5.0, max=5.0, step=0.05, tooltip=tooltip, optional=optional)
+
+
+def factor_input(name: str, default: float, tooltip: str, advanced: bool | None = None) -> Any:
+    """What something is multiplied by."""
+    return io.Float.Input(
+        name,
+        default=default,
+        min=-LARGEST_FACTOR,
+        max=LARGEST_FACTOR,
+        step=0.1,
+        tooltip=tooltip,
+        advanced=advanced,
+    )
+
+
+def attention_size_input(name: str, tooltip: str) -> Any:
+    """The largest attention layers that something takes place in, as a share of the latent's positions."""
+    return io.Float.Input(name, default=SELF_SIZE, min=0.0, max=1.0, step=0.0625, tooltip=tooltip, advanced=True)
+
+
+def clamp_input() -> Any:
+    """The limit of the HRV's elements."""
+    return io.Float.Input(
+        "clamp",
+        default=0.0,
+        min=0.0,
+        max=100.0,
+        step=0.5,
+        tooltip="Upper limit of the HRV's elements, 0 for none. Published: 9 for SDXL, none for SD 1.x.",
+        advanced=True,
+    )

@@ -1,0 +1,3 @@
+"""Where the host's menu lists the nodes."""
+
+CATEGORY = "HRV"

@@ -1,0 +1,29 @@
+"""Outputs that a node also shows on itself, and pictures as the host's IMAGEs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from comfy_api.latest import io, ui
+from PIL import Image
+
+from ..host.page.texts import show_text
+
+
+def image_tensor(picture: Image.Image) -> torch.Tensor:
+    """An RGB picture as the host's IMAGE: float32 [1, height, width, 3] from 0 to 1."""
+    return torch.from_numpy(np.array(picture, dtype=np.float32) / 255)[None]
+
+
+def picture_output(node: type[io.ComfyNode], picture: Image.Image, *others: Any) -> io.NodeOutput:
+    """A picture, which the node shows, as its first output, and its other outputs."""
+    image = image_tensor(picture)
+    return io.NodeOutput(image, *others, ui=ui.PreviewImage(image, cls=node))
+
+
+def text_output(node: type[io.ComfyNode], text: str, *outputs: Any) -> io.NodeOutput:
+    """A node's outputs, and a text that it shows; its schema has to ask for ``io.Hidden.unique_id``."""
+    show_text(node, text)
+    return io.NodeOutput(*outputs, ui={"text": [text]})
