@@ -17,12 +17,13 @@ from ..hrv.controls.control import Control
 from ..hrv.prompts.tokens import find_phrases
 from .controls.run import ControlledRun, controls_of
 from .editing.sampling import EditedSampling
+from .models.ours import our_key
 from .prompts.carried import CONTROLS_KEY, ROWS_KEY, Conditioning, token_maps
 from .runs.attention import own_options
 
-_WRAPPER_KEY = "hrv_attention_control"
+_WRAPPER_KEY = our_key("attention_control")
 # The attachment of a model that names the controls made for it, so that a run can say which ones got lost on the way.
-_MADE_KEY = "hrv_controls_made"
+_MADE_KEY = our_key("controls_made")
 
 
 def add_control(

@@ -9,12 +9,13 @@ import comfy.samplers
 import torch
 
 from ...hrv.errors import HRVError
+from ..models.ours import our_key
 from ..prompts.carried import EXCITEMENT_KEY
 from ..runs.attention import at_every_call
 from ..runs.gradients import options_for_gradients, scaled_gradient
 from .maps import Excitement, SubjectKey, SubjectMaps
 
-_WRAPPER_KEY = "hrv_excitement"
+_WRAPPER_KEY = our_key("excitement")
 
 
 class Look(NamedTuple):

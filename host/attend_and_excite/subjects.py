@@ -17,12 +17,13 @@ from ...hrv.attend_and_excite.settings import ExcitementSettings
 from ...hrv.attend_and_excite.subjects import find_subjects
 from ...hrv.relevance.vectors import HRV
 from ..models.layouts import head_layout
+from ..models.ours import our_key
 from ..prompts.carried import EXCITEMENT_KEY, Conditioning, token_maps
 from ..runs.steps import at_each_step
 from .maps import Excitement
 from .run import ExcitementRun
 
-_WRAPPER_KEY = "hrv_excitement"
+_WRAPPER_KEY = our_key("excitement")
 
 
 def excite(

@@ -29,12 +29,13 @@ import torch
 
 from ...hrv.errors import HRVError
 from ..models.architectures import architecture_of
+from ..models.ours import our_key
 from ..prompts.carried import Conditioning
 from ..runs.attention import LayerWrapping, at_every_call
 from ..runs.gradients import checkpointed, gradients, options_for_gradients, require_differentiable, scaled_gradient
 from .patching import Patch, TextReader, gated, patched
 
-_WRAPPER_KEY = "hrv_attribution"
+_WRAPPER_KEY = our_key("attribution")
 _NEEDED_BY = "measuring what heads do"
 
 

@@ -21,10 +21,11 @@ from ...hrv.relevance.evidence import Counts
 from ...hrv_kernels.token_attention import token_attention
 from ...hrv_kernels.word_pooling import pool_words
 from ..models.architectures import architecture_of
+from ..models.ours import our_key
 from ..runs.attention import LayerWrapping, Replacer, at_every_call, own_options
 from .concept_words import Asked, ConceptWords, sent
 
-_WRAPPER_KEY = "hrv_recording"
+_WRAPPER_KEY = our_key("recording")
 
 _NEVER = torch.iinfo(torch.int64).max
 

@@ -14,6 +14,7 @@ from ...hrv.errors import HRVError
 from ...hrv.heads.layout import AttentionLayer, HeadLayout, LayerKey
 from ...hrv_kernels.value_rescaling import rescale_values
 from ..models.architectures import architecture_of
+from ..models.ours import our_key
 from ..page.texts import SaidOnce
 from ..prompts.carried import CONTROLS_KEY, ROWS_KEY, TOKEN_MAP_KEY, Chunk, PromptRows, brought
 from ..runs.attention import LayerWrapping, Replacer, at_every_call, with_transformer_option
@@ -21,7 +22,7 @@ from ..runs.rows import COUPLE_LAYOUTS, RowGroup, row_groups
 from ..runs.windows import WindowEnds
 from .weights import Ask, ControlWeights
 
-_WRAPPER_KEY = "hrv_attention_control"
+_WRAPPER_KEY = our_key("attention_control")
 _TABLE_KEY = "hrv_controls_by_uuid"
 _CALL_KEY = "hrv_controlled_call"
 # Where prompt-control leaves the regional conditionings of its attention couple, the base first.

@@ -20,12 +20,13 @@ from ...hrv.editing.edit import is_small
 from ...hrv.heads.layout import AttentionLayer
 from ...hrv_kernels.phrase_attention import phrase_attention
 from ..models.families.architecture import Architecture
+from ..models.ours import our_key
 from ..page.texts import show_on_running_node
 from ..runs.attention import LayerWrapping, Replacer, at_every_call
 from ..runs.windows import WindowEnds
 from .run import Follower, followers_of
 
-_WRAPPER_KEY = "hrv_local_blend"
+_WRAPPER_KEY = our_key("local_blend")
 _CALL_KEY = "hrv_blended_rows"
 
 _NOT_SEEN = (

@@ -16,13 +16,14 @@ from ...hrv.heads.layout import AttentionLayer
 from ...hrv.progress import Window
 from ...hrv_kernels.value_rescaling import rescale_values
 from ..models.architectures import architecture_of
+from ..models.ours import our_key
 from ..page.texts import SaidOnce
 from ..prompts.carried import ROWS_KEY, Chunk, PromptRows, brought
 from ..runs.attention import LayerWrapping, Replacer, at_every_call, plain_attention, with_transformer_option
 from ..runs.rows import COUPLE_LAYOUTS
 from ..runs.windows import WindowEnds
 
-_WRAPPER_KEY = "hrv_editing"
+_WRAPPER_KEY = our_key("editing")
 _TABLE_KEY = "hrv_edits_by_uuid"
 _CALL_KEY = "hrv_edited_call"
 _CROSS_KEY = "hrv_edited_cross_attention"

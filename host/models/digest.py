@@ -21,6 +21,8 @@ import torch
 from comfy.hooks import HookKeyframeGroup
 from comfy.model_patcher import ModelPatcher
 
+from .ours import is_ours
+
 _WEIGHT_ELEMENTS = 16  # of each weight of a model and of a LoRA
 _OTHER_ELEMENTS = 1 << 16  # masks, schedules and embeddings may differ in few places
 
@@ -44,6 +46,8 @@ _LOAD_STATE = {"weight_function", "bias_function", "weight_lowvram_function", "b
 def model_digest(patcher: ModelPatcher) -> str:
     """SHA-256 in hex of a MODEL's weights, patches of weights and objects, options, wrappers, callbacks and hooks.
 
+    What this pack itself puts on a model is left out (:mod:`.ours`).
+
     Nothing is loaded, moved or changed, and it makes no difference whether the model is loaded or patched in place.
 
     Of every weight, also of LoRAs, at most 16 evenly spaced elements are read, of other tensors 65,536, by value: that
@@ -59,15 +63,14 @@ def model_digest(patcher: ModelPatcher) -> str:
             "objects": patcher.object_patches,
             "weight_wrappers": patcher.weight_wrapper_patches,
             "options": patcher.model_options,
-            # What this pack itself attaches does nothing to prompts without controls, such as a build's.
             "wrappers": {
                 (kind, key): wrappers
                 for kind, by_key in patcher.wrappers.items()
                 for key, wrappers in by_key.items()
-                if not str(key).startswith("hrv_")
+                if not is_ours(key)
             },
             "callbacks": patcher.callbacks,
-            "attachments": {key: kept for key, kept in patcher.attachments.items() if not key.startswith("hrv_")},
+            "attachments": {key: kept for key, kept in patcher.attachments.items() if not is_ours(key)},
             "injections": patcher.injections,
             # Copies of the same model for further devices stand under "multigpu".
             "models": {key: models for key, models in patcher.additional_models.items() if key != "multigpu"},

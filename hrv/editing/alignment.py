@@ -30,11 +30,6 @@ class WordPair:
     target: tuple[PromptWord, ...]
 
     @property
-    def is_swap(self) -> bool:
-        """Whether words stand on both sides and are not the same."""
-        return bool(self.source and self.target) and not self.is_same
-
-    @property
     def is_same(self) -> bool:
         return [folded(word.text) for word in self.source] == [folded(word.text) for word in self.target]
 

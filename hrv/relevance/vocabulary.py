@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
-import json
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 from ..errors import HRVError
 
@@ -38,10 +35,6 @@ class Vocabulary:
         """The concepts' names in order."""
         return tuple(name for name, _ in self.concepts)
 
-    def words(self, concept: str) -> tuple[str, ...]:
-        """The words of one concept; case and space in its name do not matter. HRVError if it is unknown."""
-        return self.concepts[find_concept(concept, self.names, "vocabulary")][1]
-
     def __iter__(self) -> Iterator[tuple[str, tuple[str, ...]]]:
         return iter(self.concepts)
 
@@ -51,11 +44,6 @@ class Vocabulary:
     def to_text(self) -> str:
         """The form that :func:`parse_vocabulary` reads: one "Color: red, blue" a line."""
         return "".join(f"{name}: {', '.join(words)}\n" for name, words in self.concepts)
-
-    @cached_property
-    def digest(self) -> str:
-        """SHA-256 in hex of the concepts and words, in order and with their case."""
-        return hashlib.sha256(json.dumps(self.concepts).encode("ascii")).hexdigest()
 
 
 def parse_vocabulary(text: str) -> Vocabulary:

@@ -11,7 +11,6 @@ stands for four prompts of the concept Color; in each, the word in angle bracket
 from __future__ import annotations
 
 import itertools
-import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -68,10 +67,6 @@ class Experiment:
         names = {fold(name): name for name in self.concepts}
         more = (replace(case, concept=names.get(fold(case.concept), case.concept)) for case in other.cases)
         return Experiment(tuple(dict.fromkeys([*self.cases, *more])))
-
-    def to_json(self) -> str:
-        """The cases as a JSON list of [concept, prompt, target]."""
-        return json.dumps([[case.concept, case.prompt, case.target] for case in self.cases])
 
 
 def parse_experiment(text: str) -> Experiment:

@@ -25,8 +25,17 @@ from comfy_extras.nodes_freelunch import FreeU_V2
 from comfy_extras.nodes_hooks import SetClipHooks
 from comfy_extras.nodes_model_advanced import ModelComputeDtype, ModelSamplingDiscrete, RescaleCFG
 from comfy_extras.nodes_pag import PerturbedAttentionGuidance
+from hrv_pack.host.attend_and_excite.subjects import excite
+from hrv_pack.host.building.concept_words import ConceptWords
+from hrv_pack.host.building.recording import Recorder
 from hrv_pack.host.mechanism import with_mechanism
 from hrv_pack.host.models.digest import clip_digest, model_digest
+from hrv_pack.host.models.layouts import head_layout
+from hrv_pack.host.models.ours import is_ours
+from hrv_pack.host.prompts.encoding import encode_prompt
+from hrv_pack.hrv.attend_and_excite.settings import ExcitementSettings
+from hrv_pack.hrv.controls.control import Control
+from hrv_pack.hrv.relevance.vocabulary import Vocabulary
 from hrv_pack.tests.support.small_host import (
     latents,
     picture_of_model,
@@ -338,10 +347,35 @@ def test_nothing_is_changed_or_loaded() -> None:
     assert not any(loaded.model is changed for loaded in comfy.model_management.current_loaded_models)
 
 
-def test_what_this_pack_puts_on_a_model_makes_no_difference(model: Any) -> None:
-    controlled = with_mechanism(model)
-    assert controlled.wrappers != model.wrappers
-    assert model_digest(controlled) == model_digest(model)
+def controlled(model: Any) -> Any:
+    factors = np.full(head_layout(model).head_count, 2.0)
+    return with_mechanism(model, [Control(factors, (2,), head_layout(model), label="all")])
+
+
+def excited(model: Any) -> Any:
+    prompt, _ = encode_prompt(small_clip_sd15(), "a red car")
+    return excite(model, prompt, [("car", "")], None, ExcitementSettings())[0]
+
+
+def recorded(model: Any) -> Any:
+    words = ConceptWords(small_clip_sd15(), Vocabulary((("Color", ("red",)), ("Things", ("car",)))))
+    return Recorder(model, words, 0, "paper").model
+
+
+@pytest.mark.parametrize("clone_with_ours", [controlled, excited, recorded])
+def test_what_this_pack_puts_on_a_model_has_our_keys_and_makes_no_difference(model: Any, clone_with_ours: Any) -> None:
+    found = clone_with_ours(model)
+    wrappers = {key for by_key in found.wrappers.values() for key in by_key}
+    assert wrappers and all(map(is_ours, wrappers | found.attachments.keys()))
+    assert model_digest(found) == model_digest(model)
+
+
+def test_what_others_put_on_a_model_is_not_ours(model: Any) -> None:
+    with_wrapper, with_attachment = model.clone(), model.clone()
+    with_wrapper.add_wrapper_with_key("outer_sample", "their_hrv_wrapper", range)
+    with_attachment.set_attachments("theirs", 1)
+    digests = {model_digest(one) for one in (model, with_wrapper, with_attachment)}
+    assert len(digests) == 3 and not is_ours("their_hrv_wrapper") and not is_ours(None)
 
 
 def test_copies_for_further_devices_make_no_difference_other_models_do(model: Any) -> None:
