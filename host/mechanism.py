@@ -1,7 +1,7 @@
 """Putting controls on conditionings: the model holds only the mechanism.
 
-A conditioning's dict carries its controls and edits. What a run makes of them is :mod:`.controls.run`'s and
-:mod:`.editing.run`'s.
+A conditioning's dict carries its controls, readings and edits. What a run makes of them is :mod:`.controls.run`'s,
+:mod:`.controls.reading`'s and :mod:`.editing.run`'s.
 """
 
 from __future__ import annotations
@@ -14,11 +14,22 @@ import torch
 from comfy.patcher_extension import WrappersMP
 
 from ..hrv.controls.control import Control
+from ..hrv.controls.reading import Reading
+from ..hrv.errors import HRVError
 from ..hrv.prompts.tokens import find_phrases
+from .controls.reading import ReadingRun, readings_of
 from .controls.run import ControlledRun, controls_of
 from .editing.sampling import EditedSampling
 from .models.ours import our_key
-from .prompts.carried import CONTROLS_KEY, ROWS_KEY, Conditioning, token_maps
+from .prompts.carried import (
+    CONTROLS_KEY,
+    READINGS_KEY,
+    ROWS_KEY,
+    TOKEN_MAP_KEY,
+    Conditioning,
+    PromptReading,
+    token_maps,
+)
 from .runs.attention import own_options
 
 _WRAPPER_KEY = our_key("attention_control")
@@ -50,7 +61,46 @@ def add_control(
     return with_mechanism(model, added), tagged
 
 
-def with_mechanism(model: Any, made: Sequence[Control] = ()) -> Any:
+def add_reading(
+    model: Any, conditioning: Conditioning, other: Conditioning, reading: Callable[[str], Reading]
+) -> tuple[Any, Conditioning]:
+    """A clone of the MODEL with the mechanism, and a copy of the conditioning some of whose heads read ``other``.
+
+    ``reading`` makes the reading for the text of the other prompt, which is empty if nothing tells it. Tensors are
+    shared. Of ``other`` count its context and the controls it carries. Raises HRVError where one conditioning is
+    several prompts in one, for an ``other`` that reads a further prompt itself, and for contexts of unlike widths.
+    """
+    if len(other) != 1 or len(other[0][0]) != 1 or any(ROWS_KEY in extras for _, extras in other):
+        raise HRVError(
+            "The other prompt is several prompts in one, but heads read one. Connect a single prompt, before it is "
+            "combined, scheduled or edited."
+        )
+    if any(ROWS_KEY in extras for _, extras in conditioning):
+        raise HRVError(
+            "This conditioning holds several prompts, one for each row of the batch. Connect Read by Concept in front "
+            "of Prompt Edit, to the source or to a target."
+        )
+    ((context, extras),) = other
+    if extras.get(READINGS_KEY):
+        raise HRVError(
+            "The other prompt comes from Read by Concept itself. Connect the CONDITIONING of its text encoder here, "
+            "and the two Read by Concept nodes behind each other at 'conditioning'."
+        )
+    for tensor, _ in conditioning:
+        if tensor.shape[-1] != context.shape[-1]:
+            raise HRVError(
+                f"This prompt has {tensor.shape[-1]} features per token and the other one {context.shape[-1]}: encode "
+                "both with the same CLIP."
+            )
+    words = extras.get(TOKEN_MAP_KEY)
+    one = PromptReading(reading("" if words is None else words.text), context, extras.get(CONTROLS_KEY, ()))
+    tagged = [
+        [tensor, {**carried, READINGS_KEY: (*carried.get(READINGS_KEY, ()), one)}] for tensor, carried in conditioning
+    ]
+    return with_mechanism(model, [one.reading]), tagged
+
+
+def with_mechanism(model: Any, made: Sequence[Control | Reading] = ()) -> Any:
     """A clone of a MODEL that applies the controls and edits of what it samples; applying it twice is once."""
     clone = model.clone()
     if not clone.get_wrappers(WrappersMP.OUTER_SAMPLE, _WRAPPER_KEY):
@@ -80,19 +130,23 @@ def _sample_with_controls(
     guider = executor.class_obj
     conds = [cond for of_list in guider.conds.values() for cond in of_list]
     controls = [control for cond in conds for control in controls_of(cond)]
-    there = {control.uid for control in controls}
+    readings = [one for cond in conds for one in readings_of(cond)]
+    there = {control.uid for control in controls} | {part.uid for one in readings for part in one.made}
     made = guider.model_patcher.get_attachment(_MADE_KEY) or {}
     missing = [label for uid, label in made.items() if uid not in there]
     edited = [cond[ROWS_KEY] for cond in conds if ROWS_KEY in cond]
     controlled = missing or not all(control.is_identity for control in controls)
-    if not controlled and not edited:
+    if not (controlled or readings or edited):
         return sample(sampler)
     with own_options(guider) as options:
-        # Controls go around edits: what a prompt's words are worth is decided before rows are exchanged.
+        # Controls go around readings, and these around edits: what a prompt's words are worth is decided before heads
+        # read another one, and that before rows are exchanged.
         editing = None
         if edited:
             editing = EditedSampling(guider.model_patcher, edited, noise, sampler, sigmas, seed)
             editing.install(options)
+        if readings:
+            ReadingRun(guider.model_patcher, readings).install(options)
         if controlled:
             ControlledRun(guider.model_patcher, controls, missing).install(options)
         return sample(sampler) if editing is None else editing.sample(sample)

@@ -19,6 +19,7 @@ from .heat_map import HeatMap
 from .local_blend import EditMask, LocalBlend
 from .mini import LoadMini
 from .published import ImportConcepts, ImportNpy, Published
+from .reading import ReadByConcept
 from .scorers import Score, ScorerCLIP, ScorerMini, ScorerTransformers
 from .text_encode import TextEncode
 from .tokens import ConditioningConcat, TagConditioning, Tokens
@@ -36,6 +37,7 @@ NODES: list[type[io.ComfyNode]] = [
     ConceptAdjust,
     WeakenHeads,
     ScaleHeads,
+    ReadByConcept,
     PromptEdit,
     EditWords,
     LocalBlend,

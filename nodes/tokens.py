@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..host.prompts.carried import CONTROLS_KEY, token_maps
+from ..host.prompts.carried import CONTROLS_KEY, READINGS_KEY, token_maps
 from ..host.prompts.encoding import tag_conditioning
 from ..host.prompts.joining import concatenate
 from ..hrv.controls.description import prompt_text
@@ -39,7 +39,7 @@ class Tokens(io.ComfyNode):
     @classmethod
     def execute(cls, conditioning: Any) -> io.NodeOutput:
         texts = [
-            prompt_text(tokens, extras.get(CONTROLS_KEY, ()))
+            prompt_text(tokens, extras.get(CONTROLS_KEY, ()), [one.reading for one in extras.get(READINGS_KEY, ())])
             for tokens, (_, extras) in zip(token_maps(conditioning), conditioning, strict=True)
         ]
         # Entries of a schedule have the same words.

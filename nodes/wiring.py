@@ -11,6 +11,7 @@ CONTROL_NODES = (
     "HRV_ConceptAdjust",
     "HRV_WeakenHeads",
     "HRV_ScaleHeads",
+    "HRV_ReadByConcept",
     "HRV_PromptEdit",
     "HRV_AttendAndExcite",
 )

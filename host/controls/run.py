@@ -18,15 +18,13 @@ from ..models.ours import our_key
 from ..page.texts import SaidOnce
 from ..prompts.carried import CONTROLS_KEY, ROWS_KEY, TOKEN_MAP_KEY, Chunk, PromptRows, brought
 from ..runs.attention import LayerWrapping, Replacer, at_every_call, with_transformer_option
-from ..runs.rows import COUPLE_LAYOUTS, RowGroup, row_groups
+from ..runs.rows import COUPLE_LAYOUTS, REGIONS_KEY, RowGroup, row_groups
 from ..runs.windows import WindowEnds
 from .weights import Ask, ControlWeights
 
 _WRAPPER_KEY = our_key("attention_control")
 _TABLE_KEY = "hrv_controls_by_uuid"
 _CALL_KEY = "hrv_controlled_call"
-# Where prompt-control leaves the regional conditionings of its attention couple, the base first.
-_REGIONS_KEY = "pc_couple"
 # What NegPip of ComfyUI-ppm sets in a model's options: contexts hold a key and a value token for each token.
 _NEGPIP_KEY = "ppm_negpip"
 
@@ -136,7 +134,7 @@ class ControlledRun:
         lists, uuids = transformer_options.get("cond_or_uncond", ()), transformer_options.get("uuids", ())
         chunks: tuple[Chunk, ...] = tuple(zip(lists, uuids, strict=False))
         # Regions show at the layers only: what they ask for, or that a control made for one of them cannot be read.
-        regional = _REGIONS_KEY in transformer_options or bool(self.missing)
+        regional = REGIONS_KEY in transformer_options or bool(self.missing)
         if context is None or not chunks or not (regional or any(chunk in table for chunk in chunks)):
             return transformer_options
         call = _Call(chunks, table, len(x), context.shape[1], transformer_options["sigmas"][0], {})
@@ -173,7 +171,7 @@ class ControlledRun:
             self.say_unknown_rows()
             return None
         coupled = any(group.region for group in groups)
-        if coupled and _REGIONS_KEY not in extra and self.missing:
+        if coupled and REGIONS_KEY not in extra and self.missing:
             self.say(
                 f"{', '.join(self.missing)}: on no prompt of this run. This attention couple does not say which "
                 "regional conditionings it uses, so only the controls of its base prompt act."
@@ -191,7 +189,7 @@ class ControlledRun:
         """What the prompts of a group of rows ask for; for regions as prompt-control tells it."""
         if not group.region:
             return call.table.get(call.chunks[group.chunk], _NOTHING)
-        regions = extra.get(_REGIONS_KEY, {}).get("conds", ())
+        regions = extra.get(REGIONS_KEY, {}).get("conds", ())
         if group.region >= len(regions):
             return _NOTHING
         context, extras = regions[group.region]

@@ -19,6 +19,7 @@ from ...hrv.progress import Window
 from ...hrv.prompts.tokens import TokenMap, find_phrases
 from ..prompts.carried import (
     CONTROLS_KEY,
+    READINGS_KEY,
     ROWS_KEY,
     TOKEN_MAP_KEY,
     WORD_EDITS_KEY,
@@ -32,7 +33,7 @@ _LATENT_KEY = "hrv_prompt_rows"
 _RECORD_KEY = "hrv_blend_record"
 _POOLED_KEY = "pooled_output"
 # What a row's prompt brings itself; all else comes from the source and counts for all rows.
-_OWN_KEYS = {TOKEN_MAP_KEY, CONTROLS_KEY, ROWS_KEY, WORD_EDITS_KEY, _POOLED_KEY}
+_OWN_KEYS = {TOKEN_MAP_KEY, CONTROLS_KEY, READINGS_KEY, ROWS_KEY, WORD_EDITS_KEY, _POOLED_KEY}
 
 ForChanged = Callable[[tuple[int, ...]], WordEdit]
 """From the positions of the words that an alignment found to be changed to what they do."""
@@ -87,7 +88,7 @@ def edit_prompt(
     made = [for_changed(alignment.changed)] if for_changed else []
     changed = [words_edit for words_edit in made if words_edit.positions]
     edit = Edit(alignment, windows, (*changed, *its.get(WORD_EDITS_KEY, ())))
-    rows = (*before, RowPrompt(words, one.shape[1], its.get(CONTROLS_KEY, ()), edit))
+    rows = (*before, RowPrompt(words, one.shape[1], its.get(CONTROLS_KEY, ()), its.get(READINGS_KEY, ()), edit))
     contexts = [*(tensor[[row], : prompt.tokens] for row, prompt in enumerate(before)), one]
     length = math.lcm(*(context.shape[1] for context in contexts))
     together = torch.cat([context.repeat(1, length // context.shape[1], 1) for context in contexts])
@@ -215,7 +216,8 @@ def _source_rows(source: Conditioning) -> tuple[tuple[RowPrompt, ...], Mapping[s
         return prompts.rows, source[0][1], source[0][0]
     words = token_maps(source, "The source")[0]
     tensor, extras = _only_entry(source, "source")
-    return (RowPrompt(words, tensor.shape[1], extras.get(CONTROLS_KEY, ())),), extras, tensor
+    own = RowPrompt(words, tensor.shape[1], extras.get(CONTROLS_KEY, ()), extras.get(READINGS_KEY, ()))
+    return (own,), extras, tensor
 
 
 def _only_entry(conditioning: Conditioning, what: str) -> tuple[torch.Tensor, Mapping[str, Any]]:

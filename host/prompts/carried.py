@@ -12,7 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import torch
+
 from ...hrv.controls.control import Control
+from ...hrv.controls.reading import Reading
 from ...hrv.editing.blend import Blend
 from ...hrv.editing.edit import Edit
 from ...hrv.errors import HRVError
@@ -26,6 +29,9 @@ TOKEN_MAP_KEY = "hrv_token_map"
 
 CONTROLS_KEY = "hrv_controls"
 """The key of its controls, a tuple of :class:`~...hrv.controls.control.Control`."""
+
+READINGS_KEY = "hrv_readings"
+"""The key of its readings of other prompts, a tuple of :class:`PromptReading`; a later one reads over earlier ones."""
 
 WORD_EDITS_KEY = "hrv_word_edits"
 """The key of its word edits, a tuple of :class:`~...hrv.editing.edit.WordEdit`; Prompt Edit takes them up."""
@@ -41,16 +47,32 @@ Chunk = tuple[int, Any]
 
 
 @dataclass(frozen=True, eq=False)
+class PromptReading:
+    """A reading of another prompt: that prompt's context [rows, tokens, C], and the controls that act on it there."""
+
+    reading: Reading
+    context: torch.Tensor
+    controls: tuple[Control, ...] = ()
+
+    @property
+    def made(self) -> tuple[Control | Reading, ...]:
+        """All that nodes made of it: the reading and the controls."""
+        return (self.reading, *self.controls)
+
+
+@dataclass(frozen=True, eq=False)
 class RowPrompt:
     """What one row is asked for.
 
-    ``words`` is its prompt, ``tokens`` the length of its own context before repetition, ``controls`` act on it, and
-    ``edit`` says how it follows row 0; that row, the source, has none.
+    ``words`` is its prompt, ``tokens`` the length of its own context before repetition, ``controls`` act on it,
+    ``readings`` take some heads to other prompts, and ``edit`` says how it follows row 0; that row, the source, has
+    none.
     """
 
     words: TokenMap
     tokens: int
     controls: tuple[Control, ...] = ()
+    readings: tuple[PromptReading, ...] = ()
     edit: Edit | None = None
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 
 from ..page.texts import show_on_running_node
-from .carried import CONTROLS_KEY, TOKEN_MAP_KEY, Conditioning, token_maps
+from .carried import CONTROLS_KEY, READINGS_KEY, TOKEN_MAP_KEY, Conditioning, token_maps
 
 
 def concatenate(conditioning_to: Conditioning, conditioning_from: Conditioning) -> Conditioning:
@@ -35,5 +35,7 @@ def concatenate(conditioning_to: Conditioning, conditioning_from: Conditioning) 
             TOKEN_MAP_KEY: words.joined(behind, offset),
             CONTROLS_KEY: (*own_extras.get(CONTROLS_KEY, ()), *moved),
         }
+        if readings := (*own_extras.get(READINGS_KEY, ()), *extras.get(READINGS_KEY, ())):
+            together[READINGS_KEY] = readings
         joined.append([torch.cat((own_tensor, tensor), dim=1), {**own_extras, **together}])
     return joined

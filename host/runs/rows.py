@@ -14,6 +14,9 @@ from typing import Any, NamedTuple
 COUPLE_LAYOUTS = ("cond_or_uncond_couple", "cond_or_uncond_hook_couple", "swarm_cond_or_uncond_couple")
 """Where attention couple leaves its layout in the options of an attention call."""
 
+REGIONS_KEY = "pc_couple"
+"""Where prompt-control leaves the regional conditionings of its attention couple, the base first."""
+
 
 class RowGroup(NamedTuple):
     """Consecutive rows of one prompt: the number of the host's ``chunk``, and which ``region`` of attention couple.

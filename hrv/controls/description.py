@@ -7,17 +7,21 @@ from itertools import groupby
 
 from ..prompts.tokens import TokenMap
 from .control import Control
+from .reading import Reading
 
 
-def prompt_text(tokens: TokenMap, controls: Sequence[Control]) -> str:
-    """A line for each word of a prompt with its positions and pieces, then one for each control."""
-    words = tokens.describe() or "No words."
-    return "\n".join([words, "", *([_control_line(tokens, control) for control in controls] or ["No controls."])])
+def prompt_text(tokens: TokenMap, controls: Sequence[Control], readings: Sequence[Reading] = ()) -> str:
+    """A line for each word of a prompt with its positions and pieces, then one for each control and each reading."""
+    lines = [
+        *(f"{control.label}: {_words(tokens, control)}; {_extent(control)}" for control in controls),
+        *(f"{reading.label}; {_extent(reading)}" for reading in readings),
+    ]
+    return "\n".join([tokens.describe() or "No words.", "", *(lines or ["No controls."])])
 
 
-def _control_line(tokens: TokenMap, control: Control) -> str:
-    window = f"{control.window.start:g} to {control.window.end:g}"
-    return f"{control.label}: {_words(tokens, control)}; strength {control.strength:g}; progress {window}"
+def _extent(made: Control | Reading) -> str:
+    """How much and when it acts."""
+    return f"strength {made.strength:g}; progress {made.window.start:g} to {made.window.end:g}"
 
 
 def _words(tokens: TokenMap, control: Control) -> str:

@@ -1,0 +1,77 @@
+"""Read by Concept: the heads of a concept read another prompt."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..host.editing.prompts import ignored_settings
+from ..host.mechanism import add_reading
+from ..host.models.layouts import require_fitting
+from ..host.page.texts import show_text
+from ..hrv.controls.reading import DEFAULT_PERCENT, read_top_heads
+from ..hrv.relevance.vectors import HRV
+from .control_inputs import ControlledWords, Effect, control_outputs, hrv_input
+from .input_groups import with_groups
+from .menu import CATEGORY
+from .wiring import check_outputs, wiring_hidden
+
+
+class ReadByConcept(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="HRV_ReadByConcept",
+            display_name="Read by Concept",
+            category=CATEGORY,
+            description="Takes one concept from another prompt: the heads that matter most for it read that prompt, "
+            "all others this one. The shape of that prompt, everything else of this one.",
+            search_aliases=["mix prompts", "combine concepts", "second prompt", "attention heads", "transfer", "hrv"],
+            inputs=[
+                *ControlledWords.connections(),
+                io.Conditioning.Input(
+                    "other",
+                    tooltip="The prompt that the concept is taken from, encoded with the same CLIP. It may carry "
+                    "controls of its own.",
+                ),
+                hrv_input(),
+                io.String.Input("concept", default="Shape", tooltip="The concept to take, a name from the HRV."),
+                io.Int.Input(
+                    "heads",
+                    default=0,
+                    min=0,
+                    max=65_535,
+                    tooltip="How many heads read the other prompt, the most relevant first. 0 is "
+                    f"{DEFAULT_PERCENT:g} % of all heads: 8 for SD 1.x and HRV-mini, 78 for SDXL.",
+                ),
+                *Effect.inputs(),
+            ],
+            outputs=control_outputs(),
+            hidden=wiring_hidden(),
+        )
+
+    @classmethod
+    @with_groups
+    def execute(
+        cls,
+        model: Any,
+        conditioning: Any,
+        other: Any,
+        effect: Effect,
+        hrv: HRV,
+        concept: str,
+        heads: int,
+    ) -> io.NodeOutput:
+        check_outputs(cls)
+        require_fitting(hrv, model)
+        window = effect.window()
+        result = add_reading(
+            model, conditioning, other, lambda text: read_top_heads(hrv, concept, heads, effect.strength, window, text)
+        )
+        if ignored := ignored_settings(conditioning, other):
+            sentence = f"Only the words of the other prompt are read; its settings are ignored: {', '.join(ignored)}."
+            logging.warning("[HRV] Read by Concept: %s", sentence)
+            show_text(cls, sentence)
+        return io.NodeOutput(*result)
