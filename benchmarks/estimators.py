@@ -168,7 +168,7 @@ def main() -> None:
         for batch in settings.batches():
             ((images, positive),) = alike(clip, prompts, batch)
             together.begin(images)
-            record_images(together, images, positive, negative, settings, bar)
+            record_images(together, images, positive, negative, settings, bar.update)
             for variant in variants:
                 variant.batches.append(variant.recorder.counts())
             print(f"{batch.stop} of {options.images} images", flush=True)

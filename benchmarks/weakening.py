@@ -25,7 +25,9 @@ import torch
 from hrv_pack.benchmarks.measuring import machine
 from hrv_pack.host.files.folders import SHIPPED
 from hrv_pack.host.mini.loader import load_mini
-from hrv_pack.host.weakening.run import WeakeningSettings, analyse_weakening
+from hrv_pack.host.weakening.grid import WeakeningSettings
+from hrv_pack.host.weakening.making import Examined
+from hrv_pack.host.weakening.run import analyse_weakening
 from hrv_pack.hrv.relevance.files import load_hrv
 from hrv_pack.hrv.relevance.orders import LEAST_RELEVANT_FIRST, MOST_RELEVANT_FIRST
 from hrv_pack.hrv.relevance.vectors import HRV
@@ -84,10 +86,13 @@ def main() -> None:
         cases = {name: experiment.of(name, options.prompts) for name in names}
         with torch.inference_mode():
             analysis = analyse_weakening(
-                model, clip, vae, used, MiniScorer(), cases, plan, settings,
+                Examined(model, clip, vae, used, MiniScorer()),
+                cases,
+                plan,
+                settings,
                 states=options.out / "states",
-                report=lambda text: print(text, flush=True),
-            )  # fmt: skip
+                report=lambda progress: print(progress, flush=True),
+            )
         return analysis.results
 
     parts: list[str] = [

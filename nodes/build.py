@@ -7,9 +7,10 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..host.building.build import BuildSettings, Progress, build_hrv
+from ..host.building.build import BuildSettings, build_hrv
 from ..host.building.concept_words import ESTIMATORS
 from ..host.page.texts import show_text
+from ..host.work.job import Progress
 from ..hrv.relevance.vocabulary import Vocabulary
 from .input_groups import with_groups
 from .inputs import seed_input

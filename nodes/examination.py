@@ -11,7 +11,9 @@ from comfy_api.latest import io
 
 from ..host.models.layouts import head_layout
 from ..host.page.texts import show_text
-from ..host.weakening.run import Analysis, WeakeningSettings, analyse_weakening
+from ..host.weakening.grid import WeakeningSettings
+from ..host.weakening.making import Examined
+from ..host.weakening.run import Analysis, analyse_weakening
 from ..hrv.relevance.vectors import HRV
 from ..hrv.scoring.experiments import Experiment
 from ..hrv.scoring.scorer import Scorer
@@ -84,7 +86,10 @@ class Examination(InputGroup):
         names = concepts_to_analyse(self.hrv, self.experiment.concepts, concepts)
         cases = {name: self.experiment.of(name, self.prompts) for name in names}
         return analyse_weakening(
-            self.model, self.clip, self.vae, self.hrv, self.scorer, cases, plan, settings,
+            Examined(self.model, self.clip, self.vae, self.hrv, self.scorer),
+            cases,
+            plan,
+            settings,
             images=images,
-            report=lambda text: show_text(node, text),
-        )  # fmt: skip
+            report=lambda progress: show_text(node, str(progress)),
+        )

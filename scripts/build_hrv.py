@@ -108,7 +108,8 @@ def build(options: argparse.Namespace) -> None:
     import comfy.samplers
     import comfy.utils
     import torch
-    from hrv_pack.host.building.build import BuildSettings, Progress, build_hrv
+    from hrv_pack.host.building.build import BuildSettings, build_hrv
+    from hrv_pack.host.work.job import Progress
     from hrv_pack.hrv.relevance.files import save_hrv
     from hrv_pack.hrv.relevance.vocabulary import parse_vocabulary
 

@@ -6,30 +6,27 @@ between two of them, and a shard is a run of consecutive ones, so all ways to th
 
 from __future__ import annotations
 
-import hashlib
-import json
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import comfy.utils
 import numpy as np
 from comfyui_version import __version__ as host_version
 
-from ...hrv.building.convergence import Point
 from ...hrv.building.state import KIND, BuildState
 from ...hrv.draws import noise_seed
 from ...hrv.errors import HRVError
+from ...hrv.relevance.evidence import Counts
 from ...hrv.relevance.vectors import HRV
 from ...hrv.relevance.vocabulary import Vocabulary, require_contrast
 from ..models.digest import clip_digest, model_digest
 from ..models.layouts import describe_model, head_layout
 from ..prompts.carried import Conditioning
-from ..work.clock import clock
+from ..work.executor import Tick
+from ..work.job import Report, job_key, no_report, run_job, shard_of
 from ..work.sampling import sample_latents, stacked
-from ..work.states import kept_state, states_folder
+from ..work.states import states_folder
 from .concept_words import ESTIMATORS, PAPER, ConceptWords
 from .recording import Recorder
 
@@ -77,28 +74,8 @@ class BuildSettings:
 
     def batches(self) -> list[range]:
         """The numbers of the images of every batch of the shard, in order."""
-        whole = [range(first, min(first + self.batch_size, self.images)) for first in self._firsts()]
-        index, count = self.shard
-        return whole[len(whole) * (index - 1) // count : len(whole) * index // count]
-
-    def _firsts(self) -> range:
-        return range(0, self.images, self.batch_size)
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a build is: ``done`` of ``images`` images, ``seconds`` left, the last measured convergence if any."""
-
-    done: int
-    images: int
-    seconds: float
-    point: Point | None
-
-    def __str__(self) -> str:
-        parts = [f"{self.done} of {self.images} images"]
-        if self.point:
-            parts.append(f"agreement {self.point.expected:.3f}")
-        return ", ".join([*parts, f"{clock(self.seconds)} left"])
+        firsts = range(0, self.images, self.batch_size)
+        return list(shard_of([range(first, min(first + self.batch_size, self.images)) for first in firsts], self.shard))
 
 
 def build_hrv(
@@ -109,64 +86,89 @@ def build_hrv(
     settings: BuildSettings,
     *,
     states: Path | None = None,
-    report: Callable[[Progress], None] = lambda progress: None,
+    report: Report = no_report,
 ) -> HRV:
     """Build the HRV of a MODEL for a vocabulary (arXiv 2412.02237, section 3).
 
     The host's progress is told per sampling step, ``report`` is called after every batch of images, and a cancel takes
     effect between two steps; the model is as before afterwards. What was counted is saved in the folder ``states``
-    (None: the host's user folder) at least once a minute and when the build ends in any way, and the same build goes on
-    from there. Raises HRVError for fewer than two concepts, no prompts, words without tokens, an unsupported
-    architecture, a text encoder that encodes a prompt differently in the course of sampling, a model that yields
-    numbers that are not finite, a folder that cannot be written, and a build that another process is making at this
-    moment.
+    (None: the host's user folder) as :func:`~..work.job.run_job` does, and the same build resumes from there. Raises
+    HRVError for fewer than two concepts, no prompts, words without tokens, an unsupported architecture, a text encoder
+    that encodes a prompt differently in the course of sampling, a model that yields numbers that are not finite, a
+    folder that cannot be written, and a build that another process is making at this moment.
     """
     require_contrast(vocabulary)
     if not prompts:
         raise HRVError("There are no prompts to make images of: write at least one line.")
-    batches = settings.batches()
-    if not batches:
+    if not settings.batches():
         raise HRVError(
             f"Shard {settings.shard[0]} of {settings.shard[1]} has no images, because a shard is made of whole "
             f"batches of {settings.batch_size}. Make fewer shards or smaller batches."
         )
-    layout = head_layout(model)
-    provenance = _provenance(model, clip, vocabulary, prompts, settings)
-    fresh = BuildState(_key(provenance, settings), np.zeros((2, len(vocabulary), layout.head_count), dtype=np.int64))
-    images = sum(len(batch) for batch in batches)
-    words = ConceptWords(clip, vocabulary)
-    with kept_state(fresh, states_folder("builds") if states is None else states, KIND) as kept:
-        state = kept.state
-        if not _finished(state, settings, images):
-            recorder = Recorder(model, words, settings.seed, settings.estimator)
-            negative = [_encoded(clip, settings.negative)]
-            bar = comfy.utils.ProgressBar(images * settings.steps)
-            bar.update_absolute(state.done * settings.steps)
-            started, before = time.monotonic(), state.done
-            for batch in batches:
-                if batch.stop - batches[0].start <= before:
-                    continue
-                state.add(_counts(recorder, clip, prompts, batch, negative, settings, bar), batch)
-                kept.save_now_and_then()
-                left = (time.monotonic() - started) / (state.done - before) * (images - state.done)
-                report(Progress(state.done, images, left, state.curve[-1] if state.curve else None))
-                if _finished(state, settings, images):
-                    break
+    job = _Build(model, clip, vocabulary, prompts, settings)
+    state = run_job(job, states_folder("builds") if states is None else states, report)
     curve = [asdict(point) for point in state.curve]
-    provenance |= {"images": settings.images if state.done == images else state.done, "convergence": curve}
-    return HRV.from_counts(state.counts, vocabulary.names, layout, provenance)
+    made = {"images": settings.images if state.done == job.units else state.done, "convergence": curve}
+    return HRV.from_counts(state.counts, vocabulary.names, job.layout, {**job.provenance, **made})
 
 
-def _finished(state: BuildState, settings: BuildSettings, images: int) -> bool:
-    """Whether all images are counted, or enough for the agreement asked for."""
-    converged = (
-        settings.stop_at > 0
-        and state.done >= _FEWEST
-        and bool(state.curve)
-        and state.curve[-1].images == state.done
-        and state.curve[-1].expected >= settings.stop_at
-    )
-    return state.done >= images or converged
+class _Build:
+    """A build as a :class:`~..work.job.Job`; its pieces are batches of images, by their numbers."""
+
+    kind, unit = KIND, "images"
+
+    def __init__(self, model: Any, clip: Any, vocabulary: Vocabulary, prompts: Sequence[str], settings: BuildSettings):
+        self.model, self.clip, self.prompts, self.settings = model, clip, prompts, settings
+        self.layout = head_layout(model)
+        self.provenance = _provenance(model, clip, vocabulary, prompts, settings)
+        self.words = ConceptWords(clip, vocabulary)
+        self.batches = settings.batches()
+        self.units, self.steps = sum(len(batch) for batch in self.batches), settings.steps
+
+    def fresh(self) -> BuildState:
+        halves = np.zeros((2, len(self.words.numbers), self.layout.head_count), dtype=np.int64)
+        return BuildState(job_key(self.provenance, self.settings.stop_at), halves)
+
+    def left(self, state: BuildState) -> list[range]:
+        if self.is_finished(state):
+            return []
+        first = self.batches[0].start
+        return [batch for batch in self.batches if batch.stop - first > state.done]
+
+    def size(self, piece: range) -> int:
+        return len(piece)
+
+    def maker(self, tick: Tick) -> Callable[[range], Counts]:
+        """What makes one batch and counts it [2, N, H]; prompts of another length are sampled by themselves."""
+        recorder = Recorder(self.model, self.words, self.settings.seed, self.settings.estimator)
+        negative = [_encoded(self.clip, self.settings.negative)]
+
+        def make(batch: range) -> Counts:
+            total: np.ndarray | int = 0
+            for images, positive in alike(self.clip, self.prompts, batch):
+                recorder.begin(images)
+                record_images(recorder, images, positive, negative, self.settings, tick)
+                total = total + recorder.counts()
+            return np.asarray(total)
+
+        return make
+
+    def keep(self, state: BuildState, piece: range, made: Counts) -> None:
+        state.add(made, piece)
+
+    def is_finished(self, state: BuildState) -> bool:
+        """Whether all images are counted, or enough for the agreement asked for."""
+        converged = (
+            self.settings.stop_at > 0
+            and state.done >= _FEWEST
+            and bool(state.curve)
+            and state.curve[-1].images == state.done
+            and state.curve[-1].expected >= self.settings.stop_at
+        )
+        return state.done >= self.units or converged
+
+    def detail(self, state: BuildState, piece: range) -> str:
+        return f"agreement {state.curve[-1].expected:.3f}" if state.curve else ""
 
 
 def _provenance(
@@ -187,30 +189,6 @@ def _provenance(
         **made,
         **({"shard": "{}/{}".format(*shard)} if shard != (1, 1) else {}),
     }
-
-
-def _key(provenance: dict[str, Any], settings: BuildSettings) -> str:
-    """The same for two builds only if all that their counts and their end depend on is the same."""
-    text = json.dumps([provenance, settings.stop_at], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _counts(
-    recorder: Recorder,
-    clip: Any,
-    prompts: Sequence[str],
-    batch: range,
-    negative: Conditioning,
-    settings: BuildSettings,
-    bar: comfy.utils.ProgressBar,
-) -> np.ndarray:
-    """Counts [2, N, H] of one batch of the grid; prompts of another length are sampled by themselves."""
-    total: np.ndarray | int = 0
-    for images, positive in alike(clip, prompts, batch):
-        recorder.begin(images)
-        record_images(recorder, images, positive, negative, settings, bar)
-        total = total + recorder.counts()
-    return np.asarray(total)
 
 
 def alike(clip: Any, prompts: Sequence[str], batch: range) -> Iterator[tuple[list[int], Conditioning]]:
@@ -252,13 +230,13 @@ def record_images(
     positive: Conditioning,
     negative: Conditioning,
     settings: BuildSettings,
-    bar: comfy.utils.ProgressBar,
+    tick: Tick,
 ) -> None:
     """Make images of a build together; only what is recorded is kept."""
 
     def step_done() -> None:
         recorder.step_done()
-        bar.update(len(images))
+        tick(len(images))
 
     seeds = [noise_seed(settings.seed, image) for image in images]
     sample_latents(recorder.model, seeds, positive, negative, settings, step_done)

@@ -16,7 +16,10 @@ from hrv_pack.host.files.folders import SHIPPED
 from hrv_pack.host.mechanism import add_control
 from hrv_pack.host.mini.loader import load_mini
 from hrv_pack.host.models.layouts import head_layout
-from hrv_pack.host.weakening.run import Analysis, WeakeningSettings, analyse_weakening
+from hrv_pack.host.weakening.grid import WeakeningSettings
+from hrv_pack.host.weakening.making import Examined
+from hrv_pack.host.weakening.run import Analysis, analyse_weakening
+from hrv_pack.host.work.job import Progress
 from hrv_pack.hrv.controls.control import weaken
 from hrv_pack.hrv.errors import HRVError
 from hrv_pack.hrv.progress import Window
@@ -81,17 +84,13 @@ class Analyst:
     ) -> Analysis:
         self.reports = []
 
-        def note(text: str) -> None:
-            self.reports.append(text)
-            report(text)
+        def note(progress: Progress) -> None:
+            self.reports.append(str(progress))
+            report(str(progress))
 
         with torch.inference_mode():
             return analyse_weakening(
-                self.model,
-                self.clip,
-                self.vae,
-                self.hrv,
-                scorer,
+                Examined(self.model, self.clip, self.vae, self.hrv, scorer),
                 {concept: experiment.of(concept) for concept in concepts},
                 plan,
                 replace(SETTINGS, **changes),

@@ -16,7 +16,9 @@ import pytest
 import torch
 from hrv_pack.host.building.build import BuildSettings, build_hrv
 from hrv_pack.host.mini.loader import load_mini
-from hrv_pack.host.weakening.run import Analysis, WeakeningSettings, analyse_weakening
+from hrv_pack.host.weakening.grid import WeakeningSettings
+from hrv_pack.host.weakening.making import Examined
+from hrv_pack.host.weakening.run import Analysis, analyse_weakening
 from hrv_pack.hrv.drawing.paper import Pixels
 from hrv_pack.hrv.relevance.files import load_hrv
 from hrv_pack.hrv.relevance.vectors import HRV
@@ -93,7 +95,7 @@ def build(mini: tuple[Any, Any, Any], states: Path, report: Callable[[Any], None
 def analyse(mini: tuple[Any, Any, Any], states: Path, scorer: Brightness) -> Analysis:
     old = load_hrv(OLD / "hrv.safetensors")
     with torch.inference_mode():
-        return analyse_weakening(*mini, old, scorer, EXPERIMENT, PLAN, ANALYSIS, states=states)
+        return analyse_weakening(Examined(*mini, old, scorer), EXPERIMENT, PLAN, ANALYSIS, states=states)
 
 
 def test_an_old_build_goes_on_to_the_hrv_of_an_uninterrupted_one(mini: tuple[Any, Any, Any], tmp_path: Path) -> None:

@@ -1,0 +1,134 @@
+"""Making the images of an ordered weakening analysis, and scoring them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import comfy.model_management
+import comfy.utils
+import numpy as np
+import torch
+
+from ...hrv.controls.control import Control
+from ...hrv.errors import HRVError
+from ...hrv.relevance.vectors import HRV
+from ...hrv.scoring.experiments import Case
+from ...hrv.scoring.scorer import Scorer
+from ...hrv.weakening.plan import Plan, Scores, cell_factors
+from ..mechanism import with_mechanism
+from ..prompts.carried import CONTROLS_KEY, Conditioning
+from ..prompts.encoding import encode_prompt
+from ..work.executor import Tick
+from ..work.sampling import sample_latents, stacked
+from .grid import Batch, WeakeningSettings
+
+# So many images that all fail say that the scorer does not work at all, and no more are made for it.
+HOPELESS = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Examined:
+    """What an analysis looks at: an HRV on a model, with what judges its images."""
+
+    model: Any
+    clip: Any
+    vae: Any
+    hrv: HRV
+    scorer: Scorer
+
+
+class Made(NamedTuple):
+    """Images float32 [B, height, width, 3] in 0..1, on the CPU, and a score for each."""
+
+    images: torch.Tensor
+    scores: Scores
+
+
+class ImageMaker:
+    """Makes the images of batches."""
+
+    def __init__(
+        self,
+        examined: Examined,
+        cases: Sequence[tuple[Case, ...]],
+        concepts: Sequence[str],
+        plan: Plan,
+        settings: WeakeningSettings,
+        tick: Tick,
+    ):
+        self.model = with_mechanism(examined.model)
+        self.clip, self.vae, self.hrv = examined.clip, examined.vae, examined.hrv
+        self.cases, self.concepts, self.plan, self.settings, self.tick = cases, concepts, plan, settings, tick
+        self.negative = self.clip.encode_from_tokens_scheduled(self.clip.tokenize(settings.negative))
+        self.encoded: tuple[int, list[list[Any]]] = (-1, [])
+
+    def entries(self, concept: int) -> list[list[Any]]:
+        """The encoded prompts of a concept; those of one concept are kept at a time."""
+        if self.encoded[0] != concept:
+            rows = [encode_prompt(self.clip, case.prompt)[0] for case in self.cases[concept]]
+            self.encoded = concept, [_only_entry(row) for row in rows]
+        return self.encoded[1]
+
+    def of(self, batch: Batch) -> torch.Tensor:
+        """Images float32 [B, height, width, 3] in 0..1, on the CPU."""
+        hrv, (line, heads) = self.hrv, batch.cell
+        rows = [self.entries(batch.concept)[case] for case, _ in batch.units]
+        ((tensor, extras),) = stacked(rows)
+        factors = cell_factors(batch.cell, hrv, self.concepts[batch.concept], self.plan.order_seed)
+        label = f"weaken {heads} heads by {line.factor:g}, {line.order}"
+        control = Control(factors, batch.positions, hrv.layout, label=label)
+        positive = [[tensor, {**extras, CONTROLS_KEY: (control,)}]]
+        seeds = [self.settings.seeds[seed] for _, seed in batch.units]
+        latents = sample_latents(
+            self.model, seeds, positive, self.negative, self.settings, lambda: self.tick(len(seeds))
+        )
+        return self.vae.decode(latents).float().cpu().clamp(0, 1)
+
+
+class Scoring:
+    """Scores images, and gives up on a scorer that fails on all of them.
+
+    ``scored`` images have been scored before; a scorer that fails on all of the ``fewest`` first does not work at all.
+    """
+
+    def __init__(self, scorer: Scorer, scored: int, fewest: int):
+        self.scorer, self.scored, self.fewest = scorer, scored, fewest
+        self.failed = 0
+
+    def of(self, images: torch.Tensor, cases: Sequence[Case]) -> Scores:
+        """One number for each image; NaN for those that the scorer fails on."""
+        try:
+            found = _checked(self.scorer.score(images, cases), len(cases))
+        except comfy.model_management.InterruptProcessingException:
+            raise
+        except Exception as error:  # noqa: BLE001 - scorers are other people's code, and one bad image is not the end
+            logging.warning("[HRV] %s failed: %s", self.scorer.name, error)
+            if len(cases) == 1:
+                found = np.array([np.nan])
+            else:
+                return np.concatenate([self.of(images[[row]], [case]) for row, case in enumerate(cases)])
+        self.scored += len(found)
+        self.failed += int(np.isnan(found).sum())
+        if self.failed == self.scored >= self.fewest:
+            raise HRVError(
+                f"{self.scorer.name} failed on all of the first {self.failed} images, so no more are made for it. The "
+                "log says why it failed."
+            )
+        return found
+
+
+def _only_entry(conditioning: Conditioning) -> list[Any]:
+    if len(conditioning) != 1:
+        raise HRVError("The text encoder changes during sampling (scheduled hooks), which an analysis cannot follow.")
+    return conditioning[0]
+
+
+def _checked(scores: Sequence[float], images: int) -> Scores:
+    """Scores as numbers; those that are not finite count as failures."""
+    found = np.array([float(score) for score in scores])
+    if len(found) != images:
+        raise HRVError(f"it gave {len(found)} scores for {images} images")
+    return np.where(np.isfinite(found), found, np.nan)
