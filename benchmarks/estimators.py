@@ -31,7 +31,7 @@ import comfy.utils
 import numpy as np
 import torch
 from hrv_pack.host.building.build import BuildSettings, alike, record_images
-from hrv_pack.host.building.concept_words import ALL_WORDS, PAPER, ConceptWords
+from hrv_pack.host.building.concept_words import ALL_WORDS_ESTIMATOR, PAPER_ESTIMATOR, ConceptWords
 from hrv_pack.host.building.recording import Recorder
 from hrv_pack.host.mini.loader import load_mini
 from hrv_pack.hrv.building.convergence import measure, rank_agreement
@@ -86,11 +86,11 @@ def variants_of(model: Any, clip: Any, vocabulary: Vocabulary, seed: int) -> lis
         around = made[-1].recorder.model if made else model
         made.append(Variant(name, Recorder(around, words, seed, estimator, pooling)))
 
-    for estimator in (ALL_WORDS, PAPER):
+    for estimator in (ALL_WORDS_ESTIMATOR, PAPER_ESTIMATOR):
         for pooling in POOLINGS:
             add(f"{estimator}, {pooling} of tokens", words, estimator, pooling)
     for number in (1, 2, 3, 4, 6, 8):
-        add(f"{number} words per concept", ConceptWords(clip, shortened(vocabulary, number)), ALL_WORDS)
+        add(f"{number} words per concept", ConceptWords(clip, shortened(vocabulary, number)), ALL_WORDS_ESTIMATOR)
     return made
 
 

@@ -28,7 +28,7 @@ import_pack()
 import comfy.model_management
 import torch
 from hrv_pack.benchmarks.measuring import add_options, compare, load, sampling
-from hrv_pack.host.building.concept_words import ALL_WORDS, PAPER, ConceptWords
+from hrv_pack.host.building.concept_words import ALL_WORDS_ESTIMATOR, PAPER_ESTIMATOR, ConceptWords
 from hrv_pack.host.building.recording import Recorder
 from hrv_pack.host.models.architectures import architecture_of
 from hrv_pack.host.runs.attention import plain_attention
@@ -96,7 +96,9 @@ class ExplicitMaps:
         def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, extra: dict[str, Any]) -> torch.Tensor:
             heads = extra["n_heads"]
             queries = q.chunk(len(extra["cond_or_uncond"]))[extra["cond_or_uncond"].index(0)]
-            asked = self.words.ask(PAPER, self.seed, range(len(queries)), len(self.maps), number + 1, q.device)
+            asked = self.words.ask(
+                PAPER_ESTIMATOR, self.seed, range(len(queries)), len(self.maps), number + 1, q.device
+            )
             tokens = asked.tokens[number]
             keys = self.modules[key].to_k(self.words.context_on(q)[tokens])
             queries, keys = (part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in (queries, keys))
@@ -122,7 +124,7 @@ def ways(options: argparse.Namespace, device: torch.device) -> dict[str, Callabl
         words = RandomWords(vocabulary, positive[0][0].shape[-1])
     sample = sampling(options, model, negative)
     made: dict[str, Callable[[], None]] = {"plain sampling": lambda: sample(model.clone(), positive)}
-    for estimator in (PAPER, ALL_WORDS):
+    for estimator in (PAPER_ESTIMATOR, ALL_WORDS_ESTIMATOR):
         recorder = TimedRecorder(model, words, 0, estimator)
 
         def recorded(recorder: TimedRecorder = recorder, estimator: str = estimator) -> None:

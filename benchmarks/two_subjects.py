@@ -59,7 +59,7 @@ Thing = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class Asked:
+class SubjectPrompt:
     """A prompt and its two things."""
 
     text: str
@@ -78,7 +78,7 @@ def _names(reading: Reading) -> list[str]:
     return [thing.shape or thing.plant for thing in reading.things]
 
 
-def draw_prompts(kind: str, count: int, seed: int) -> list[Asked]:
+def draw_prompts(kind: str, count: int, seed: int) -> list[SubjectPrompt]:
     """Prompts of one kind, from its own generator."""
     rng = np.random.default_rng([seed, KINDS.index(kind)])
     plants = [plant for plant in PLANTS if plant not in ("rose", "violet", "mint")]
@@ -102,7 +102,7 @@ def draw_prompts(kind: str, count: int, seed: int) -> list[Asked]:
         if "side" in kind:
             right = " on the right" if "sides" in kind else ""
             text = f"{named[0]} on the left and {named[1]}{right}, {rng.choice(list(SCENES))}"
-        found.append(Asked(text, things))
+        found.append(SubjectPrompt(text, things))
     return found
 
 
@@ -118,7 +118,7 @@ class Studio:
         )
         self.latent = torch.zeros(options.seeds, 12, 16, 16)
 
-    def pictures(self, way: str, asked: Asked, number: int) -> tuple[torch.Tensor, int]:
+    def pictures(self, way: str, asked: SubjectPrompt, number: int) -> tuple[torch.Tensor, int]:
         """RGB [seeds, 3, 128, 128] in 0..1 of the prompt of that number, and how many updates they took."""
         noise = comfy.sample.prepare_noise(self.latent, 1000 * self.options.seed + number)
         positive: Any = encode_prompt(self.clip, asked.text)[0]
@@ -172,7 +172,7 @@ def main() -> None:
 
 
 def measure(
-    studio: Studio, kind: str, way: str, prompts: Sequence[Asked], plain: Sequence[bool] | None
+    studio: Studio, kind: str, way: str, prompts: Sequence[SubjectPrompt], plain: Sequence[bool] | None
 ) -> tuple[dict[str, Any], list[np.ndarray], list[bool]]:
     """A row of the table, the first picture of each of the first prompts, and which pictures are all right.
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-Numbers = int | npt.NDArray[np.int64]
+Indices = int | npt.NDArray[np.int64]
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
@@ -31,7 +31,7 @@ def hashed(*keys: int | npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     return np.asarray(state)
 
 
-def draw_words(seed: int, image: Numbers, step: int, layer: Numbers, words: Sequence[int]) -> npt.NDArray[np.int64]:
+def draw_words(seed: int, image: Indices, step: int, layer: Indices, words: Sequence[int]) -> npt.NDArray[np.int64]:
     """Draw one word index per concept, uniform below ``words[concept]`` (their numbers of words): int64 [..., N].
 
     ``image`` and ``layer`` are numbers or arrays of them, broadcast together into the leading axes.

@@ -66,7 +66,7 @@ class _PlainSum(NamedTuple):
     maps: torch.Tensor
 
 
-class _Ask(NamedTuple):
+class _Wanted(NamedTuple):
     """What is wanted of one layer: HRV elements [S, heads] or None, and whether its heads are averaged."""
 
     weights: torch.Tensor | None
@@ -84,7 +84,7 @@ class SubjectMaps:
             for cond in conds
         }
         self.wrapping = LayerWrapping(architecture, self.replacer)
-        self.asked: dict[tuple[Any, LayerKey], _Ask] = {}
+        self.wanted: dict[tuple[Any, LayerKey], _Wanted] = {}
         # Sums over the heads so far: weighted by each subject's HRV, and plain ones of one size of maps.
         self.weighted: dict[Any, torch.Tensor] = {}
         self.plain: dict[Any, _PlainSum] = {}
@@ -124,19 +124,19 @@ class SubjectMaps:
 
         # With activation checkpointing every layer runs again in the backward pass and has to do the same again.
         if not self.complete:
-            self.ask(layer, uuid, extra, q.device)
-        ask = self.asked[uuid, layer.key]
-        if ask.weights is not None:
-            weighted = maps(ask.weights, ask.target)
+            self.want(layer, uuid, extra, q.device)
+        wanted = self.wanted[uuid, layer.key]
+        if wanted.weights is not None:
+            weighted = maps(wanted.weights, wanted.target)
             if not self.complete:
                 self.weighted[uuid] = self.weighted[uuid] + weighted if uuid in self.weighted else weighted
-        if ask.plain:
+        if wanted.plain:
             plain = maps(torch.ones(1, layer.heads, device=q.device), (height, width))[:, 0]
             if not self.complete:
                 self.keep_plain(layer, uuid, plain, extra)
 
-    def ask(self, layer: AttentionLayer, uuid: Any, extra: Mapping[str, Any], device: torch.device) -> None:
-        if (uuid, layer.key) in self.asked:
+    def want(self, layer: AttentionLayer, uuid: Any, extra: Mapping[str, Any], device: torch.device) -> None:
+        if (uuid, layer.key) in self.wanted:
             raise HRVError(
                 f"Another node calls the model several times for one latent ({layer.name} ran twice), as tiled "
                 "diffusion does, so Attend and Excite does not get whole maps. Take it off the model that samples."
@@ -155,7 +155,7 @@ class SubjectMaps:
         )
         height, width = extra["original_shape"][-2:]
         target = map_size(height, width, self.settings.resolution)
-        self.asked[uuid, layer.key] = _Ask(weights, target, plain)
+        self.wanted[uuid, layer.key] = _Wanted(weights, target, plain)
 
     def keep_plain(self, layer: AttentionLayer, uuid: Any, maps: torch.Tensor, extra: Mapping[str, Any]) -> None:
         """Add to the maps of one size, or begin anew with those of a better size."""
@@ -170,8 +170,8 @@ class SubjectMaps:
         """Each subject's map [B, y, x] in every conditioning that acted; raises HRVError where layers were skipped."""
         self.complete = True
         found: list[tuple[SubjectKey, torch.Tensor]] = []
-        for uuid in dict.fromkeys(uuid for uuid, _ in self.asked):
-            missing = [layer.name for layer in self.layout.layers if (uuid, layer.key) not in self.asked]
+        for uuid in dict.fromkeys(uuid for uuid, _ in self.wanted):
+            missing = [layer.name for layer in self.layout.layers if (uuid, layer.key) not in self.wanted]
             if missing:
                 raise HRVError(
                     f"Attend and Excite saw no attention at {', '.join(missing[:4])}: another node replaces it there "

@@ -27,7 +27,7 @@ from ..work.executor import Tick
 from ..work.job import Report, job_key, no_report, run_job, shard_of
 from ..work.sampling import sample_latents, stacked
 from ..work.states import states_folder
-from .concept_words import ESTIMATORS, PAPER, ConceptWords
+from .concept_words import ESTIMATORS, PAPER_ESTIMATOR, ConceptWords
 from .recording import Recorder
 
 # Early stops before so many images would be chance: a half needs a few images to be ranked at all.
@@ -54,7 +54,7 @@ class BuildSettings:
     height: int
     batch_size: int = 1
     negative: str = ""
-    estimator: str = PAPER
+    estimator: str = PAPER_ESTIMATOR
     shard: tuple[int, int] = (1, 1)
     stop_at: float = 0.0
 

@@ -22,7 +22,7 @@ from ...hrv.errors import HRVError
 from ...hrv.relevance.vocabulary import Vocabulary
 from ..prompts.encoding import WordEmbedding, word_tokens
 
-PAPER, ALL_WORDS = ESTIMATORS = ("paper", "all words")
+PAPER_ESTIMATOR, ALL_WORDS_ESTIMATOR = ESTIMATORS = ("paper", "all words")
 
 # Words that go through the text encoder at once: with 77 tokens each as much work as a few long prompts.
 _TOGETHER = 32
@@ -94,7 +94,7 @@ class ConceptWords:
         self, estimator: str, seed: int, images: Sequence[int], step: int, layers: int, device: torch.device
     ) -> Asked:
         """What all layers are asked about in one step, sent to the device at once."""
-        if estimator == ALL_WORDS:
+        if estimator == ALL_WORDS_ESTIMATOR:
             if self._all is None or self._all.tokens.device != device:
                 self._all = _on(device, *_columns(self.rows[None, None]))
             return Asked(*(part.expand(layers, *part.shape[1:]) for part in vars(self._all).values()))

@@ -24,7 +24,7 @@ from ..prompts.carried import READINGS_KEY, ROWS_KEY, Chunk, PromptReading, Prom
 from ..runs.attention import LayerWrapping, Replacer, at_every_call, plain_attention, with_transformer_option
 from ..runs.rows import REGIONS_KEY, row_groups
 from ..runs.windows import WindowEnds
-from .weights import Ask, ControlWeights
+from .weights import ControlWeights, PromptControls
 
 _WRAPPER_KEY = our_key("readings")
 _TABLE_KEY = "hrv_readings_by_uuid"
@@ -266,9 +266,9 @@ class ReadingRun:
         k, v = module.to_k(of_keys), module.to_v(of_values)
         # The prompt's own controls know its tokens as they were before NegPip doubled them.
         halved = 2 * v.shape[1] == context.shape[1]
-        heads, asks = self.layout.head_slice(layer.key), (Ask(one.controls, context.shape[1]),)
-        product, touched = self.weights.product(call.sigma, asks, 1, v.shape[1], halved, v.device, heads)
-        v = rescale_values(v, share * product if layer.key in touched else share)
+        heads, prompts = self.layout.head_slice(layer.key), (PromptControls(one.controls, context.shape[1]),)
+        weights, changed = self.weights.at(call.sigma, prompts, 1, v.shape[1], halved, v.device, heads)
+        v = rescale_values(v, share * weights if layer.key in changed else share)
         chosen = self.heads[layer.key, one]
         numbers = self.numbers(chosen, q.device)
         q, k, v = (

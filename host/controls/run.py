@@ -20,7 +20,7 @@ from ..prompts.carried import CONTROLS_KEY, ROWS_KEY, TOKEN_MAP_KEY, Chunk, Prom
 from ..runs.attention import LayerWrapping, Replacer, at_every_call, with_transformer_option
 from ..runs.rows import COUPLE_LAYOUTS, REGIONS_KEY, RowGroup, row_groups
 from ..runs.windows import WindowEnds
-from .weights import Ask, ControlWeights
+from .weights import ControlWeights, PromptControls
 
 _WRAPPER_KEY = our_key("attention_control")
 _TABLE_KEY = "hrv_controls_by_uuid"
@@ -29,39 +29,39 @@ _CALL_KEY = "hrv_controlled_call"
 _NEGPIP_KEY = "ppm_negpip"
 
 
-_NOTHING = (Ask((), 1),)
+_NOTHING = (PromptControls((), 1),)
 
 
 class _Call(NamedTuple):
-    """One call of the model: what its chunks ask for, and each layer's weights if nothing changes the rows."""
+    """One call of the model: the prompts of its chunks, and each layer's weights if nothing changes the rows."""
 
     chunks: tuple[Chunk, ...]
-    table: Mapping[Chunk, tuple[Ask, ...]]
+    prompts: Mapping[Chunk, tuple[PromptControls, ...]]
     rows: int
     tokens: int
     sigma: torch.Tensor
-    layers: dict[LayerKey, torch.Tensor]  # [B, T, heads]; a layer that nothing changes is left out
+    weights: dict[LayerKey, torch.Tensor]  # [B, T, heads]; a layer that nothing changes is left out
 
 
 def controls_of(cond: Mapping[str, Any]) -> list[Control]:
     """All controls of a conditioning, those of its rows' prompts too."""
-    return [control for ask in _asks(cond, 0) for control in ask.controls]
+    return [control for prompt in _prompts_of(cond, 0) for control in prompt.controls]
 
 
-def _asks(cond: Mapping[str, Any], tokens: int) -> tuple[Ask, ...]:
-    """What the prompts of a conditioning's rows ask for; of one prompt for all rows, with these tokens, that is one."""
+def _prompts_of(cond: Mapping[str, Any], tokens: int) -> tuple[PromptControls, ...]:
+    """The prompts of a conditioning's rows; where one prompt, with these tokens, is for all rows, that one."""
     rows: PromptRows | None = cond.get(ROWS_KEY)
     if rows is None:
-        return (Ask(cond.get(CONTROLS_KEY, ()), tokens),)
-    return tuple(Ask(row.controls, row.tokens) for row in rows.rows)
+        return (PromptControls(cond.get(CONTROLS_KEY, ()), tokens),)
+    return tuple(PromptControls(row.controls, row.tokens) for row in rows.rows)
 
 
-def _spread(groups: Sequence[tuple[Ask, ...]], rows: int) -> tuple[Ask, ...]:
-    """What each of equally many consecutive rows asks for; one a group if that says it all."""
-    if all(len(asks) == 1 for asks in groups):
-        return tuple(ask for (ask,) in groups)
+def _spread(groups: Sequence[tuple[PromptControls, ...]], rows: int) -> tuple[PromptControls, ...]:
+    """The prompt of each of equally many consecutive rows; one a group if that says it all."""
+    if all(len(prompts) == 1 for prompts in groups):
+        return tuple(prompt for (prompt,) in groups)
     share = rows // len(groups)
-    return tuple(asks[row % len(asks)] for asks in groups for row in range(share))
+    return tuple(prompts[row % len(prompts)] for prompts in groups for row in range(share))
 
 
 class ControlledRun:
@@ -107,13 +107,13 @@ class ControlledRun:
         timestep: torch.Tensor,
         options: dict[str, Any],
     ) -> Any:
-        """CALC_COND_BATCH wrapper: tell the layers which chunk asks for what."""
-        table: dict[Chunk, tuple[Ask, ...]] = {}
+        """CALC_COND_BATCH wrapper: tell the layers which chunk has which prompts."""
+        table: dict[Chunk, tuple[PromptControls, ...]] = {}
         for number, entries in enumerate(conds):
             for entry, owner, tokens in brought(entries):
-                asks = _asks(owner, tokens)
-                if any(ask.controls for ask in asks):
-                    table[number, entry["uuid"]] = asks
+                prompts = _prompts_of(owner, tokens)
+                if any(prompt.controls for prompt in prompts):
+                    table[number, entry["uuid"]] = prompts
                 self.check_joined(entry, tokens)
         return executor(model, conds, x, timestep, with_transformer_option(options, _TABLE_KEY, table))
 
@@ -130,7 +130,7 @@ class ControlledRun:
         self, x: torch.Tensor, context: torch.Tensor | None, transformer_options: dict[str, Any]
     ) -> dict[str, Any]:
         """Make the weights of one call of the model before its layers run, and put the replacers there."""
-        table: Mapping[Chunk, tuple[Ask, ...]] = transformer_options.get(_TABLE_KEY, {})
+        table: Mapping[Chunk, tuple[PromptControls, ...]] = transformer_options.get(_TABLE_KEY, {})
         lists, uuids = transformer_options.get("cond_or_uncond", ()), transformer_options.get("uuids", ())
         chunks: tuple[Chunk, ...] = tuple(zip(lists, uuids, strict=False))
         # Regions show at the layers only: what they ask for, or that a control made for one of them cannot be read.
@@ -141,11 +141,11 @@ class ControlledRun:
         if len(lists) != len(uuids) or len(x) % len(chunks):
             self.say_unknown_rows()
             return transformer_options
-        asks = _spread([table.get(chunk, _NOTHING) for chunk in chunks], call.rows)
+        prompts = _spread([table.get(chunk, _NOTHING) for chunk in chunks], call.rows)
         # NegPip's doubled context does not reach the layers, but costs no more than weights that nobody reads.
-        product, touched = self.weights.product(call.sigma, asks, call.rows, call.tokens, halved=False, device=x.device)
-        for layer in touched:
-            call.layers[layer] = product[..., self.layout.head_slice(layer)]
+        weights, changed = self.weights.at(call.sigma, prompts, call.rows, call.tokens, halved=False, device=x.device)
+        for layer in changed:
+            call.weights[layer] = weights[..., self.layout.head_slice(layer)]
         return self.wrapping.into({**transformer_options, _CALL_KEY: call})
 
     def replacer(self, layer: AttentionLayer, previous: Replacer) -> Replacer:
@@ -155,7 +155,7 @@ class ControlledRun:
             call: _Call = extra[_CALL_KEY]
             as_announced = v.shape[0] == call.rows and v.shape[1] == call.tokens
             if as_announced and not any(layout in extra for layout in COUPLE_LAYOUTS):
-                weights = call.layers.get(key)
+                weights = call.weights.get(key)
             else:
                 weights = self.rearranged(layer, call, v, extra)
             return previous(q, k, v if weights is None else rescale_values(v, weights), extra)
@@ -177,25 +177,25 @@ class ControlledRun:
                 "regional conditionings it uses, so only the controls of its base prompt act."
             )
         rows, tokens = v.shape[:2]
-        asks = _spread([self.asks_of(group, call, extra) for group in groups], rows)
+        prompts = _spread([self.prompts_of(group, call, extra) for group in groups], rows)
         # Without attention couple the halved context shows; with it the common length of all prompts hides it.
         halved = self.negpip if coupled else 2 * tokens == call.tokens
         # Of this layer's heads alone: this runs at every layer.
         heads = self.layout.head_slice(layer.key)
-        product, touched = self.weights.product(call.sigma, asks, rows, tokens, halved, v.device, heads)
-        return product if layer.key in touched else None
+        weights, changed = self.weights.at(call.sigma, prompts, rows, tokens, halved, v.device, heads)
+        return weights if layer.key in changed else None
 
-    def asks_of(self, group: RowGroup, call: _Call, extra: Mapping[str, Any]) -> tuple[Ask, ...]:
-        """What the prompts of a group of rows ask for; for regions as prompt-control tells it."""
+    def prompts_of(self, group: RowGroup, call: _Call, extra: Mapping[str, Any]) -> tuple[PromptControls, ...]:
+        """The prompts of a group of rows; those of regions as prompt-control tells it."""
         if not group.region:
-            return call.table.get(call.chunks[group.chunk], _NOTHING)
+            return call.prompts.get(call.chunks[group.chunk], _NOTHING)
         regions = extra.get(REGIONS_KEY, {}).get("conds", ())
         if group.region >= len(regions):
             return _NOTHING
         context, extras = regions[group.region]
         controls = extras.get(CONTROLS_KEY, ())
         self.require_layout(controls)
-        return (Ask(controls, context.shape[1]),)
+        return (PromptControls(controls, context.shape[1]),)
 
     def say_unknown_rows(self) -> None:
         self.say("Another node changed how prompts share the rows of the batch; HRV controls are left out there.")

@@ -14,18 +14,18 @@ from ..page.texts import SaidOnce
 from ..runs.windows import WindowEnds
 
 
-class Ask(NamedTuple):
-    """What a prompt asks for: its controls, and the tokens of its own context before any repetition."""
+class PromptControls(NamedTuple):
+    """The controls of a prompt, and the tokens of its own context before any repetition."""
 
     controls: tuple[Control, ...]
     tokens: int
 
 
-class _Weights(NamedTuple):
-    """Products of the controls of one window: float32 [B, T, H], and the layers where any of them is not 1."""
+class _WindowWeights(NamedTuple):
+    """The weights of one window, all its controls multiplied: float32 [B, T, H], and the layers that they change."""
 
     window: Window
-    product: torch.Tensor
+    weights: torch.Tensor
     layers: frozenset[LayerKey]
 
 
@@ -34,40 +34,46 @@ class ControlWeights:
 
     def __init__(self, layout: HeadLayout, windows: WindowEnds, say: SaidOnce):
         self.layout, self.windows, self.say = layout, windows, say
-        self.made: dict[tuple[Any, ...], list[_Weights]] = {}
+        self.made: dict[tuple[Any, ...], list[_WindowWeights]] = {}
 
-    def product(
+    def at(
         self,
         sigma: torch.Tensor,
-        asks: tuple[Ask, ...],
+        prompts: tuple[PromptControls, ...],
         rows: int,
         tokens: int,
         halved: bool,
         device: torch.device,
         heads: slice = slice(None),
     ) -> tuple[torch.Tensor, frozenset[LayerKey]]:
-        """The product of all controls at a sigma, [rows, tokens, heads], and all layers that they touch."""
-        key = (asks, rows, tokens, halved, device)
+        """The weights of all controls at a sigma, [rows, tokens, heads], and all layers that they change.
+
+        ``prompts`` are those of equally many consecutive rows each; ``halved`` says that their contexts reach attention
+        with half of their tokens.
+        """
+        key = (prompts, rows, tokens, halved, device)
         if key not in self.made:
-            self.made[key] = self.make(asks, rows, tokens, halved, device)
-        product: torch.Tensor | None = None
-        touched: frozenset[LayerKey] = frozenset()
+            self.made[key] = self.make(prompts, rows, tokens, halved, device)
+        weights: torch.Tensor | None = None
+        changed: frozenset[LayerKey] = frozenset()
         for window, of_all_heads, layers in self.made[key]:
-            weights = of_all_heads[..., heads]
+            of_window = of_all_heads[..., heads]
             if not window.is_whole:
                 start, end = self.windows.of(window)
                 # On the device: asking for the sigma here would wait for it at every call.
-                weights = torch.where((sigma <= start) & (sigma > end), weights, 1.0)
-            product = weights if product is None else product * weights
-            touched |= layers
-        return (torch.empty(0) if product is None else product), touched
+                of_window = torch.where((sigma <= start) & (sigma > end), of_window, 1.0)
+            weights = of_window if weights is None else weights * of_window
+            changed |= layers
+        return (torch.empty(0) if weights is None else weights), changed
 
-    def make(self, asks: tuple[Ask, ...], rows: int, tokens: int, halved: bool, device: torch.device) -> list[_Weights]:
-        """Products of the controls of every window, for groups of rows that ask for ``asks``."""
-        products: dict[Window, np.ndarray] = {}
-        for number, ask in enumerate(asks):
-            own_tokens = ask.tokens // 2 if halved else ask.tokens
-            active = [control for control in ask.controls if not control.is_identity]
+    def make(
+        self, prompts: tuple[PromptControls, ...], rows: int, tokens: int, halved: bool, device: torch.device
+    ) -> list[_WindowWeights]:
+        """The weights of every window, for groups of rows with these prompts."""
+        made: dict[Window, np.ndarray] = {}
+        for number, prompt in enumerate(prompts):
+            own_tokens = prompt.tokens // 2 if halved else prompt.tokens
+            active = [control for control in prompt.controls if not control.is_identity]
             if not active:
                 continue
             last = max(control.positions[-1] for control in active)
@@ -81,21 +87,21 @@ class ControlWeights:
                 )
                 continue
             for control in active:
-                product = products.setdefault(
-                    control.window, np.ones((len(asks), tokens, self.layout.head_count), dtype=np.float32)
+                weights = made.setdefault(
+                    control.window, np.ones((len(prompts), tokens, self.layout.head_count), dtype=np.float32)
                 )
                 # The host repeats shorter prompts to a common length (comfy/conds.py, CONDCrossAttn.concat).
                 for first in range(0, tokens, own_tokens):
-                    product[number, [first + position for position in control.positions]] *= control.weights
+                    weights[number, [first + position for position in control.positions]] *= control.weights
         return [
-            _Weights(
+            _WindowWeights(
                 window,
-                torch.from_numpy(product).to(device).repeat_interleave(rows // len(asks), dim=0),
+                torch.from_numpy(weights).to(device).repeat_interleave(rows // len(prompts), dim=0),
                 frozenset(
                     layer.key
                     for layer in self.layout.layers
-                    if (product[..., self.layout.head_slice(layer.key)] != 1.0).any()
+                    if (weights[..., self.layout.head_slice(layer.key)] != 1.0).any()
                 ),
             )
-            for window, product in products.items()
+            for window, weights in made.items()
         ]

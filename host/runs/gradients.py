@@ -41,7 +41,7 @@ _WITH_WEIGHTS = frozenset(
 _HALF_SCALES = (2.0**12, 2.0**4, 1.0)
 
 
-class Kept:
+class KeptTensor:
     """A tensor as it was when it was kept."""
 
     def __init__(self, tensor: torch.Tensor):
@@ -58,11 +58,11 @@ class KeptTensors(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         # By the memory that they are in, which cannot be another's as long as one of them is alive.
-        self._by_memory: dict[int, WeakSet[Kept]] = {}
+        self._by_memory: dict[int, WeakSet[KeptTensor]] = {}
 
-    def keep(self, tensor: torch.Tensor) -> Kept:
+    def keep(self, tensor: torch.Tensor) -> KeptTensor:
         # Not what made it: a graph that keeps its own results would never be freed.
-        kept = Kept(tensor.detach())
+        kept = KeptTensor(tensor.detach())
         self._by_memory.setdefault(_memory(tensor), WeakSet()).add(kept)
         return kept
 

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 
 from ..drawing.grid import picture_grid
 from ..drawing.paper import INK, LABEL_SIZE, MARGIN, PAPER, RULE, SOFT_INK, Heading, draw_text, ramp_colors, text_width
-from .report import ExcitementReport, Numbers
+from .report import ExcitementReport, Floats
 
 _WIDTH, _HEIGHT = 900, 480
 _LEFT, _BELOW, _LEGEND = 56, 52, 26
@@ -72,7 +72,7 @@ def maps_picture(report: ExcitementReport) -> Image.Image:
     return picture_grid(rows, [f"image {number + 1}" for number in range(count)], columns)
 
 
-def _colored(shares: Numbers) -> np.ndarray:
+def _colored(shares: Floats) -> np.ndarray:
     return ramp_colors(shares.ravel().astype(np.float64)).reshape(*shares.shape, 3)
 
 

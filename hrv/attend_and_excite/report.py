@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ..errors import HRVError
 
-Numbers = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.float32]
 
 # Runs that a graph can make with one model before its reports are asked for.
 _KEPT_RUNS = 16
@@ -22,8 +22,8 @@ _KEPT_RUNS = 16
 class Iteration:
     """One look at the maps: the ``losses`` [B] of the images and the ``maxima`` [S, B] of the subjects' maps."""
 
-    losses: Numbers
-    maxima: Numbers
+    losses: Floats
+    maxima: Floats
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class ExcitementReport:
 
     subjects: list[tuple[str, str]]
     steps: list[ExcitedStep] = field(default_factory=list)
-    maps: list[Numbers] = field(default_factory=list)
+    maps: list[Floats] = field(default_factory=list)
     seconds: float = 0.0
     peak_bytes: int | None = None
 
@@ -116,13 +116,13 @@ class ReportLog:
         # Hosts deep-copy what conditionings and models carry, and the log is what ties a run to its node.
         return self
 
-    def add(self, latents: Numbers, report: ExcitementReport) -> None:
+    def add(self, latents: Floats, report: ExcitementReport) -> None:
         """Keep the report of the run that made ``latents`` [B, C, h, w]."""
         self._reports[_digest(latents)] = report
         while len(self._reports) > _KEPT_RUNS:
             self._reports.popitem(last=False)
 
-    def find(self, latents: Numbers) -> ExcitementReport:
+    def find(self, latents: Floats) -> ExcitementReport:
         """The report of the run that made ``latents``. Raises HRVError if it made none here."""
         try:
             return self._reports[_digest(latents)]
@@ -133,5 +133,5 @@ class ReportLog:
             ) from None
 
 
-def _digest(latents: Numbers) -> str:
+def _digest(latents: Floats) -> str:
     return hashlib.sha256(np.ascontiguousarray(latents, dtype=np.float32).tobytes()).hexdigest()

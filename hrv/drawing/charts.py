@@ -12,7 +12,7 @@ from PIL import Image, ImageChops, ImageDraw
 from .paper import INK, LABEL_SIZE, MARGIN, PAPER, RULE, SOFT_INK, Heading, draw_text, text_width
 
 Color = tuple[int, int, int]
-Numbers = Sequence[float]
+Series = Sequence[float]
 
 _WIDTH, _HEIGHT = 900, 560
 _LEFT, _BELOW, _LEGEND = 56, 52, 30
@@ -77,14 +77,14 @@ class Chart:
             self._draw.line([(self._left, y), (self._left + 34, y)], fill=key.color, width=key.width)
             draw_text(self._draw, (self._left + 44, y), [key.text], LABEL_SIZE, "lm", INK)
 
-    def line(self, xs: Numbers, ys: Numbers, key: Key, *, dots: bool = False) -> None:
+    def line(self, xs: Series, ys: Series, key: Key, *, dots: bool = False) -> None:
         """Join points; those with a y that is no number are left out."""
         points = [self._point(x, y) for x, y in zip(xs, ys, strict=True) if np.isfinite(y)]
         self._draw.line(points, fill=key.color, width=key.width, joint="curve")
         for point in points if dots else points[-1:]:
             self._draw.circle(point, key.width + 1, fill=key.color)
 
-    def band(self, xs: Numbers, lows: Numbers, highs: Numbers, color: Color) -> None:
+    def band(self, xs: Series, lows: Series, highs: Series, color: Color) -> None:
         """Fill what lies between two curves; points where either is no number are left out."""
         there = [
             (x, low, high)

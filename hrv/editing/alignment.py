@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import HRVError
-from ..prompts.tokens import PromptWord, TokenMap, folded
+from ..prompts.tokens import PromptWord, TokenMap, caseless
 
 Mapper = npt.NDArray[np.float32]
 
@@ -31,7 +31,7 @@ class WordPair:
 
     @property
     def is_same(self) -> bool:
-        return [folded(word.text) for word in self.source] == [folded(word.text) for word in self.target]
+        return [caseless(word.text) for word in self.source] == [caseless(word.text) for word in self.target]
 
     def describe(self) -> str:
         """ "red -> dark blue", "car = car", "+ shiny" for a new word, "- old" for one that is gone."""
@@ -229,8 +229,8 @@ def _compared(
     if list(in_source) != list(in_target):
         source = [word for word in source if word not in olds]
         target = [word for word in target if word not in news]
-    before = [olds.get(word, folded(word.text)) for word in source]
-    after = [news.get(word, folded(word.text)) for word in target]
+    before = [olds.get(word, caseless(word.text)) for word in source]
+    after = [news.get(word, caseless(word.text)) for word in target]
     for kind, first, last, start, stop in SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
         gone = [word for word in source[first:last] if word not in olds]
         come = [word for word in target[start:stop] if word not in news]

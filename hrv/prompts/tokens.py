@@ -103,7 +103,7 @@ class TokenMap:
 
     def occurrences(self, phrase: str) -> list[tuple[PromptWord, ...]]:
         """:meth:`find_words` for a phrase that may be in the prompt or not. Raises HRVError for an empty one."""
-        parts = folded(phrase).split()
+        parts = caseless(phrase).split()
         if not parts:
             raise HRVError("No word was given: write a word or a phrase of the prompt.")
         return list(self._occurrences(parts))
@@ -124,7 +124,7 @@ class TokenMap:
 
     def _occurrences(self, parts: list[str]) -> Iterator[tuple[PromptWord, ...]]:
         """Every occurrence of the parts, each part being one or more whole words."""
-        texts = ["".join(folded(word.text).split()) for word in self.words]
+        texts = ["".join(caseless(word.text).split()) for word in self.words]
         first = 0
         while first < len(texts):
             end = _match_end(texts, first, parts)
@@ -139,8 +139,8 @@ class TokenMap:
             return "The prompt has no words."
         if len(words) <= _LISTED_WORDS:
             return f"Its words are: {', '.join(map(_quoted, words))}."
-        wanted = folded(phrase)
-        words.sort(key=lambda word: SequenceMatcher(None, wanted, folded(word)).ratio(), reverse=True)
+        wanted = caseless(phrase)
+        words.sort(key=lambda word: SequenceMatcher(None, wanted, caseless(word)).ratio(), reverse=True)
         closest = ", ".join(map(_quoted, words[:_LISTED_WORDS]))
         return f"Its closest words are: {closest} (and {len(words) - _LISTED_WORDS} more)."
 
@@ -158,7 +158,7 @@ def find_phrases(tokens: TokenMap, phrases: Sequence[str], occurrence: str | int
     return tuple(sorted(found))
 
 
-def folded(text: str) -> str:
+def caseless(text: str) -> str:
     """The form in which words are compared: composed letters, as in CLIP's tokenizer, without case."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
 

@@ -113,10 +113,10 @@ def find_concept(name: str, concepts: Sequence[str], where: str) -> int:
 
     ``where`` says in the message what was searched, such as "vocabulary".
     """
-    folded = [fold(concept) for concept in concepts]
-    if fold(name) in folded:
-        return folded.index(fold(name))
-    close = [folded.index(match) for match in difflib.get_close_matches(fold(name), folded, n=3)]
+    known = [fold(concept) for concept in concepts]
+    if fold(name) in known:
+        return known.index(fold(name))
+    close = [known.index(match) for match in difflib.get_close_matches(fold(name), known, n=3)]
     order = close + [index for index in range(len(concepts)) if index not in close]
     hint = f" Did you mean {concepts[close[0]]}?" if close else ""
     listed = ", ".join(concepts[index] for index in order)

@@ -23,7 +23,7 @@ from comfy_extras.nodes_model_downscale import PatchModelAddDownscale
 from comfy_extras.nodes_pag import PerturbedAttentionGuidance
 from hrv_pack.host.building import recording
 from hrv_pack.host.building.build import BuildSettings, build_hrv
-from hrv_pack.host.building.concept_words import ALL_WORDS, ESTIMATORS, ConceptWords
+from hrv_pack.host.building.concept_words import ALL_WORDS_ESTIMATOR, ESTIMATORS, ConceptWords
 from hrv_pack.host.building.recording import Recorder
 from hrv_pack.host.models.architectures import architecture_of
 from hrv_pack.host.models.layouts import head_layout
@@ -95,7 +95,7 @@ def plain_counts(sd15: Pair) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Asked:
+class Queries:
     """The queries [rows, P, C] of the positive rows at one layer in one evaluation."""
 
     layer: LayerKey
@@ -103,7 +103,7 @@ class Asked:
     queries: torch.Tensor
 
 
-def listening(model: Any, asked: list[Asked]) -> Any:
+def listening(model: Any, asked: list[Queries]) -> Any:
     """A clone of the MODEL that notes what every cross-attention layer is asked."""
 
     def listen(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, extra: dict[str, Any]) -> torch.Tensor:
@@ -113,7 +113,7 @@ def listening(model: Any, asked: list[Asked]) -> Any:
         rows = len(q) // len(lists)
         first = lists.index(0) * rows
         layer = (*extra["block"], extra["block_index"])
-        asked.append(Asked(layer, float(extra["sigmas"][0]), q[first : first + rows].clone()))
+        asked.append(Queries(layer, float(extra["sigmas"][0]), q[first : first + rows].clone()))
         return optimized_attention(q, k, v, extra["n_heads"])
 
     clone = model.clone()
@@ -132,7 +132,7 @@ def encoded_alone(clip: Any, word: str) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def expected_counts(
-    pair: Pair, asked: Sequence[Asked], batches: Sequence[Sequence[int]], estimator: str = SETTINGS.estimator
+    pair: Pair, asked: Sequence[Queries], batches: Sequence[Sequence[int]], estimator: str = SETTINGS.estimator
 ) -> np.ndarray:
     """Counts [N, H] as the paper says, from the queries of evaluations in order: batches, in each the steps."""
     layout = head_layout(pair.model)
@@ -151,7 +151,7 @@ def expected_counts(
             for row, image in enumerate(images):
                 drawn = draw_words(SETTINGS.seed, image, step, layer, [len(listed) for listed in words])
                 chosen = [[of_concept[word]] for of_concept, word in zip(words, drawn, strict=True)]
-                if estimator == ALL_WORDS:
+                if estimator == ALL_WORDS_ESTIMATOR:
                     chosen = words
                 context = torch.cat([chosen[0][0][0], *(tokens for concept in chosen for _, tokens in concept)])
                 maps = explicit_maps(one.queries[row : row + 1], modules[keys[layer]].to_k(context)[None], heads)
@@ -187,7 +187,7 @@ def test_counts_equal_those_of_explicit_maps(
     request: pytest.FixtureRequest, kind: str, batch_size: int, cfg: float, estimator: str
 ) -> None:
     pair = request.getfixturevalue(kind)
-    asked: list[Asked] = []
+    asked: list[Queries] = []
     found = pair.counts(model=listening(pair.model, asked), batch_size=batch_size, cfg=cfg, estimator=estimator)
     assert np.array_equal(found, expected_counts(pair, asked, BATCHES[batch_size], estimator))
     assert (found.sum(axis=0) == SETTINGS.images * SETTINGS.steps).all()
@@ -225,7 +225,7 @@ def test_keys_of_the_words_are_projected_once(sd15: Pair, most: int, monkeypatch
 
 def test_a_negative_prompt_that_is_evaluated_by_itself_is_not_counted(sd15: Pair) -> None:
     """The host does not repeat a prompt more than four times to let it share a call with a longer one."""
-    asked: list[Asked] = []
+    asked: list[Queries] = []
     calls: list[list[int]] = []
 
     def watch(apply_model: Any, arguments: dict[str, Any]) -> torch.Tensor:
@@ -241,11 +241,11 @@ def test_a_negative_prompt_that_is_evaluated_by_itself_is_not_counted(sd15: Pair
 
 @pytest.mark.parametrize("sampler", ["heun", "dpm_2"])
 def test_samplers_with_two_evaluations_a_step_count_the_one_at_the_step(sd15: Pair, sampler: str) -> None:
-    asked: list[Asked] = []
+    asked: list[Queries] = []
     found = sd15.counts(PROMPTS[:2], listening(sd15.model, asked), sampler_name=sampler, images=2)
     layers = len(head_layout(sd15.model).layers)
     sigmas = schedule(sd15.model, sampler)
-    own: list[Asked] = []
+    own: list[Queries] = []
     for image in range(2):
         half = asked[image * len(asked) // 2 : (image + 1) * len(asked) // 2]
         evaluations = [half[first : first + layers] for first in range(0, len(half), layers)]
@@ -309,14 +309,14 @@ def test_heads_are_asked_about_what_the_encoder_makes_of_each_word_alone(sd15: P
     start, _ = encoded_alone(sd15.clip, "red")
     for layer in range(2):
         tokens, there, places = asked.tokens[layer], asked.there[layer], asked.places[layer]
-        assert len(tokens) == (1 if estimator == ALL_WORDS else 3)
+        assert len(tokens) == (1 if estimator == ALL_WORDS_ESTIMATOR else 3)
         for row in range(len(tokens)):
             context = words.context[tokens[row]]
             torch.testing.assert_close(context[:1], start, rtol=1e-5, atol=1e-6)
             drawn = draw_words(1, [5, 0, 2][row], 3, layer, [3, 2, 4])
             taken = 1
             for concept, (_, listed) in enumerate(VOCABULARY):
-                chosen = listed if estimator == ALL_WORDS else [listed[drawn[concept]]]
+                chosen = listed if estimator == ALL_WORDS_ESTIMATOR else [listed[drawn[concept]]]
                 for place, word in zip(places[row, concept], chosen, strict=False):
                     own = context[place[place >= 0]]
                     torch.testing.assert_close(own, encoded_alone(sd15.clip, word)[1], rtol=1e-5, atol=1e-6)
@@ -375,7 +375,7 @@ def test_evaluations_that_other_nodes_add_are_not_counted(sd15: Pair, plain_coun
 
 def test_the_extra_pass_of_perturbed_attention_is_not_counted(sd15: Pair) -> None:
     """The host's own node, whose pass changes the image: what is counted are the queries of the sampler's own pass."""
-    asked: list[Asked] = []
+    asked: list[Queries] = []
     (perturbed,) = PerturbedAttentionGuidance.execute(listening(sd15.model, asked), 3.0).result
     found = sd15.counts(PROMPTS[:2], perturbed, images=2)
     layers = len(head_layout(sd15.model).layers)
@@ -388,7 +388,7 @@ def test_the_extra_pass_of_perturbed_attention_is_not_counted(sd15: Pair) -> Non
 
 @pytest.mark.parametrize(("width", "height"), [(96, 48), (40, 104)])
 def test_images_need_not_be_square(sd15: Pair, width: int, height: int) -> None:
-    asked: list[Asked] = []
+    asked: list[Queries] = []
     found = sd15.counts(PROMPTS[:2], listening(sd15.model, asked), images=2, width=width, height=height)
     assert asked[0].queries.shape[1] == (width // 8) * (height // 8)
     assert np.array_equal(found, expected_counts(sd15, asked, [[0], [1]]))
@@ -625,7 +625,7 @@ def test_words_of_any_language_can_be_asked_about(sd15: Pair, tmp_path: Path) ->
 @pytest.mark.slow
 def test_five_thousand_concepts_are_not_too_many(sd15: Pair, tmp_path: Path) -> None:
     vocabulary = Vocabulary(tuple((f"Concept {number}", (f"word{number}",)) for number in range(5000)))
-    settings = replace(SETTINGS, images=1, steps=1, estimator=ALL_WORDS, width=32, height=32)
+    settings = replace(SETTINGS, images=1, steps=1, estimator=ALL_WORDS_ESTIMATOR, width=32, height=32)
     hrv = build_hrv(sd15.model, sd15.clip, vocabulary, PROMPTS[:1], settings, states=tmp_path)
     assert votes(hrv).shape[0] == 5000 and (votes(hrv).sum(axis=0) == 1).all()
 
@@ -639,7 +639,7 @@ def test_a_lora_counts_whether_loaded_or_not(sd15: Pair, plain_counts: np.ndarra
         name: ("diff", (torch.randn(lora.model_state_dict()[name].shape, generator=generator) * 0.2,)) for name in names
     }
     lora.add_patches(patches)
-    asked: list[Asked] = []
+    asked: list[Queries] = []
     watched = listening(lora, asked)
     first = sd15.counts(model=watched)
     # The oracle's keys have to be of the patched weights, too.

@@ -275,7 +275,7 @@ def test_closed_windows_are_plain_sampling_of_the_batch(request: pytest.FixtureR
 LONG_TARGET = "a red car" + " very" * 80 + " and a tree"
 
 
-def folded(change: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], own_tokens: int = 77) -> Any:
+def by_token(change: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], own_tokens: int = 77) -> Any:
     """A change for maps whose source's tokens are repeated: their copies count together."""
 
     def all_copies(source: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
@@ -297,7 +297,7 @@ def test_prompts_of_several_chunks(sd15: Setup) -> None:
         153: dict.fromkeys(range(72, 77), 1.0),
     }
     found = sampled(sd15, edited)
-    exact = with_explicit_edits(sd15.model, {1: until(0.6, folded(columns(moved)))})
+    exact = with_explicit_edits(sd15.model, {1: until(0.6, by_token(columns(moved)))})
     assert_rows_close(found, sampled(sd15, edited, exact))
     closed = prompt_edit(sd15.model, sd15.prompt, target)
     for rows, prompt in zip(parts(sampled(sd15, closed))[1:], (sd15.prompt, target), strict=True):
@@ -321,7 +321,7 @@ def test_a_word_by_more_words_than_a_chunk_has_tokens(sd15: Setup) -> None:
         **tail,
         153: dict.fromkeys(range(3 + len(tail), 77), 1.0),
     }
-    exact = with_explicit_edits(sd15.model, {1: until(0.6, folded(columns(moved)))})
+    exact = with_explicit_edits(sd15.model, {1: until(0.6, by_token(columns(moved)))})
     assert_rows_close(sampled(sd15, edited), sampled(sd15, edited, exact))
 
 
