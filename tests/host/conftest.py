@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from hrv_pack.tests.support.host_process import clip, hrv, model, pytest_pycollect_makemodule, shown
+from hrv_pack.tests.support.host_process import clip, hrv, loaded, model, pytest_pycollect_makemodule, shown
 
-__all__ = ["clip", "hrv", "model", "pytest_pycollect_makemodule", "shown"]
+__all__ = ["clip", "hrv", "loaded", "model", "pytest_pycollect_makemodule", "shown"]

@@ -25,7 +25,6 @@ DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 needs_triton = pytest.mark.skipif(
     importlib.util.find_spec("triton") is None, reason="Triton is not installed: torch brings it on Linux only"
 )
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU to run Triton on")
 
 
 def plain(q: torch.Tensor, k: torch.Tensor, there: torch.Tensor, heads: int) -> torch.Tensor:
@@ -243,13 +242,13 @@ def test_triton_in_its_interpreter(case: Case, interpreted: dict[str, list[float
     assert_as_good_as_plain(Errors(*interpreted[repr(case)]))
 
 
-@needs_gpu
+@pytest.mark.gpu
 @needs_triton
 def test_corner_cases_on_a_gpu() -> None:
     check_corner_cases("triton", "cuda")
 
 
-@needs_gpu
+@pytest.mark.gpu
 @needs_triton
 @pytest.mark.parametrize("case", CASES, ids=repr)
 def test_triton_on_a_gpu(case: Case) -> None:
@@ -295,7 +294,7 @@ def test_torch_is_chosen_without_a_gpu() -> None:
     assert torch.equal(token_attention(q, k, there, heads), token_attention(q, k, there, heads, "torch"))
 
 
-@needs_gpu
+@pytest.mark.gpu
 @pytest.mark.parametrize(("width", "dtype"), [(300, torch.float16), (64, torch.float64)])
 def test_torch_is_chosen_where_triton_cannot(width: int, dtype: torch.dtype) -> None:
     assert chosen_implementation(torch.zeros(1, 4, width, dtype=dtype, device="cuda"), heads=1) == "torch"

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hrv_pack.tests.support.graphs import node
 from launcher.api_client import ApiClient, WorkflowError
 from PIL import Image
 
@@ -22,10 +23,6 @@ EDIT = {
     "self_start": 0.0,
     "self_size": 0.25,
 }
-
-
-def node(class_type: str, **inputs: Any) -> dict[str, Any]:
-    return {"class_type": class_type, "inputs": inputs}
 
 
 def graph() -> Graph:

@@ -7,16 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hrv_pack.tests.support.graphs import node
 from launcher.api_client import ApiClient, WorkflowError
 from PIL import Image
 
 Graph = dict[str, dict[str, Any]]
 
 WINDOW = {"strength": 1.0, "start": 0.0, "end": 1.0}
-
-
-def node(class_type: str, **inputs: Any) -> dict[str, Any]:
-    return {"class_type": class_type, "inputs": inputs}
 
 
 def graph() -> Graph:

@@ -13,6 +13,7 @@ from hrv_pack.hrv.heads.families import FAMILIES
 from hrv_pack.hrv.relevance.arithmetic import clamp, mean, merge, pick
 from hrv_pack.hrv.relevance.files import load_hrv, save_hrv
 from hrv_pack.hrv.relevance.vectors import HRV
+from hrv_pack.tests.support.graphs import node
 from launcher.api_client import ApiClient, RunResult, WorkflowError
 from launcher.comfy_server import ComfyServer
 from launcher.paths import PACK_ROOT
@@ -25,10 +26,6 @@ LAYOUT = FAMILIES[0].layout()
 CONCEPTS = ("Color", "Shape", "Size")
 
 Graph = dict[str, dict[str, Any]]
-
-
-def node(class_type: str, **inputs: Any) -> dict[str, Any]:
-    return {"class_type": class_type, "inputs": inputs}
 
 
 def made(seed: int, concepts: tuple[str, ...] = CONCEPTS) -> HRV:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hrv_pack.tests.support.graphs import node
 from launcher.api_client import ApiClient
 from launcher.comfy_server import PACK_NAME, ComfyServer
 from launcher.paths import PACK_ROOT
@@ -15,10 +16,6 @@ PROBE_PACK = Path(__file__).with_name("probe_pack")
 RUNS = 50
 SETTLED = 10
 ALLOWED = 1.01
-
-
-def node(class_type: str, **inputs: Any) -> dict[str, Any]:
-    return {"class_type": class_type, "inputs": inputs}
 
 
 WINDOW = {"start": 0.0, "end": 0.75}

@@ -14,6 +14,7 @@ from hrv_pack.hrv.heads.layout import AttentionLayer, HeadLayout
 from hrv_pack.hrv.relevance.evidence import Votes
 from hrv_pack.hrv.relevance.files import load_hrv, save_hrv
 from hrv_pack.hrv.relevance.vectors import HRV
+from hrv_pack.tests.support.graphs import node
 from launcher.api_client import ApiClient, Event, InterruptedRunError, WorkflowError
 from launcher.comfy_server import ComfyServer
 from PIL import Image
@@ -21,10 +22,6 @@ from PIL import Image
 Graph = dict[str, dict[str, Any]]
 
 CONCEPTS = "Color: red, blue\nShape: circle, star\nScene: night, checkered snow"
-
-
-def node(class_type: str, **inputs: Any) -> dict[str, Any]:
-    return {"class_type": class_type, "inputs": inputs}
 
 
 def build_graph(name: str, **changes: Any) -> Graph:

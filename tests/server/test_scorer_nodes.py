@@ -9,13 +9,10 @@ import numpy as np
 import pytest
 from hrv_pack.mini.captions import draw_samples
 from hrv_pack.mini.world import draw
+from hrv_pack.tests.support.graphs import node
 from launcher.api_client import ApiClient, WorkflowError
 from launcher.comfy_server import ComfyServer
 from PIL import Image
-
-
-def node(class_type: str, **inputs: Any) -> dict[str, Any]:
-    return {"class_type": class_type, "inputs": inputs}
 
 
 @pytest.fixture(scope="module")

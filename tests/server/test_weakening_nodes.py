@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hrv_pack.tests.support.graphs import node
 from launcher.api_client import ApiClient, WorkflowError
 from launcher.comfy_server import ComfyServer
 from PIL import Image
@@ -40,10 +41,6 @@ ANALYSIS: dict[str, Any] = {
     "save_images": True,
     "order_seed": 0,
 }
-
-
-def node(class_type: str, **inputs: Any) -> dict[str, Any]:
-    return {"class_type": class_type, "inputs": inputs}
 
 
 def graph(class_type: str, outputs: int, written: str = PROMPTS, **inputs: Any) -> Graph:

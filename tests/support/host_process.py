@@ -5,6 +5,7 @@ Test modules in this folder import ``comfy``, ``nodes`` and the rest like code i
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import importlib
 import os
@@ -49,6 +50,14 @@ def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> 
     if HOST:
         return None
     return HostMissing.from_parent(parent, name=module_path.name)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def loaded() -> None:
+    """The pack is loaded as the host does it, before anything asks its nodes for schemas."""
+    from hrv_pack.nodes import HRVExtension
+
+    asyncio.run(HRVExtension().on_load())
 
 
 @pytest.fixture(scope="module")

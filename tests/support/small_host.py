@@ -36,6 +36,9 @@ TEXT_WIDTHS = {"l": 16, "g": 24, "h": 16}
 POOLED_WIDTH = TEXT_WIDTHS["g"]
 CONCEPTS = ("Color", "Shape", "Size")
 
+TOLERANCE = 1e-5
+"""Largest :func:`relative_error` of two float32 runs that compute the same in another order."""
+
 _SMALL_UNET: dict[str, Any] = {
     "image_size": 32,
     "in_channels": 4,
@@ -353,6 +356,15 @@ def _explicit(layout: HeadLayout, key: LayerKey, dtype: torch.dtype) -> Callable
 def relative_error(found: torch.Tensor, expected: torch.Tensor) -> float:
     """Largest deviation by the largest expected number."""
     return float((found.double() - expected.double()).abs().max() / expected.double().abs().max())
+
+
+def assert_rows_close(found: Sequence[UNetRow], expected: Sequence[UNetRow]) -> None:
+    """Rows were asked for the same and gave the same, but for rounding."""
+    assert len(found) == len(expected) > 0
+    for one, other in zip(found, expected, strict=True):
+        assert (one.step, one.negative) == (other.step, other.negative)
+        assert torch.equal(one.context, other.context)
+        assert relative_error(one.output, other.output) <= TOLERANCE
 
 
 def picture(value: Any) -> Any:

@@ -18,9 +18,11 @@ from hrv_pack.hrv.errors import HRVError
 from hrv_pack.hrv.relevance.vectors import HRV
 from hrv_pack.nodes.controls import ConceptAdjust, ConceptStrengthen
 from hrv_pack.tests.support.small_host import (
+    TOLERANCE,
     Rescaling,
     Setup,
     UNetRow,
+    assert_rows_close,
     encoded,
     latents,
     relative_error,
@@ -43,7 +45,6 @@ from nodes import (
 PROMPT = "a red car and a skyscrapers view"
 # Where its words lie behind the start token; CLIP has three tokens for "skyscrapers".
 POSITIONS = {"red": (2,), "car": (3,), "skyscrapers": (6, 7, 8), "a": (1, 5), "red car": (2, 3)}
-TOLERANCE = 1e-5
 
 
 @pytest.fixture(scope="module")
@@ -120,14 +121,6 @@ def explicit(setup: Setup, *asks: Ask, context: torch.Tensor | None = None) -> A
     """The setup's model with the same controls on explicit maps of rows with a context [T, C]."""
     where = setup.prompt[0][0][0] if context is None else context
     return with_explicit_maps(setup.model, [one for ask in asks for one in ask.rescalings(setup.hrv, where)])
-
-
-def assert_rows_close(found: Sequence[UNetRow], expected: Sequence[UNetRow]) -> None:
-    assert len(found) == len(expected) > 0
-    for one, other in zip(found, expected, strict=True):
-        assert (one.step, one.negative) == (other.step, other.negative)
-        assert torch.equal(one.context, other.context)
-        assert relative_error(one.output, other.output) <= TOLERANCE
 
 
 def assert_rows_equal(found: Sequence[UNetRow], expected: Sequence[UNetRow]) -> None:

@@ -18,8 +18,10 @@ from hrv_pack.tests.support.explicit_edits import (
     words_edit,
 )
 from hrv_pack.tests.support.small_host import (
+    TOLERANCE,
     Setup,
     UNetRow,
+    assert_rows_close,
     encoded,
     relative_error,
     small_clip_sd15,
@@ -31,7 +33,6 @@ from hrv_pack.tests.support.small_host import (
     unet_rows,
 )
 
-TOLERANCE = 1e-5
 SOURCE = "a red car and a tree"
 
 
@@ -101,14 +102,6 @@ REPLACEMENTS = {
     "a word that is gone": ("a shiny red tower", "a red tower", REMOVED),
     "capitals": (SOURCE, "A Red CAR and a house", EVERYTHING),
 }
-
-
-def assert_rows_close(found: Sequence[UNetRow], expected: Sequence[UNetRow]) -> None:
-    assert len(found) == len(expected) > 0
-    for one, other in zip(found, expected, strict=True):
-        assert (one.step, one.negative) == (other.step, other.negative)
-        assert torch.equal(one.context, other.context)
-        assert relative_error(one.output, other.output) <= TOLERANCE
 
 
 def assert_equal(found: Sequence[UNetRow], expected: Sequence[UNetRow]) -> None:

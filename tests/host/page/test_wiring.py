@@ -8,6 +8,7 @@ import pytest
 from hrv_pack.host.page.wiring import wiring_complaint
 from hrv_pack.nodes import NODES
 from hrv_pack.nodes.wiring import CONTROL_NODES
+from hrv_pack.tests.support.graphs import node
 
 Graph = dict[str, dict[str, Any]]
 
@@ -38,10 +39,6 @@ def test_what_is_missing_is_said(model: Any, positive: Any, of_one: str | None, 
         found = wiring_complaint(graph(model, positive), name, CONTROL_NODES)
         assert (found is None) == (expected is None)
         assert expected is None or expected in str(found)
-
-
-def node(class_type: str, **inputs: Any) -> dict[str, Any]:
-    return {"class_type": class_type, "inputs": inputs}
 
 
 AREA = node("ConditioningSetArea", conditioning=["two", 1], width=64)
