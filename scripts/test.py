@@ -48,8 +48,10 @@ def covered() -> str:
 
     measured = Coverage()
     measured.load()
+    folders = measured.get_option("run:source")
+    assert isinstance(folders, list)
     parts = []
-    for name in ("total", *measured.get_option("run:source")):
+    for name in ("total", *folders):
         chosen = None if name == "total" else [f"{name}/*"]
         try:
             parts.append(f"{name} {measured.report(include=chosen, file=io.StringIO()):.1f} %")
