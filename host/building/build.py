@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from comfyui_version import __version__ as host_version
 
 from ...hrv.building.state import KIND, BuildState
 from ...hrv.draws import noise_seed
@@ -20,14 +19,14 @@ from ...hrv.errors import HRVError
 from ...hrv.relevance.evidence import Counts
 from ...hrv.relevance.vectors import HRV
 from ...hrv.relevance.vocabulary import Vocabulary, require_contrast
-from ..models.digest import clip_digest, model_digest
-from ..models.layouts import describe_model, head_layout
+from ..models.layouts import head_layout
 from ..prompts.carried import Conditioning
 from ..work.executor import Tick
 from ..work.job import Report, job_key, no_report, run_job, shard_of
 from ..work.sampling import sample_latents, stacked
 from ..work.states import states_folder
 from .concept_words import ESTIMATORS, PAPER_ESTIMATOR, ConceptWords
+from .provenance import made_from
 from .recording import Recorder
 
 # Early stops before so many images would be chance: a half needs a few images to be ranked at all.
@@ -141,7 +140,7 @@ class _Build:
     def maker(self, tick: Tick) -> Callable[[range], Counts]:
         """What makes one batch and counts it [2, N, H]; prompts of another length are sampled by themselves."""
         recorder = Recorder(self.model, self.words, self.settings.seed, self.settings.estimator)
-        negative = [_encoded(self.clip, self.settings.negative)]
+        negative = [encode_once(self.clip, self.settings.negative)]
 
         def make(batch: range) -> Counts:
             total: np.ndarray | int = 0
@@ -179,13 +178,8 @@ def _provenance(
     shard = made.pop("shard")
     made.pop("stop_at")
     return {
-        "model": describe_model(model),
-        "model_digest": model_digest(model),
-        "text_encoder": type(clip.cond_stage_model).__name__,
-        "text_encoder_digest": clip_digest(clip),
-        "vocabulary": vocabulary.to_text(),
+        **made_from(model, clip, vocabulary),
         "prompts": list(prompts),
-        "host": f"ComfyUI {host_version}",
         **made,
         **({"shard": "{}/{}".format(*shard)} if shard != (1, 1) else {}),
     }
@@ -196,7 +190,7 @@ def alike(clip: Any, prompts: Sequence[str], batch: range) -> Iterator[tuple[lis
     images: list[int] = []
     rows: Conditioning = []
     for image in batch:
-        tensor, extras = _encoded(clip, prompts[image % len(prompts)])
+        tensor, extras = encode_once(clip, prompts[image % len(prompts)])
         if images and tensor.shape != rows[0][0].shape:
             yield images, stacked(rows)
             images, rows = [], []
@@ -205,7 +199,7 @@ def alike(clip: Any, prompts: Sequence[str], batch: range) -> Iterator[tuple[lis
     yield images, stacked(rows)
 
 
-def _encoded(clip: Any, prompt: str) -> list[Any]:
+def encode_once(clip: Any, prompt: str) -> list[Any]:
     """The one entry [tensor [1, tokens, C], dict] of a prompt's conditioning; HRVError if it has several."""
     entries = clip.encode_from_tokens_scheduled(clip.tokenize(prompt))
     if len(entries) > 1:

@@ -11,6 +11,7 @@ import torch
 from comfy.sd1_clip import escape_important, token_weights, unescape_important
 
 from ...hrv.errors import HRVError
+from ...hrv.prompts.frames import ALONE, WORD, fill
 from ...hrv.prompts.tokens import PromptWord, TokenMap
 from .carried import TOKEN_MAP_KEY, Conditioning
 
@@ -30,7 +31,7 @@ _BYTE_OF = {chr(byte): byte for byte in _VISIBLE} | {chr(0x100 + n): byte for n,
 
 
 class WordEmbedding(NamedTuple):
-    """A word encoded alone: its own ``tokens`` [T, C] and the ``start`` token [1, C], float32 on the CPU."""
+    """An encoded word: its own ``tokens`` [T, C] and the ``start`` token [1, C], float32 on the CPU."""
 
     tokens: torch.Tensor
     start: torch.Tensor
@@ -69,31 +70,36 @@ def tag_conditioning(conditioning: Conditioning, clip: Any, text: str) -> Condit
     return _tagged(conditioning, _read_prompt(clip, text))
 
 
-def word_tokens(clip: Any, words: Sequence[str]) -> list[WordEmbedding]:
-    """Encode concept-words, each alone, and return the embeddings of their own tokens (arXiv 2412.02237, section 3).
+def word_tokens(clip: Any, words: Sequence[str], frame: str = ALONE) -> list[WordEmbedding]:
+    """Encode concept-words and return the embeddings of their own tokens (arXiv 2412.02237, section 3).
 
-    C is the full context width of the model (for SDXL that of both encoders together). Every word is a chunk of its own
-    and sees nothing of the others; they go through the encoder together because the host looks after its memory at
-    each call. Raises HRVError as :func:`token_map` does, for a word that has no token, and for one that does not fit
-    into one chunk.
+    Each is alone by default, else in the sentence that a ``frame`` (:mod:`...hrv.prompts.frames`) makes of it. C is the
+    full context width of the model (for SDXL that of both encoders together). Every word is a chunk of its own and sees
+    nothing of the others; they go through the encoder together because the host looks after its memory at each call.
+    Raises HRVError as :func:`token_map` does, for a word that has no token, and for one that does not fit into one
+    chunk.
     """
-    prompts = [_read_prompt(clip, word) for word in words]
+    first, last = (len(_read_prompt(clip, part).words.content_positions) for part in frame.split(WORD))
+    prompts = [_read_prompt(clip, fill(frame, word)) for word in words]
     tokens: dict[str, list[list[tuple[Any, float]]]] = {name: [] for name in prompts[0].tokens}
+    own: list[list[int]] = []
     for word, prompt in zip(words, prompts, strict=True):
-        positions = list(prompt.words.content_positions)
-        if not positions:
+        content = prompt.words.content_positions
+        own.append(list(content[first : len(content) - last]))
+        if not own[-1]:
             raise HRVError(f"The concept-word {word!r} has no token of its own: remove it or write another word.")
         if prompt.words.length > prompt.chunk:
+            inside = "" if frame == ALONE else f" in {frame!r}"
             raise HRVError(
-                f"The concept-word {word[:40]!r} has {len(positions)} tokens, more than one chunk of the text "
+                f"The concept-word {word[:40]!r}{inside} has {len(content)} tokens, more than one chunk of the text "
                 f"encoder takes ({prompt.chunk} with start and end): write a shorter one."
             )
         for name, chunks in prompt.tokens.items():
             tokens[name].extend(chunks)
     context = clip.encode_from_tokens(tokens)[0].float().cpu().unflatten(0, (len(words), -1))
     return [
-        WordEmbedding(tokens=own[list(prompt.words.content_positions)], start=own[[0]])
-        for own, prompt in zip(context, prompts, strict=True)
+        WordEmbedding(tokens=encoded[positions], start=encoded[[0]])
+        for encoded, positions in zip(context, own, strict=True)
     ]
 
 

@@ -388,21 +388,39 @@ def test_a_word_alone_gives_its_own_tokens_and_the_start(
     assert torch.equal(alone, host[0][0][0, 1 : count + 1])
 
 
+@pytest.mark.parametrize("kind", ["sd1", "sd2", "sdxl", "refiner"])
+@pytest.mark.parametrize("frame", ["a photo of a {word}", "{word}, at night", "the {word}'s door"])
+@pytest.mark.parametrize("word", ["red", "rose-colored skyscrapers", "photo", "(red:1.2)", "红"])
+def test_a_word_in_a_sentence_is_found_there(clips: dict[str, Any], kind: str, frame: str, word: str) -> None:
+    (own, start), _ = word_tokens(clips[kind], [word, "a much longer word"], frame)
+    sentence = frame.replace("{word}", word)
+    (host,) = CLIPTextEncode().encode(clips[kind], sentence)
+    before = len(token_map(clips[kind], frame.partition("{word}")[0]).content_positions)
+    count = len(token_map(clips[kind], word).content_positions)
+    assert own.shape[0] == count
+    torch.testing.assert_close(own, host[0][0][0, 1 + before : 1 + before + count], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(start, host[0][0][0, :1], rtol=1e-5, atol=1e-6)
+
+
 def test_a_textual_inversion_can_be_a_concept_word(sd1: Any) -> None:
-    assert word_tokens(sd1, ["embedding:dots"])[0].tokens.shape == (3, 16)
+    for frame in ("{word}", "a photo of {word} here"):
+        assert word_tokens(sd1, ["embedding:dots"], frame)[0].tokens.shape == (3, 16)
 
 
 @pytest.mark.parametrize("word", ["", " ", "<|endoftext|>", "embedding:foreign"])
 def test_a_concept_word_without_tokens_is_refused_by_name(sd1: Any, word: str) -> None:
-    with pytest.raises(HRVError) as error:
-        word_tokens(sd1, ["red", word])
-    assert f"The concept-word {word!r} has no token" in str(error.value)
+    for frame in ("{word}", "a photo of {word}, at night"):
+        with pytest.raises(HRVError) as error:
+            word_tokens(sd1, ["red", word], frame)
+        assert f"The concept-word {word!r} has no token" in str(error.value)
 
 
 def test_a_concept_word_of_more_than_a_chunk_is_refused(sd1: Any) -> None:
     assert len(word_tokens(sd1, ["a " * 75])[0].tokens) == 75
     with pytest.raises(HRVError, match=r"'red red .* has 76 tokens, more than one chunk .*77 with start and end"):
         word_tokens(sd1, ["red " * 76])
+    with pytest.raises(HRVError, match=r"'red red .* in 'a photo of {word}' has 76 tokens, more than one chunk"):
+        word_tokens(sd1, ["red " * 73], "a photo of {word}")
 
 
 @pytest.mark.parametrize(
