@@ -16,6 +16,7 @@ from .experiments import ExperimentNode
 from .files import LoadHRV, SaveHRV
 from .head_controls import ScaleHeads, WeakenHeads
 from .heat_map import HeatMap
+from .instant import InstantHRV
 from .local_blend import EditMask, LocalBlend
 from .mini import LoadMini
 from .published import ImportConcepts, ImportNpy, Published
@@ -30,6 +31,7 @@ NODES: list[type[io.ComfyNode]] = [
     LoadMini,
     Concepts,
     BuildHRV,
+    InstantHRV,
     SaveHRV,
     LoadHRV,
     TextEncode,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from comfy_api.latest import io
 
-from ..hrv.relevance.vocabulary import parse_vocabulary, require_contrast
+from ..hrv.relevance.vocabulary import parse_vocabulary
 from .menu import CATEGORY
 from .sockets import ConceptsSocket
 
@@ -31,11 +31,11 @@ class Concepts(io.ComfyNode):
                     "that begin with # are comments. Every head is asked which of these concepts it attends to most.",
                 )
             ],
-            outputs=[ConceptsSocket.Output("vocabulary", display_name="concepts", tooltip="For Build HRV.")],
+            outputs=[
+                ConceptsSocket.Output("vocabulary", display_name="concepts", tooltip="For Build HRV and Instant HRV.")
+            ],
         )
 
     @classmethod
     def execute(cls, concepts: str) -> io.NodeOutput:
-        vocabulary = parse_vocabulary(concepts)
-        require_contrast(vocabulary)
-        return io.NodeOutput(vocabulary)
+        return io.NodeOutput(parse_vocabulary(concepts))

@@ -12,18 +12,10 @@ Exit status: 0 done, 1 refused with a sentence, 2 wrong options, 130 stopped by 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from host_process import enter_host
-from launcher.errors import LauncherError, errors_for_people
-from launcher.prepare import interrupt_on_termination
-from pack_import import PACK_ROOT, import_pack
-from tqdm import tqdm
-
-VOCABULARIES = PACK_ROOT / "hrv_presets" / "vocabularies"
-MINI = "hrv-mini"
+from hrv_commands import add_model_and_files, at_least, load_model, progress_bar, read, require_place, run_in_host
+from launcher.errors import LauncherError
 
 
 def shard(text: str) -> tuple[int, int]:
@@ -34,28 +26,10 @@ def shard(text: str) -> tuple[int, int]:
     return int(index), int(count)
 
 
-def at_least(least: int) -> Callable[[str], int]:
-    """Reads whole numbers from ``least`` on."""
-
-    def read_number(text: str) -> int:
-        if not text.isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least} on")
-        return int(text)
-
-    return read_number
-
-
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--checkpoint", required=True, help=f"file, or name in the host's models/checkpoints, or {MINI} for HRV-mini"
-    )
-    parser.add_argument(
-        "--concepts", type=Path, default=VOCABULARIES / "paper-34-concepts.txt", help='lines "Color: red, blue"'
-    )
+    add_model_and_files(parser)
     parser.add_argument("--prompts", type=Path, required=True, help="one prompt a line")
-    parser.add_argument("--out", type=Path, required=True, help="HRV file to write")
-    parser.add_argument("--overwrite", action="store_true", help="replace the HRV file if it is there")
     parser.add_argument(
         "--images", type=at_least(1), required=True, help="how many images, going round through the prompts"
     )
@@ -72,41 +46,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--estimator", help="all words, or paper")
     parser.add_argument("--stop-at", type=float, default=0.0, help="end at this expected agreement, such as 0.98")
     parser.add_argument("--states", type=Path, help="folder of unfinished builds (the host's user folder)")
-    parser.add_argument("--gpu", action="store_true", help="let the host choose the device instead of the CPU")
     return parser.parse_args()
-
-
-def load_model(name: str) -> tuple[Any, Any]:
-    """MODEL and CLIP of a checkpoint."""
-    import comfy.sd
-    import folder_paths
-    from hrv_pack.host.mini.loader import load_mini
-
-    if name == MINI:
-        return load_mini()[:2]
-    path = name if Path(name).is_file() else folder_paths.get_full_path("checkpoints", name)
-    if path is None:
-        folders = ", ".join(folder_paths.get_folder_paths("checkpoints"))
-        raise LauncherError(f"There is no checkpoint {name!r}, neither as a file nor in {folders}.")
-    try:
-        model, clip, *_ = comfy.sd.load_checkpoint_guess_config(path, output_vae=False)
-    except Exception as error:  # the host passes on whatever its readers raise
-        raise LauncherError(f"{path} cannot be loaded as a checkpoint: {error}") from error
-    if model is None or clip is None:
-        raise LauncherError(f"{path} is no whole checkpoint: a build needs its diffusion model and its text encoder.")
-    return model, clip
-
-
-def read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise LauncherError(f"Cannot read {path}: {error}.") from error
 
 
 def build(options: argparse.Namespace) -> None:
     import comfy.samplers
-    import comfy.utils
     import torch
     from hrv_pack.host.building.build import BuildSettings, build_hrv
     from hrv_pack.host.work.job import Progress
@@ -119,44 +63,24 @@ def build(options: argparse.Namespace) -> None:
     ):
         if chosen not in known:
             raise LauncherError(f"The host has no {kind} {chosen!r}. It has: {', '.join(known)}.")
-    if options.out.exists() and not options.overwrite:
-        raise LauncherError(f"{options.out} exists already. Choose another --out, or give --overwrite.")
-    if not options.out.parent.is_dir():
-        raise LauncherError(
-            f"There is no folder {options.out.parent} for the HRV file. Make it, or choose another --out."
-        )
+    require_place(options.out, overwrite=options.overwrite)
     names = ("images", "seed", "steps", "cfg", "sampler_name", "scheduler", "width", "height", "batch_size", "negative")
     chosen = {name: getattr(options, name) for name in (*names, "shard", "stop_at")}
     settings = BuildSettings(**chosen, **({"estimator": options.estimator} if options.estimator else {}))
     prompts = [line.strip() for line in read(options.prompts).splitlines() if line.strip()]
     vocabulary = parse_vocabulary(read(options.concepts))
     model, clip = load_model(options.checkpoint)
-    with torch.inference_mode(), tqdm(unit="step", dynamic_ncols=True) as bar:
-
-        def steps_done(value: int, total: int, *_: Any, **__: Any) -> None:
-            bar.total, bar.n = total, value
-            bar.refresh()
+    with torch.inference_mode(), progress_bar("step") as bar:
 
         def report(progress: Progress) -> None:
             bar.set_postfix_str(str(progress))
 
-        comfy.utils.set_progress_bar_global_hook(steps_done)
         hrv = build_hrv(model, clip, vocabulary, prompts, settings, states=options.states, report=report)
     print(f"Wrote {save_hrv(hrv, options.out, overwrite=options.overwrite)}: {hrv.provenance['images']} images.")
 
 
 def main() -> None:
-    options = parse_arguments()
-    interrupt_on_termination()
-    with errors_for_people():
-        enter_host(gpu=options.gpu)
-        import_pack()
-        from hrv_pack.hrv.errors import HRVError
-
-        try:
-            build(options)
-        except HRVError as error:
-            raise LauncherError(str(error)) from error
+    run_in_host(parse_arguments(), build)
 
 
 if __name__ == "__main__":

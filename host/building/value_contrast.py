@@ -85,7 +85,6 @@ def instant_hrv(
     every = _compared(vocabulary, background)
     layout = head_layout(model)
     modules = cross_attention_modules(model)
-    prompt = [encode_once(clip, "")]
     words = list(dict.fromkeys(word for _, listed in every for word in listed))
     batches = [words[first : first + _TOGETHER] for first in range(0, len(words), _TOGETHER)]
     bar = comfy.utils.ProgressBar(len(batches) * len(frames) + len(layout.layers))
@@ -95,6 +94,7 @@ def instant_hrv(
         comfy.model_management.throw_exception_if_processing_interrupted()
 
     encoded = dict(zip(words, _encoded(clip, batches, frames, tell), strict=True))
+    prompt = [encode_once(clip, "")]
     context = torch.stack([encoded[word] for _, listed in every for word in listed])
     numbers = [len(listed) for _, listed in every]
     contrasts: list[torch.Tensor] = []

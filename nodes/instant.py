@@ -1,0 +1,68 @@
+"""Instant HRV: relevances read off a model's weights, without images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..host.building.value_contrast import BACKGROUNDS, WHEN_NEEDED, background_of, instant_hrv
+from ..hrv.prompts.frames import DEFAULT_FRAMES, parse_frames
+from ..hrv.relevance.vocabulary import Vocabulary
+from .menu import CATEGORY
+from .sockets import ConceptsSocket, HRVSocket
+
+_DEFAULT_FRAMES = "\n".join(DEFAULT_FRAMES)
+
+
+class InstantHRV(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="HRV_Instant",
+            display_name="Instant HRV",
+            category=CATEGORY,
+            description="Reads off your model's weights which cross-attention heads write the words of a concept "
+            "differently: one Head Relevance Vector per concept, without generating any image. Also for a single new "
+            "concept.",
+            search_aliases=["head relevance vector", "value contrast", "make hrv", "fast hrv", "new concept"],
+            inputs=[
+                io.Model.Input(
+                    "model",
+                    tooltip="The model to look into, LoRAs included: SD 1.x, SD 2.x, SDXL or a relative of these.",
+                ),
+                io.Clip.Input("clip", tooltip="Its text encoder: encodes every concept word in every sentence."),
+                ConceptsSocket.Input("concepts", tooltip="From HRV Concepts; every concept needs two words or more."),
+                io.String.Input(
+                    "frames",
+                    multiline=True,
+                    default=_DEFAULT_FRAMES,
+                    optional=True,
+                    tooltip="Sentences that every word is put into, one a line, with {word} where it goes; at most 12. "
+                    "Only what stands before {word} makes a difference.",
+                    advanced=True,
+                ),
+                io.Combo.Input(
+                    "background",
+                    options=list(BACKGROUNDS),
+                    default=WHEN_NEEDED,
+                    optional=True,
+                    tooltip="When to compare your concepts with the paper's 34 as well, which are not in the result: "
+                    "'when needed' does it for fewer than five concepts, because a head's share of few says little.",
+                    advanced=True,
+                ),
+            ],
+            outputs=[HRVSocket.Output("hrv", display_name="HRV", tooltip="One vector per concept.")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        clip: Any,
+        concepts: Vocabulary,
+        frames: str = _DEFAULT_FRAMES,
+        background: str = WHEN_NEEDED,
+    ) -> io.NodeOutput:
+        against = background_of(concepts, background)
+        return io.NodeOutput(instant_hrv(model, clip, concepts, parse_frames(frames), against))

@@ -1,0 +1,107 @@
+"""What the commands that make an HRV of a checkpoint share: their options, files, progress and errors."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from host_process import enter_host
+from launcher.errors import LauncherError, errors_for_people
+from launcher.prepare import interrupt_on_termination
+from pack_import import PACK_ROOT, import_pack
+from tqdm import tqdm
+
+VOCABULARIES = PACK_ROOT / "hrv_presets" / "vocabularies"
+MINI = "hrv-mini"
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """Reads whole numbers from ``least`` on."""
+
+    def read_number(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least} on")
+        return int(text)
+
+    return read_number
+
+
+def add_model_and_files(parser: argparse.ArgumentParser) -> None:
+    """The options for the model, the concepts and the file to write."""
+    parser.add_argument(
+        "--checkpoint", required=True, help=f"file, or name in the host's models/checkpoints, or {MINI} for HRV-mini"
+    )
+    parser.add_argument(
+        "--concepts", type=Path, default=VOCABULARIES / "paper-34-concepts.txt", help='lines "Color: red, blue"'
+    )
+    parser.add_argument("--out", type=Path, required=True, help="HRV file to write")
+    parser.add_argument("--overwrite", action="store_true", help="replace the HRV file if it is there")
+    parser.add_argument("--gpu", action="store_true", help="let the host choose the device instead of the CPU")
+
+
+def require_place(out: Path, *, overwrite: bool) -> None:
+    """Raise LauncherError for a file that is there already, or that has no folder to be in."""
+    if out.exists() and not overwrite:
+        raise LauncherError(f"{out} exists already. Choose another --out, or give --overwrite.")
+    if not out.parent.is_dir():
+        raise LauncherError(f"There is no folder {out.parent} for the HRV file. Make it, or choose another --out.")
+
+
+def load_model(name: str) -> tuple[Any, Any]:
+    """MODEL and CLIP of a checkpoint."""
+    import comfy.sd
+    import folder_paths
+    from hrv_pack.host.mini.loader import load_mini
+
+    if name == MINI:
+        return load_mini()[:2]
+    path = name if Path(name).is_file() else folder_paths.get_full_path("checkpoints", name)
+    if path is None:
+        folders = ", ".join(folder_paths.get_folder_paths("checkpoints"))
+        raise LauncherError(f"There is no checkpoint {name!r}, neither as a file nor in {folders}.")
+    try:
+        model, clip, *_ = comfy.sd.load_checkpoint_guess_config(path, output_vae=False)
+    except Exception as error:  # the host passes on whatever its readers raise
+        raise LauncherError(f"{path} cannot be loaded as a checkpoint: {error}") from error
+    if model is None or clip is None:
+        raise LauncherError(f"{path} is no whole checkpoint: a build needs its diffusion model and its text encoder.")
+    return model, clip
+
+
+def read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise LauncherError(f"Cannot read {path}: {error}.") from error
+
+
+@contextmanager
+def progress_bar(unit: str) -> Iterator[Any]:
+    """A bar in the terminal that shows the progress which the host is told."""
+    import comfy.utils
+
+    with tqdm(unit=unit, dynamic_ncols=True) as bar:
+
+        def show(value: int, total: int, *_: Any, **__: Any) -> None:
+            bar.total, bar.n = total, value
+            bar.refresh()
+
+        comfy.utils.set_progress_bar_global_hook(show)
+        yield bar
+
+
+def run_in_host(options: argparse.Namespace, command: Callable[[argparse.Namespace], None]) -> None:
+    """Run a command with the host importable, its errors as sentences, and Ctrl-C and SIGTERM as an end in order."""
+    interrupt_on_termination()
+    with errors_for_people():
+        enter_host(gpu=options.gpu)
+        import_pack()
+        from hrv_pack.hrv.errors import HRVError
+
+        try:
+            command(options)
+        except HRVError as error:
+            raise LauncherError(str(error)) from error
