@@ -46,17 +46,16 @@ def load(name: str, device: torch.device) -> tuple[Any, Any, Any, Any]:
     if name == "hrv-mini":
         model, clip, _ = load_mini()
         return model, clip, *(encode_prompt(clip, text)[0] for text in ("a red circle on the left, night", ""))
-    model = _random_unet(name, device)
+    model = random_unet(name, device, torch.float16 if device.type == "cuda" else torch.float32)
     width = model.model.model_config.unet_config["context_dim"]
     pooled = {"pooled_output": torch.zeros(1, 1280)} if name == "sdxl" else {}
     positive, negative = ([[torch.randn(1, 77, width), dict(pooled)]] for _ in range(2))
     return model, None, positive, negative
 
 
-def _random_unet(name: str, device: torch.device) -> Any:
+def random_unet(name: str, device: torch.device, dtype: torch.dtype) -> Any:
     """A MODEL of full size whose weights are small random numbers."""
     kind, unet = FULL_SIZE[{"sd15": "SD 1.x", "sdxl": "SDXL"}[name]]
-    dtype = torch.float16 if device.type == "cuda" else torch.float32
     config = kind({**unet, "dtype": dtype})
     config.set_inference_dtype(dtype, None)
     model = config.get_model({}, device="cpu")

@@ -1,0 +1,179 @@
+"""How much of the causal effect of HRV-mini's concepts lies in the heads that value contrast puts first, and variants.
+
+    python benchmarks/value_contrast.py [--pairs 12] [--levels 940 760 560 320] [--seed 0] [--out FOLDER]
+
+The effect of each head is integrated attribution (host/building/attribution.py) on pairs of captions that differ in one
+word of a concept, at noised pictures of the first one. Words are split in two halves, and pairs hold words of one half
+only: variants are compared on the first half, and what counts is the second one. "Top 8" is the share of the effect
+that the first 8 of 128 heads hold, mean over the concepts. Effects are kept in ``effects.npz``, so that a second run
+takes seconds. Needs a host on COMFYUI_PATH. Writes ``value_contrast.json`` and ``.md``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
+from host_process import enter_host
+from pack_import import PACK_ROOT, import_pack
+
+enter_host()
+import_pack()
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from hrv_pack.host.building.attribution import Attribution, Pairs
+from hrv_pack.host.building.value_contrast import ALWAYS, background_of, instant_hrv
+from hrv_pack.host.mini.loader import load_mini
+from hrv_pack.host.prompts.carried import Conditioning
+from hrv_pack.host.prompts.encoding import token_map
+from hrv_pack.hrv.prompts.frames import ALONE
+from hrv_pack.hrv.relevance.files import load_hrv
+from hrv_pack.hrv.relevance.vocabulary import Vocabulary, parse_vocabulary
+from hrv_pack.mini.captions import draw_samples
+from hrv_pack.mini.latents import to_latents
+from hrv_pack.mini.world import draw
+
+PRESETS = PACK_ROOT / "hrv_presets"
+HALVES = ("words to choose by", "other words")
+TOPS = (8, 24)
+_TOGETHER = 6
+# Captions drawn at a time; most name several concepts.
+_DRAWN = 2000
+
+Numbers = npt.NDArray[np.float64]
+
+
+def pairs_of(
+    clip: Any, concept: str, words: Sequence[str], count: int, rng: np.random.Generator
+) -> tuple[list[tuple[str, str]], torch.Tensor]:
+    """Captions with and without a word exchanged for another of ``words``, and latents of the first ones."""
+    captions: list[tuple[str, str]] = []
+    latents: list[torch.Tensor] = []
+    while len(captions) < count:
+        samples, pictures = draw_samples(_DRAWN, rng)
+        for number, sample in enumerate(samples):
+            word = sample.named.get(concept)
+            # The center has another preposition than the other positions.
+            if sample.kind not in ("single", "plant") or word not in words or word == "center":
+                continue
+            other = str(rng.choice([one for one in words if one not in (word, "center")]))
+            parts = sample.caption.split(" ")
+            spots = [spot for spot, part in enumerate(parts) if part.rstrip(",") == word]
+            if len(spots) != 1:
+                continue
+            exchanged = [part.replace(word, other) if spot == spots[0] else part for spot, part in enumerate(parts)]
+            both = sample.caption, " ".join(exchanged)
+            if len({len(token_map(clip, caption).content_positions) for caption in both}) == 1:
+                captions.append(both)
+                latents.append(to_latents(draw(pictures[torch.tensor([number])])))
+            if len(captions) == count:
+                break
+    return captions, torch.cat(latents)
+
+
+def encoded(clip: Any, captions: Sequence[str]) -> Conditioning:
+    rows = [clip.encode_from_tokens_scheduled(clip.tokenize(caption))[0] for caption in captions]
+    return [[torch.cat([tensor for tensor, _ in rows]), dict(rows[0][1])]]
+
+
+def effects_of(
+    model: Any, clip: Any, captions: Sequence[tuple[str, str]], latents: torch.Tensor, levels: Sequence[int]
+) -> Numbers:
+    """The effect of every head [H], mean over the noise levels; nearly 1 in sum."""
+    attribution, sigmas = Attribution(model, checkpointing=False), model.get_model_object("model_sampling").sigmas
+    found = []
+    for level in levels:
+        noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(level))
+        heads: Numbers | float = 0.0
+        squares = 0.0
+        for first in range(0, len(captions), _TOGETHER):
+            part = slice(first, first + _TOGETHER)
+            a, b = (encoded(clip, [both[side] for both in captions[part]]) for side in (0, 1))
+            names = [" / ".join(both) for both in captions[part]]
+            measured = attribution.effects(Pairs(names, a, b, latents[part], noise[part]), float(sigmas[level]))
+            heads, squares = heads + measured.heads.sum(axis=0), squares + measured.squares.sum()
+        found.append(heads / squares)
+    return np.mean(found, axis=0)
+
+
+def measured_effects(model: Any, clip: Any, vocabulary: Vocabulary, options: argparse.Namespace) -> Numbers:
+    """Effects [halves, N, H]."""
+    rows = []
+    for half in (0, 1):
+        for number, (concept, words) in enumerate(vocabulary):
+            rng = np.random.default_rng((options.seed, half, number))
+            captions, latents = pairs_of(clip, concept, words[half::2], options.pairs, rng)
+            rows.append(effects_of(model, clip, captions, latents, options.levels))
+            print(f"{concept}, {HALVES[half]}: {captions[0]}, sum {rows[-1].sum():.2f}", flush=True)
+    return np.stack(rows).reshape(2, len(vocabulary), -1)
+
+
+def held(effects: Numbers, scores: Numbers, top: int) -> Numbers:
+    """The share of each concept's effects [N, H] that the heads with the highest scores [N, H] hold: [N]."""
+    positive = np.maximum(effects, 0.0)
+    first = np.argsort(-scores, axis=1, kind="stable")[:, :top]
+    return np.take_along_axis(positive, first, axis=1).sum(axis=1) / positive.sum(axis=1)
+
+
+def variants_of(model: Any, clip: Any, vocabulary: Vocabulary) -> dict[str, Numbers]:
+    """Scores [N, H] by name."""
+    published = load_hrv(PRESETS / "hrvs" / "hrv-mini.safetensors")
+    background = background_of(vocabulary, ALWAYS)
+    singles = [instant_hrv(model, clip, Vocabulary((entry,)), background=background).values[0] for entry in vocabulary]
+    return {
+        "published estimator": np.stack([published.row(name) for name in vocabulary.names]),
+        "value contrast": instant_hrv(model, clip, vocabulary).values,
+        "words alone instead of sentences": instant_hrv(model, clip, vocabulary, (ALONE,)).values,
+        "each concept alone against the paper's 34": np.stack(singles),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=12, help="of each concept and half of its words")
+    parser.add_argument("--levels", type=int, nargs="+", default=[940, 760, 560, 320], help="of 1000")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("benchmark-results"))
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    vocabulary = parse_vocabulary((PRESETS / "vocabularies" / "hrv-mini.txt").read_text(encoding="utf-8"))
+    kept = options.out / "effects.npz"
+    with torch.inference_mode():
+        model, clip, _ = load_mini()
+        if not kept.exists():
+            np.savez(kept, effects=measured_effects(model, clip, vocabulary, options))
+        effects = np.load(kept)["effects"]
+        variants = {f"effects of {HALVES[half]}": effects[half] for half in (0, 1)}
+        variants |= variants_of(model, clip, vocabulary)
+    made = {
+        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, torch {torch.__version__}",
+        "pairs": options.pairs,
+        "levels": options.levels,
+        "seed": options.seed,
+    }
+    text = f"{made['machine']}; {options.pairs} pairs of each concept and half, levels {options.levels}.\n\n"
+    text += "| heads in the order of | " + " | ".join(f"top {top}, {half}" for half in HALVES for top in TOPS)
+    text += " | " + " | ".join(f"{name}, top 8, {HALVES[1]}" for name in vocabulary.names) + " |\n"
+    text += "|---" * (1 + 2 * len(TOPS) + len(vocabulary)) + "|\n"
+    rows = []
+    for name, scores in variants.items():
+        shares = {half: {top: held(effects[half], scores, top) for top in TOPS} for half in (0, 1)}
+        rows.append({"variant": name, "held": [[shares[half][top].tolist() for top in TOPS] for half in (0, 1)]})
+        cells = [shares[half][top].mean() for half in (0, 1) for top in TOPS] + list(shares[1][8])
+        text += f"| {name} | {' | '.join(f'{cell:.2f}' for cell in cells)} |\n"
+    (options.out / "value_contrast.json").write_text(json.dumps({"made": made, "rows": rows}, indent=2) + "\n", "utf-8")
+    (options.out / "value_contrast.md").write_text(text, encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""Instant HRVs from the command line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hrv_pack.hrv.relevance.files import load_hrv
+
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "instant_hrv.py"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "concepts.txt").write_text("Color: red, blue\nShape: circle, square\n", encoding="utf-8")
+    (tmp_path / "frames.txt").write_text("{word}\na {word}\n", encoding="utf-8")
+    return tmp_path
+
+
+def run(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    files = ["--concepts", "concepts.txt", "--frames", "frames.txt", "--out", "out.safetensors"]
+    located = [name if name.startswith("--") else str(folder / name) for name in files]
+    command = [sys.executable, str(SCRIPT), "--checkpoint", "hrv-mini", *located, *options]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+
+def test_an_hrv_is_made_once(folder: Path) -> None:
+    done = run(folder, "--background", "never")
+    assert done.returncode == 0, done.stderr
+    assert f"Wrote {folder / 'out.safetensors'}: 2 concepts." in done.stdout and "part" in done.stderr
+    hrv = load_hrv(folder / "out.safetensors")
+    assert hrv.concepts == ("Color", "Shape") and hrv.provenance["estimator"] == "values"
+    assert hrv.provenance["frames"] == ("{word}", "a {word}")
+    again = run(folder, "--background", "never")
+    assert again.returncode == 1 and "exists already" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "sentence"),
+    [
+        (("--background", "now"), 1, "There is no background 'now'; there are when needed, always, never"),
+        (("--frames", "nowhere.txt"), 1, "Cannot read nowhere.txt"),
+        (("--checkpoint", "nowhere.safetensors"), 1, "There is no checkpoint 'nowhere.safetensors', neither"),
+        (("--out", "nowhere/out.safetensors"), 1, "There is no folder nowhere for the HRV file"),
+    ],
+)
+def test_refusals_are_sentences(folder: Path, options: tuple[str, ...], status: int, sentence: str) -> None:
+    done = run(folder, *options)
+    assert done.returncode == status
+    assert sentence in done.stderr and "Traceback" not in done.stderr
+    assert not (folder / "out.safetensors").exists()
