@@ -61,7 +61,7 @@ def pairs_of(
     while len(captions) < count:
         samples, pictures = draw_samples(_DRAWN, rng)
         for number, sample in enumerate(samples):
-            word = sample.named.get(concept)
+            word = sample.named.get(concept, "")
             # The center has another preposition than the other positions.
             if sample.kind not in ("single", "plant") or word not in words or word == "center":
                 continue
@@ -90,11 +90,10 @@ def effects_of(
 ) -> Numbers:
     """The effect of every head [H], mean over the noise levels; nearly 1 in sum."""
     attribution, sigmas = Attribution(model, checkpointing=False), model.get_model_object("model_sampling").sigmas
-    found = []
+    found: list[Numbers] = []
     for level in levels:
         noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(level))
-        heads: Numbers | float = 0.0
-        squares = 0.0
+        heads, squares = np.zeros(attribution.layout.head_count), 0.0
         for first in range(0, len(captions), _TOGETHER):
             part = slice(first, first + _TOGETHER)
             a, b = (encoded(clip, [both[side] for both in captions[part]]) for side in (0, 1))
@@ -102,7 +101,7 @@ def effects_of(
             measured = attribution.effects(Pairs(names, a, b, latents[part], noise[part]), float(sigmas[level]))
             heads, squares = heads + measured.heads.sum(axis=0), squares + measured.squares.sum()
         found.append(heads / squares)
-    return np.mean(found, axis=0)
+    return np.stack(found).mean(axis=0)
 
 
 def measured_effects(model: Any, clip: Any, vocabulary: Vocabulary, options: argparse.Namespace) -> Numbers:

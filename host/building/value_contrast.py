@@ -30,8 +30,8 @@ from ...hrv.relevance.vectors import HRV
 from ...hrv.relevance.vocabulary import Vocabulary, fold, parse_vocabulary
 from ...hrv_kernels.value_contrast import value_contrast
 from ..files.folders import PRESETS
-from ..models.families.unet import cross_attention_modules
-from ..models.layouts import head_layout
+from ..models.architectures import architecture_of
+from ..models.families.architecture import CrossAttention
 from ..prompts.encoding import word_tokens
 from ..work.sampling import sample_latents
 from .build import encode_once
@@ -83,8 +83,8 @@ def instant_hrv(
     evaluated because another node skips it.
     """
     every = _compared(vocabulary, background)
-    layout = head_layout(model)
-    modules = cross_attention_modules(model)
+    architecture = architecture_of(model)
+    layout, modules = architecture.layout, architecture.cross_attention
     words = list(dict.fromkeys(word for _, listed in every for word in listed))
     batches = [words[first : first + _TOGETHER] for first in range(0, len(words), _TOGETHER)]
     bar = comfy.utils.ProgressBar(len(batches) * len(frames) + len(layout.layers))
@@ -160,7 +160,9 @@ def _encoded(
     return torch.cat(found)
 
 
-def _layer_contrast(module: Any, layer: AttentionLayer, context: torch.Tensor, numbers: Sequence[int]) -> torch.Tensor:
+def _layer_contrast(
+    module: CrossAttention, layer: AttentionLayer, context: torch.Tensor, numbers: Sequence[int]
+) -> torch.Tensor:
     """Value contrasts [N, heads] of one layer for words [W, C]."""
     values = module.to_v(context).unflatten(-1, (layer.heads, -1))
     # The projection as it acts, whatever stores it; the last row is its bias.
