@@ -32,6 +32,7 @@ from ...hrv_kernels.value_contrast import value_contrast
 from ..files.folders import PRESETS
 from ..models.architectures import architecture_of
 from ..models.families.architecture import CrossAttention
+from ..models.ours import our_key
 from ..prompts.encoding import word_tokens
 from ..work.sampling import sample_latents
 from .build import encode_once
@@ -49,7 +50,7 @@ _ENOUGH = 5
 # Sentences that go through the text encoder at once: each takes as much work as a prompt.
 _TOGETHER = 32
 
-_WRAPPER_KEY = "hrv_values"
+_WRAPPER_KEY = our_key("values")
 
 
 def background_of(vocabulary: Vocabulary, when: str = WHEN_NEEDED) -> Vocabulary | None:
