@@ -38,7 +38,7 @@ from ..work.sampling import sample_latents
 from .build import encode_once
 from .provenance import made_from
 
-VALUES = "values"
+VALUES_ESTIMATOR = "values"
 """The name of this estimator in a provenance."""
 
 WHEN_NEEDED, ALWAYS, NEVER = BACKGROUNDS = ("when needed", "always", "never")
@@ -113,7 +113,7 @@ def instant_hrv(
     contrast = torch.cat(contrasts, dim=1).double().numpy()
     provenance = {
         **made_from(model, clip, vocabulary),
-        "estimator": VALUES,
+        "estimator": VALUES_ESTIMATOR,
         "frames": list(frames),
         "background": background.to_text() if background else "",
     }
