@@ -67,10 +67,11 @@ def add_reading(
     """A clone of the MODEL with the mechanism, and a copy of the conditioning some of whose heads read ``other``.
 
     ``reading`` makes the reading for the text of the other prompt, which is empty if nothing tells it. Tensors are
-    shared. Of ``other`` count its context and the controls it carries. Raises HRVError where one conditioning is
-    several prompts in one, for an ``other`` that reads a further prompt itself, and for contexts of unlike widths.
+    shared. Of ``other`` count its context, whose rows are those of the latent or repeated to them, and the controls it
+    carries. Raises HRVError for a conditioning that holds the prompts of an edit, for an ``other`` of several entries
+    or that reads a further prompt itself, and for contexts of unlike widths.
     """
-    if len(other) != 1 or len(other[0][0]) != 1 or any(ROWS_KEY in extras for _, extras in other):
+    if len(other) != 1 or ROWS_KEY in other[0][1]:
         raise HRVError(
             "The other prompt is several prompts in one, but heads read one. Connect a single prompt, before it is "
             "combined, scheduled or edited."

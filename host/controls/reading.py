@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import comfy.patcher_extension
+import comfy.utils
 import numpy as np
 import torch
 from comfy.patcher_extension import WrappersMP
@@ -39,6 +40,25 @@ class _Shares(NamedTuple):
 
     own: torch.Tensor
     others: list[torch.Tensor]
+
+
+class _Rows(NamedTuple):
+    """The rows of one prompt in an attention call: every ``step``-th of ``share`` rows from ``first`` on."""
+
+    first: int
+    share: int
+    place: int
+    step: int
+
+    def of_call(self, part: torch.Tensor) -> torch.Tensor:
+        """These rows of all rows of a call."""
+        return part[self.first + self.place : self.first + self.share : self.step]
+
+    def of_prompt(self, part: torch.Tensor) -> torch.Tensor:
+        """What these rows have of a prompt that has a row for each of the latent's, or fewer, which are repeated."""
+        if len(part) == 1:
+            return part.expand(len(range(self.place, self.share, self.step)), -1, -1)
+        return comfy.utils.repeat_to_batch_size(part, self.share)[self.place :: self.step]
 
 
 class _Call(NamedTuple):
@@ -177,7 +197,8 @@ class ReadingRun:
             call: _Call = extra[_CALL_KEY]
             for one in dict.fromkeys(one for readings in call.shares for one in readings):
                 if (layer, one) in self.heads:
-                    every_row = self.context(one, n).expand(len(n), -1, -1)
+                    of_chunk = comfy.utils.repeat_to_batch_size(self.context(one, n), len(n) // len(call.chunks))
+                    every_row = of_chunk.repeat(len(call.chunks), 1, 1)
                     given = n, every_row, every_row
                     # With options of its own: what patches write there belongs to the rows' own prompts.
                     own_extra = dict(extra)
@@ -191,7 +212,7 @@ class ReadingRun:
         return patch
 
     def context(self, one: PromptReading, like: torch.Tensor) -> torch.Tensor:
-        """The other prompt's context [1, T, C] where and as the layers compute."""
+        """The other prompt's context [rows, T, C] where and as the layers compute."""
         key = (one, like.device, like.dtype)
         if key not in self.contexts:
             self.contexts[key] = one.context.to(like.device, like.dtype)
@@ -206,10 +227,10 @@ class ReadingRun:
             call: _Call = extra[_CALL_KEY]
             asked = [(rows, readings) for rows, readings in self.rows(call, len(q), extra) if readings]
             kept = torch.ones(len(v), 1, layer.heads, device=v.device)
-            found: list[tuple[slice, list[int], torch.Tensor]] = []
+            found: list[tuple[_Rows, list[int], torch.Tensor]] = []
             for rows, readings in asked:
                 own, others = call.shares[readings]
-                kept[rows] = own[heads]
+                rows.of_call(kept)[:] = own[heads]
                 for one, share in zip(readings, others, strict=True):
                     if chosen := self.heads.get((layer.key, one)):
                         found.append(
@@ -220,12 +241,12 @@ class ReadingRun:
             out = previous(q, k, rescale_values(v, kept), extra).clone()
             by_head = out.unflatten(-1, (layer.heads, -1))
             for rows, chosen, part in found:
-                by_head[rows].index_add_(2, self.numbers(chosen, out.device), part.to(out.dtype))
+                rows.of_call(by_head).index_add_(2, self.numbers(chosen, out.device), part.to(out.dtype))
             return out
 
         return attend
 
-    def rows(self, call: _Call, count: int, extra: Mapping[str, Any]) -> Iterator[tuple[slice, _Readings]]:
+    def rows(self, call: _Call, count: int, extra: Mapping[str, Any]) -> Iterator[tuple[_Rows, _Readings]]:
         """The rows of an attention call with the readings of their prompt."""
         groups = row_groups([number for number, _ in call.chunks], extra)
         if groups is None or count % len(groups):
@@ -244,7 +265,7 @@ class ReadingRun:
                 continue
             of_rows = call.table.get(call.chunks[group.chunk], ())
             for place, readings in enumerate(of_rows):
-                yield slice(first + place, first + share, len(of_rows)), readings
+                yield _Rows(first, share, place, len(of_rows)), readings
 
     def read(
         self,
@@ -253,17 +274,14 @@ class ReadingRun:
         one: PromptReading,
         share: torch.Tensor,
         q: torch.Tensor,
-        rows: slice,
+        rows: _Rows,
         extra: dict[str, Any],
     ) -> torch.Tensor:
         """What rows find in the other prompt with the heads of a reading, by their shares: [rows, P, heads, d]."""
-        context = self.context(one, q)
-        if (layer.key, one) in call.patched:
-            of_keys, of_values = (part[rows] for part in call.patched[layer.key, one])
-        else:
-            of_keys = of_values = context
-        module = self.modules[layer.key]
+        context, module = self.context(one, q), self.modules[layer.key]
+        of_keys, of_values = call.patched.get((layer.key, one), (context, context))
         k, v = module.to_k(of_keys), module.to_v(of_values)
+        of_rows = rows.of_call if (layer.key, one) in call.patched else rows.of_prompt
         # The prompt's own controls know its tokens as they were before NegPip doubled them.
         halved = 2 * v.shape[1] == context.shape[1]
         heads, prompts = self.layout.head_slice(layer.key), (PromptControls(one.controls, context.shape[1]),)
@@ -272,9 +290,9 @@ class ReadingRun:
         chosen = self.heads[layer.key, one]
         numbers = self.numbers(chosen, q.device)
         q, k, v = (
-            part.unflatten(-1, (layer.heads, -1)).index_select(2, numbers).flatten(2) for part in (q[rows], k, v)
+            part.unflatten(-1, (layer.heads, -1)).index_select(2, numbers).flatten(2)
+            for part in (rows.of_call(q), of_rows(k), of_rows(v))
         )
-        k, v = (part.expand(len(q), -1, -1) for part in (k, v))
         return plain_attention(q, k, v, {**extra, "n_heads": len(chosen)}).unflatten(-1, (len(chosen), -1))
 
     def numbers(self, chosen: Sequence[int], device: torch.device) -> torch.Tensor:

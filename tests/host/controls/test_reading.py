@@ -298,6 +298,18 @@ def test_any_split_of_a_batch_gives_the_same(sd15: Setup, split: tuple[int, ...]
     assert relative_error(torch.cat(parts), whole) <= TOLERANCE
 
 
+@pytest.mark.parametrize("change", [lambda model: model, lambda model: with_token_patch(model)], ids=["plain", "patch"])
+def test_the_other_prompt_may_be_one_a_row(sd15: Setup, change: Any) -> None:
+    """As the host has it for conditionings: a row for each of the latent's."""
+    model = change(sd15.model)
+    first, second = encoded(sd15.clip, OTHER), encoded(sd15.clip, "a green tree")
+    both = [[torch.cat([first[0][0], second[0][0]]), {}]]
+    found = latents(*Ask().apply(sd15, model, sd15.prompt, both), sd15.negative, seeds=(5, 6))
+    for row, (other, seed) in enumerate(((first, 5), (second, 6))):
+        alone = latents(*Ask().apply(sd15, model, sd15.prompt, other), sd15.negative, seeds=(seed,))
+        assert relative_error(found[row : row + 1], alone) <= TOLERANCE
+
+
 def test_calls_that_the_host_splits_for_lack_of_memory_give_the_same(
     sd15: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
