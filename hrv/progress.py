@@ -17,7 +17,7 @@ class Window:
     def __post_init__(self) -> None:
         if not 0.0 <= self.start <= self.end <= 1.0:
             raise HRVError(
-                f"A window of sampling progress runs from a start to an end between 0 and 1, not from {self.start} "
+                f"A window of sampling progress must run from a start to an end between 0 and 1, not from {self.start} "
                 f"to {self.end}."
             )
 

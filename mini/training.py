@@ -294,7 +294,7 @@ def load_weights(network: MiniNetwork, path: Path) -> None:
     """Read what :func:`export` wrote. Raises HRVError for weights whose captions had other words."""
     tensors = load_file(path)
     if not torch.equal(tensors.pop("token_ids"), Vocabulary().token_ids):
-        raise HRVError(f"{path} was trained on captions with other words: train from nothing.")
+        raise HRVError(f"{path} was trained on captions with other words: train from scratch.")
     network.load_state_dict(tensors)
 
 

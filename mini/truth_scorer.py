@@ -34,8 +34,8 @@ class MiniScorer:
         """Raise HRVError for what the mini world does not have, and for pictures that it cannot be read off."""
         if width != height or width < SIZE or width % SIZE:
             raise HRVError(
-                f"HRV-mini's truth is read off square pictures whose side is a multiple of {SIZE}, such as 128 x 128, "
-                f"not off {width} x {height}."
+                f"HRV-mini's truth only works on square images whose side is a multiple of {SIZE}, such as 128 x 128, "
+                f"not on {width} x {height}."
             )
         for case in cases:
             _asked(case)

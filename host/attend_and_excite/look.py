@@ -70,8 +70,8 @@ def latent_gradient(losses: torch.Tensor, latent: torch.Tensor, half: bool) -> t
     """Of every image's loss by its own latent: images do not see each other."""
     if not losses.requires_grad:
         raise HRVError(
-            "No gradient reaches the latent: another node on this model computes without gradients. Take it off the "
-            "model that Attend and Excite samples with."
+            "No gradient reaches the latent: another node on this model computes without gradients. Remove it from "
+            "the model that Attend and Excite samples with."
         )
     return scaled_gradient(losses.sum(), latent, half)
 

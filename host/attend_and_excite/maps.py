@@ -96,7 +96,7 @@ class SubjectMaps:
             if groups is None or len(q) % len(groups):
                 raise HRVError(
                     "Another node changed how prompts share the rows of the batch, so Attend and Excite cannot tell "
-                    "which maps are whose. Take it off the model that samples with it."
+                    "which map belongs to which prompt. Remove that node from the model."
                 )
             rows = len(q) // len(groups)
             for number, group in enumerate(groups):
@@ -139,7 +139,7 @@ class SubjectMaps:
         if (uuid, layer.key) in self.wanted:
             raise HRVError(
                 f"Another node calls the model several times for one latent ({layer.name} ran twice), as tiled "
-                "diffusion does, so Attend and Excite does not get whole maps. Take it off the model that samples."
+                "diffusion does, so Attend and Excite doesn't get whole maps. Remove that node from the model."
             )
         subjects = self.prompts[uuid].excitement.subjects
         rows = [subject.weights for subject in subjects if subject.weights is not None]
@@ -175,7 +175,7 @@ class SubjectMaps:
             if missing:
                 raise HRVError(
                     f"Attend and Excite saw no attention at {', '.join(missing[:4])}: another node replaces it there "
-                    "or skips the model. Take it off the model that samples."
+                    "or skips the model. Remove that node from the model."
                 )
             excitement = self.prompts[uuid].excitement
             number = 0

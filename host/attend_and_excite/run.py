@@ -51,8 +51,8 @@ class ExcitementRun:
         self.settings, self.checkpointing = first.settings, any(one.checkpointing for one in excitements)
         if any(one.settings != self.settings for one in excitements):
             raise HRVError(
-                "Two Attend and Excite nodes with different settings meet in one run: a latent can be moved in one "
-                "way only. Give them the same settings."
+                "Two Attend and Excite nodes with different settings are used in one run, but a latent can only be "
+                "moved in one way. Give them the same settings."
             )
         self.architecture = architecture_of(guider.model_patcher)
         layout = self.architecture.layout
@@ -152,7 +152,7 @@ class ExcitementRun:
             broken = (~values.isfinite().all(1)).nonzero()
             if len(broken):
                 raise HRVError(
-                    f"Attend and Excite: the {what} of image {int(broken[0]) + 1} had numbers that are not finite in "
+                    f"Attend and Excite: the {what} of image {int(broken[0]) + 1} had numbers that aren't finite in "
                     f"step {step.number + 1}, iteration {iteration + 1}. Lower the step size; if it happens at once, "
                     "the model's precision is too low for gradients."
                 )

@@ -67,7 +67,7 @@ def _sample_with_subjects(
     ]
     if not excitements:
         logging.warning(
-            "[HRV] Attend and Excite: no positive conditioning of this run has subjects, so nothing is moved. Connect "
+            "[HRV] Attend and Excite: no positive conditioning of this run has subjects, so nothing moves. Connect "
             "the CONDITIONING of its node to the sampler."
         )
         return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)

@@ -63,13 +63,17 @@ class BuildSettings:
             raise HRVError(f"There is no estimator {self.estimator!r}; there are {' and '.join(ESTIMATORS)}.")
         if not 1 <= index <= count or count > self.images:
             raise HRVError(
-                f"Shard {index} of {count} cannot be built: shards are counted from 1, and {self.images} images make "
+                f"There is no shard {index} of {count}: shards are counted from 1, and {self.images} images make "
                 f"at most {self.images} shards."
             )
         if not 0 <= self.stop_at < 1:
-            raise HRVError(f"A build can stop at an agreement below 1, such as 0.98, not at {self.stop_at:g}.")
+            raise HRVError(
+                f"A build can stop at an agreement of 0 or more and below 1, such as 0.98, not at {self.stop_at:g}."
+            )
         if self.stop_at and count > 1:
-            raise HRVError("A shard cannot stop early: all shards together would not be the whole. Set the stop to 0.")
+            raise HRVError(
+                "A shard cannot stop early, because all shards together would not be the whole build. Set stop_at to 0."
+            )
 
     def batches(self) -> list[range]:
         """The numbers of the images of every batch of the shard, in order."""
@@ -204,8 +208,8 @@ def encode_once(clip: Any, prompt: str) -> list[Any]:
     entries = clip.encode_from_tokens_scheduled(clip.tokenize(prompt))
     if len(entries) > 1:
         raise HRVError(
-            "This text encoder encodes a prompt anew as the strength of its hooks changes, but the concept-words are "
-            "encoded once. Turn 'schedule_clip' off at Set CLIP Hooks, or take the keyframes away."
+            "This text encoder encodes a prompt again when the strength of its hooks changes, but the concept-words "
+            "are encoded once. Turn 'schedule_clip' off at Set CLIP Hooks, or remove the keyframes."
         )
     return entries[0]
 

@@ -77,7 +77,7 @@ class ConceptWords:
                 taken += len(word.tokens)
                 if not word.tokens.isfinite().all():
                     raise HRVError(
-                        f"The text encoder gave numbers that are not finite for the concept-word "
+                        f"The text encoder gave numbers that aren't finite for the concept-word "
                         f"{vocabulary.concepts[concept][1][index]!r}. The checkpoint may be broken."
                     )
         self.context = torch.cat(pieces)

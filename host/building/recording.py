@@ -80,7 +80,7 @@ class Recorder:
         if missing:
             raise HRVError(
                 f"Nothing was recorded at {', '.join(missing[:4])} in step {self.step + 1}: another node replaces "
-                "cross-attention there or skips the model. Build with the plain model."
+                "cross-attention there or skips the model. Build with the model before that node."
             )
         most, broken = self._most_attended()
         concepts, heads = len(self.words.numbers), self.layout.head_count
@@ -126,7 +126,7 @@ class Recorder:
         Raises HRVError if no step was made, and for numbers that are not finite, naming the layer that had them first.
         """
         if self.counted is None:
-            raise HRVError("The sampler made no step, so nothing was recorded: give it at least one.")
+            raise HRVError("The sampler made no steps, so nothing was recorded: give it at least one.")
         # One copy, because each waits for the device.
         found = torch.cat([self.broken, self.counted.flatten()]).cpu().numpy()
         broken, counted = np.split(found, [len(self.broken)])
@@ -135,8 +135,8 @@ class Recorder:
             first, last = self.images[0] + 1, self.images[-1] + 1
             images = f"image {first}" if first == last else f"images {first} to {last}"
             raise HRVError(
-                f"The model gave numbers that are not finite, first at {layer.name} in step {broken.min() + 1} of "
-                f"{images}, so nothing its heads attend to means anything. The checkpoint may be broken, or its "
+                f"The model gave numbers that aren't finite, first at {layer.name} in step {broken.min() + 1} of "
+                f"{images}, so what its heads attend to means nothing. The checkpoint may be broken, or its "
                 "precision too low."
             )
         return counted.reshape(self.counted.shape)

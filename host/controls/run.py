@@ -122,8 +122,8 @@ class ControlledRun:
         words = cond.get(TOKEN_MAP_KEY)
         if self.missing and words is not None and tokens > words.length * (2 if self.negpip else 1):
             self.say(
-                f"{', '.join(self.missing)}: on no prompt of this run. Conditioning Concat keeps the controls of "
-                "'conditioning_to' alone; Conditioning Concat (HRV) keeps all."
+                f"{', '.join(self.missing)}: on no prompt of this run. Conditioning (Concat) keeps only the controls "
+                "of 'conditioning_to'; Conditioning Concat (HRV) keeps all."
             )
 
     def prepare_call(
@@ -173,7 +173,7 @@ class ControlledRun:
         coupled = any(group.region for group in groups)
         if coupled and REGIONS_KEY not in extra and self.missing:
             self.say(
-                f"{', '.join(self.missing)}: on no prompt of this run. This attention couple does not say which "
+                f"{', '.join(self.missing)}: on no prompt of this run. This attention couple doesn't say which "
                 "regional conditionings it uses, so only the controls of its base prompt act."
             )
         rows, tokens = v.shape[:2]
@@ -198,4 +198,4 @@ class ControlledRun:
         return (PromptControls(controls, context.shape[1]),)
 
     def say_unknown_rows(self) -> None:
-        self.say("Another node changed how prompts share the rows of the batch; HRV controls are left out there.")
+        self.say("Another node changed how prompts share the rows of the batch; HRV controls have no effect there.")

@@ -78,12 +78,15 @@ class ControlWeights:
                 continue
             last = max(control.positions[-1] for control in active)
             if tokens % own_tokens:
-                self.say(f"A prompt of {own_tokens} tokens reached attention with {tokens}; HRV controls are left out.")
+                self.say(
+                    f"A prompt of {own_tokens} tokens reached attention with {tokens}; HRV controls have no "
+                    "effect there."
+                )
                 continue
             if last >= own_tokens:
                 self.say(
                     f"A control acts on token {last} of a prompt that reached attention with {own_tokens}, as happens "
-                    "when prompts are joined that NegPip doubled; the controls of that prompt are left out."
+                    "when prompts are joined that NegPip doubled; the controls of that prompt have no effect."
                 )
                 continue
             for control in active:

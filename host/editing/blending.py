@@ -30,8 +30,8 @@ _WRAPPER_KEY = our_key("local_blend")
 _CALL_KEY = "hrv_blended_rows"
 
 _NOT_SEEN = (
-    "Local Blend saw no place in this run, so the edits were not kept to one: its size is below that of every "
-    "cross-attention layer (raise it), or prompts with areas are sampled in pieces (leave one of the two out)."
+    "Local Blend saw no place in this run, so the edits were not kept to one: either its size is below that of every "
+    "cross-attention layer (raise it), or prompts with areas are sampled in pieces (use only one of the two)."
 )
 
 _Grid = tuple[int, int]

@@ -81,8 +81,8 @@ def edit_prompt(
     one, its = _only_entry(target, "target")
     if one.shape[2] != tensor.shape[2]:
         raise HRVError(
-            f"The source has {tensor.shape[2]} numbers a token and the target {one.shape[2]}: encode both prompts with "
-            "the same CLIP."
+            f"The source has {tensor.shape[2]} features per token and the target {one.shape[2]}: encode both prompts "
+            "with the same CLIP."
         )
     alignment = align(before[0].words, words, pairs)
     made = [for_changed(alignment.changed)] if for_changed else []
@@ -129,7 +129,7 @@ def add_row(latent: Mapping[str, Any], rows: int) -> dict[str, Any]:
     groups, rest = divmod(len(samples), rows - 1)
     if rest or (rows > 2 and latent.get(_LATENT_KEY) != rows - 1):
         raise HRVError(
-            f"The source carries {rows - 2} edits already, but this latent does not have a row for each. Connect the "
+            f"The source already has {rows - 2} edits, but this latent doesn't have a row for each. Connect the "
             "LATENT of the Prompt Edit that the source comes from."
         )
     order = [group * (rows - 1) + row for group in range(groups) for row in (*range(rows - 1), 0)]
@@ -158,16 +158,16 @@ def with_local_blend(
     """
     rows = [extras.get(ROWS_KEY) for _, extras in conditioning]
     if len(rows) != 1 or rows[0] is None:
-        raise HRVError("This conditioning has no edits to keep to a place: connect the one of the last Prompt Edit.")
+        raise HRVError("This conditioning has no edits to keep to one place: connect that of the last Prompt Edit.")
     if rows[0].blend is not None:
-        raise HRVError("This conditioning has a local blend already: leave one Local Blend, with the words of both.")
+        raise HRVError("This conditioning already has a local blend: use one Local Blend, with the words of both.")
     source = rows[0].rows[0]
     edits = [(row.words, row.edit.alignment) for row in rows[0].rows if row.edit is not None]
     for phrase in phrases:
         if not any(row.words.occurrences(phrase) for row in rows[0].rows):
-            raise HRVError(f"Neither the source nor a target contains {phrase!r}: write words of the prompts.")
+            raise HRVError(f"Neither the source nor a target contains {phrase!r}: use words of the prompts.")
     if not phrases and not all(alignment.left or alignment.changed for _, alignment in edits):
-        raise HRVError("An edit changed no word, so its place is not clear: name the words whose places may change.")
+        raise HRVError("An edit changed no word, so its place is not clear: list the words whose places may change.")
     words = tuple(
         (_places(source.words, phrases), _places(words, phrases)) if phrases else (alignment.left, alignment.changed)
         for words, alignment in edits
@@ -176,7 +176,7 @@ def with_local_blend(
         if not (of_source or own):
             raise HRVError(
                 f"Edit {number} ({target.text[:60]!r}) and the source contain none of the words {', '.join(phrases)}, "
-                "so this edit could change nowhere. Add a word of each edit, or one of the source."
+                "so this edit would change nothing. Add a word of each edit, or one of the source."
             )
     blend = Blend(words, threshold, window, size)
     ((tensor, extras),) = conditioning
@@ -204,14 +204,14 @@ def _source_rows(source: Conditioning) -> tuple[tuple[RowPrompt, ...], Mapping[s
     """The prompts of a source that may have edits already, with its entry's dict and tensor."""
     if any(WORD_EDITS_KEY in extras for _, extras in source):
         raise HRVError(
-            "The source comes from Edit Words, which does nothing there: put Edit Words between the target and Prompt "
+            "The source comes from Edit Words, which has no effect there: put Edit Words between the target and Prompt "
             "Edit."
         )
     if len(source) == 1 and (prompts := source[0][1].get(ROWS_KEY)) is not None:
         if prompts.blend is not None:
             raise HRVError(
                 "The source comes from Local Blend, which this Prompt Edit would lose: connect the Prompt Edits to "
-                "each other, and Local Blend behind the last one."
+                "each other, and Local Blend after the last one."
             )
         return prompts.rows, source[0][1], source[0][0]
     words = token_maps(source, "The source")[0]
@@ -224,7 +224,7 @@ def _only_entry(conditioning: Conditioning, what: str) -> tuple[torch.Tensor, Ma
     if len(conditioning) != 1 or len(conditioning[0][0]) != 1:
         raise HRVError(
             f"The {what} is several prompts in one, but an edit goes from one prompt to another. Combine prompts, and "
-            "give them areas or schedules, behind Prompt Edit."
+            "give them areas or schedules, after Prompt Edit."
         )
     tensor, extras = conditioning[0]
     return tensor, extras

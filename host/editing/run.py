@@ -182,7 +182,7 @@ class EditingRun:
         """Whether a layer's rows and tokens are those of the call; says so if not."""
         if same_rows and not any(layout in extra for layout in COUPLE_LAYOUTS):
             return True
-        self.say("Another node changed how prompts share the rows of the batch; prompt edits are left out there.")
+        self.say("Another node changed how prompts share the rows of the batch; prompt edits have no effect there.")
         return False
 
     def is_whole(self, q: torch.Tensor, extra: Mapping[str, Any]) -> bool:

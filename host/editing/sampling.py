@@ -40,13 +40,13 @@ class EditedSampling:
     ):
         self.group = len(edited[0].rows)
         if any(len(prompts.rows) != self.group for prompts in edited):
-            raise HRVError("The conditionings of this run have unlike numbers of edits: give each the same number.")
+            raise HRVError("The conditionings of this run have different numbers of edits: give each the same number.")
         _require_rows(self.group, noise)
         self.run = EditingRun(model, edited)
         self.blending: LocalBlending | None = None
         for blend in dict.fromkeys(prompts.blend for prompts in edited if prompts.blend is not None):
             if self.blending is not None:
-                raise HRVError("Two local blends are in this run: leave one Local Blend, with the words of both.")
+                raise HRVError("This run has two local blends: use one Local Blend, with the words of both.")
             self.blending = LocalBlending(
                 self.run.architecture, self.run.windows, blend, noise, self.group, pixels_per_position(model)
             )
@@ -67,9 +67,9 @@ class EditedSampling:
                 raise
             edits = "1 edit" if self.group == 2 else f"{self.group - 1} edits"
             raise BatchMemoryError(
-                f"A source and {edits} do not fit into memory together. Edits do not depend on each other: make them "
-                "in several runs, each with the same source and seed, fewer targets and one source image; else make "
-                "the image smaller."
+                f"A source and {edits} don't fit into memory together. Edits don't depend on each other: make them in "
+                "several runs, each with the same source and seed, fewer targets and one source image; or make the "
+                "image smaller."
             ) from error
         if self.blending is not None:
             self.blending.finish(samples)
@@ -86,6 +86,6 @@ def _require_rows(group: int, noise: torch.Tensor) -> None:
     groups = noise.unflatten(0, (-1, group))
     if not torch.equal(groups, groups[:, :1].expand_as(groups)):
         raise HRVError(
-            "The source and its edits do not start from the same noise. Connect the LATENT of the last Prompt Edit to "
+            "The source and its edits don't start from the same noise. Connect the LATENT of the last Prompt Edit to "
             "the sampler, and use a noise that follows its batch index."
         )

@@ -42,7 +42,7 @@ class RemoteFile:
 
     def __post_init__(self) -> None:
         if urlsplit(self.url).scheme not in ("http", "https"):
-            raise HRVError(f"The catalog may name http and https addresses only, not {self.url!r}.")
+            raise HRVError(f"The catalog may only contain http and https addresses, not {self.url!r}.")
 
     @property
     def name(self) -> str:
@@ -99,7 +99,7 @@ def obtain(entry: PublishedHRV, folder: Path, *, download: bool) -> HRV:
     if path.exists():
         hrv = load_hrv(path)
         if hrv.provenance.get("sha256") != entry.digests:
-            raise HRVError(f"{path} is not the published HRV '{entry.name}'. Move it away or rename it, and run again.")
+            raise HRVError(f"{path} is not the published HRV '{entry.name}'. Move or rename it, and run again.")
         return hrv
     missing = [file for file in entry.files if not (folder / file.name).exists()]
     if missing and not download:
@@ -117,8 +117,8 @@ def obtain(entry: PublishedHRV, folder: Path, *, download: bool) -> HRV:
         digest = hashlib.sha256(data).hexdigest()
         if digest != file.sha256:
             raise HRVError(
-                f"{file.url if fetched else place} is not the file that was published: it has {len(data)} bytes with "
-                f"the SHA-256 {digest}, the original {file.size} with {file.sha256}. Nothing of it was used. "
+                f"{file.url if fetched else place} isn't the published file: it has {len(data)} bytes with "
+                f"the SHA-256 {digest}, the original {file.size} with {file.sha256}. It was not used. "
                 + _by_hand(entry, folder)
             )
         contents.append(data)
@@ -166,8 +166,8 @@ def _opener() -> urllib.request.OpenerDirector:
 def _by_hand(entry: PublishedHRV, folder: Path) -> str:
     addresses = " and ".join(file.url for file in entry.files)
     return (
-        f"Or download {addresses} with a browser and put both files into {folder} (make it if need be), under the "
-        "names they have."
+        f"Or download {addresses} with a browser and put both files into {folder} (create it if necessary), "
+        "without renaming them."
     )
 
 

@@ -26,7 +26,7 @@ def experiment_file(name: str) -> str:
     try:
         return read_user_file(path, _LARGEST).decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise HRVError(f"{path} is no text in UTF-8: save it in that encoding.") from None
+        raise HRVError(f"{path} is not a text file in UTF-8: save it in that encoding.") from None
 
 
 def _own() -> Path:

@@ -85,7 +85,7 @@ def _new_path(name: str) -> Path:
     folder = models_folder()
     path = (folder / f"{stem}{SUFFIX}").resolve()
     if any(_NO_PART.fullmatch(part) for part in stem.split("/")) or not path.is_relative_to(folder):
-        raise HRVError(f"{name!r} is no name for an HRV file: write one like 'my-checkpoint' or 'sdxl/animals'.")
+        raise HRVError(f"{name!r} isn't a valid name for an HRV: write one like 'my-checkpoint' or 'sdxl/animals'.")
     return path
 
 
@@ -110,7 +110,7 @@ def user_file(name: str) -> Path:
             continue
         if path.is_relative_to(folder) and path.is_file():
             return path
-    raise HRVError(f"There is no file {name!r} in {folders[0]} or {folders[1]}. Put it into one of these.")
+    raise HRVError(f"There is no file {name!r} in {folders[0]} or {folders[1]}. Put it into one of these folders.")
 
 
 def read_user_file(path: Path, limit: int) -> bytes:
@@ -121,5 +121,5 @@ def read_user_file(path: Path, limit: int) -> bytes:
     except OSError as error:
         raise HRVError(f"Cannot read {path}: {reason(error)}.") from error
     if len(data) > limit:
-        raise HRVError(f"{path} is larger than {limit} bytes, so it is not the file that was meant.")
+        raise HRVError(f"{path} is larger than {limit} bytes, so it cannot be the right file.")
     return data

@@ -28,7 +28,7 @@ def require_fitting(hrv: HRV, model: Any) -> None:
     layout = head_layout(model)
     require_same_layout(hrv.layout, layout)
     logging.info(
-        "[HRV] This HRV, made with %s, fits this model, %s: both have %s. Being another model of the same layout, such "
+        "[HRV] This HRV, made with %s, fits this model, %s: both have %s. A different model with the same layout, such "
         "as a fine-tune, is fine.",
         hrv.provenance.get("model", "a model that its file does not name"),
         describe_model(model),

@@ -32,14 +32,16 @@ def wiring_complaint(prompt: _Prompt, node_id: str, controls: Collection[str]) -
         (name, link) for name, node in prompt.items() for link in node.get("inputs", {}).values() if _is_link(link)
     ]
     if not any(link == [node_id, _CONDITIONING] for _, link in links):
-        return "Nothing uses the CONDITIONING of this node, so its control acts nowhere: connect it to the sampler."
+        return "Nothing uses the CONDITIONING of this node, so its control has no effect: connect it to the sampler."
     if not any(link[0] in ours and link[1] == _MODEL and name not in ours for name, link in links):
-        return "Nothing samples with the MODEL of an HRV control, so no control acts: connect it to the sampler."
+        return (
+            "Nothing samples with the MODEL of an HRV control, so no control has an effect: connect it to the sampler."
+        )
     deaf = _samples_without_mechanism(prompt, node_id, ours)
     if deaf is not None:
         return (
-            f"The node '{_title(prompt[deaf])}' ({deaf}) takes the CONDITIONING of this node beside a MODEL that comes "
-            "from no HRV control, so the control does not act there: connect the MODEL of this node to it."
+            f"The node '{_title(prompt[deaf])}' ({deaf}) takes the CONDITIONING of this node, but its MODEL doesn't "
+            "come from an HRV control, so the control has no effect there: connect the MODEL of this node to it."
         )
     return None
 

@@ -112,13 +112,13 @@ def token_maps(conditioning: Conditioning, what: str = "This conditioning") -> l
     """
     if any(ROWS_KEY in extras for _, extras in conditioning):
         raise HRVError(
-            f"{what} holds several prompts, one for each row of the batch, so its words are not clear. Connect what "
-            "acts on words in front of Prompt Edit."
+            f"{what} holds several prompts, one for each row of the batch, so its words are not clear. Put nodes "
+            "that act on words before Prompt Edit."
         )
     maps = [extras.get(TOKEN_MAP_KEY) for _, extras in conditioning]
     if None in maps:
         raise HRVError(
             f"{what} does not say which token belongs to which word. Encode the prompt with the node 'CLIP Text Encode "
-            "(HRV)', or connect 'Tag Conditioning (HRV)' behind the node that encodes it."
+            "(HRV)', or put 'Tag Conditioning (HRV)' after the node that encodes it."
         )
     return maps

@@ -87,12 +87,12 @@ def word_tokens(clip: Any, words: Sequence[str], frame: str = ALONE) -> list[Wor
         content = prompt.words.content_positions
         own.append(list(content[first : len(content) - last]))
         if not own[-1]:
-            raise HRVError(f"The concept-word {word!r} has no token of its own: remove it or write another word.")
+            raise HRVError(f"The concept-word {word!r} has no token of its own: remove it or use another word.")
         if prompt.words.length > prompt.chunk:
             inside = "" if frame == ALONE else f" in {frame!r}"
             raise HRVError(
-                f"The concept-word {word[:40]!r}{inside} has {len(content)} tokens, more than one chunk of the text "
-                f"encoder takes ({prompt.chunk} with start and end): write a shorter one."
+                f"The concept-word {word[:40]!r}{inside} has {len(content)} tokens, more than fit into one chunk of "
+                f"the text encoder ({prompt.chunk} with start and end): use a shorter one."
             )
         for name, chunks in prompt.tokens.items():
             tokens[name].extend(chunks)
@@ -112,7 +112,7 @@ class _Prompt(NamedTuple):
 def _read_prompt(clip: Any, text: str) -> _Prompt:
     """Tokenise once and find the words."""
     if clip is None:
-        raise HRVError("There is no text encoder: the checkpoint holds none. Use one of the CLIP loaders.")
+        raise HRVError("There is no text encoder: the checkpoint contains none. Use one of the CLIP loaders.")
     tokens: dict[str, Chunks] = clip.tokenize(text, return_word_ids=True)
     if not tokens.keys() <= _CLIP_ENCODERS:
         raise HRVError(
@@ -148,8 +148,8 @@ def _tagged(conditioning: Conditioning, prompt: _Prompt) -> Conditioning:
         if rest < 0 or rest % prompt.chunk:
             raise HRVError(
                 f"The conditioning has {cond.shape[1]} tokens, but this text has {prompt.words.length} in "
-                f"chunks of {prompt.chunk}: it was not made from this text by this CLIP. Connect the CLIP "
-                "and write the text that it was made with."
+                f"chunks of {prompt.chunk}: it wasn't made from this text with this CLIP. Connect the CLIP "
+                "and write the text it was made with."
             )
     return [[cond, {**extras, TOKEN_MAP_KEY: prompt.words}] for cond, extras in conditioning]
 

@@ -146,8 +146,8 @@ def require_differentiable(model: Any, needed_by: str) -> None:
     for name, weight in model.get_model_object("diffusion_model").named_parameters():
         if isinstance(weight, QuantizedTensor):
             raise HRVError(
-                f"This model's weights are quantised ({name}: {weight._layout_cls}), and no gradient goes through such "
-                f"layers, which {needed_by} needs. Load the checkpoint in half precision, or as plain fp8."
+                f"This model's weights are quantised ({name}: {weight._layout_cls}), and no gradient can pass through "
+                f"such layers, but {needed_by} needs one. Load the checkpoint in half precision, or as plain fp8."
             )
 
 

@@ -33,13 +33,13 @@ def with_shared_noise(
     takes = inspect.signature(function).parameters if function is not None else {}
     if settings.get("s_churn", 0) > 0:
         raise HRVError(
-            "This sampler adds noise of its own to every row (s_churn), so an edit would not keep to its source. Set "
+            "This sampler adds noise of its own to every row (s_churn), so an edit would not follow its source. Set "
             "s_churn to 0."
         )
     if "noise_sampler" not in takes or settings.get("noise_sampler") is not None:
         if settings.get("eta", takes["eta"].default if "eta" in takes else 0) or "noise_sampler" in settings:
             raise HRVError(
-                "This sampler adds noise in every step and cannot be told to add the same to the source and its edits. "
+                "This sampler adds noise in every step and cannot add the same noise to the source and its edits. "
                 "Choose another one, such as euler, dpmpp_2m or euler_ancestral."
             )
         return _with_shared_inpainting(sampler, group)

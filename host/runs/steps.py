@@ -29,7 +29,7 @@ def at_each_step(sampler: Any, begin: StepBegins) -> Any:
     """
     if not isinstance(sampler, comfy.samplers.KSAMPLER):
         raise HRVError(
-            f"Attend and Excite works with samplers of the host's own kind, and {type(sampler).__name__} is another. "
+            f"Attend and Excite works with ComfyUI's own kind of sampler, which {type(sampler).__name__} isn't. "
             "Choose a sampler from the list, such as euler."
         )
     function = sampler.sampler_function
@@ -79,8 +79,8 @@ class _Watched:
     def step_done(self) -> None:
         if self._rehearsal.calls[self._steps : self._steps + 1] != (self._calls,):
             raise HRVError(
-                f"The sampler {self._name} decides as it goes when it calls the model, so nobody can say which calls "
-                "are at the latent it carries. Choose one with fixed steps for Attend and Excite, such as euler."
+                f"The sampler {self._name} chooses its own steps, so it is unknown which calls of the model are at "
+                "the latent it carries. Choose one with fixed steps for Attend and Excite, such as euler."
             )
         self._steps += 1
 
@@ -109,7 +109,7 @@ def _rehearse(
             )  # fmt: skip
     except Exception as error:
         raise HRVError(
-            f"The sampler {name} could not be rehearsed ({type(error).__name__}: {error}), so nobody can say when it "
+            f"The sampler {name} could not be rehearsed ({type(error).__name__}: {error}), so it is unknown when it "
             "calls the model at the latent it carries. Choose another for Attend and Excite, such as euler."
         ) from error
     calls = tuple(made for _, made in found)

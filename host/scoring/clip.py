@@ -65,16 +65,16 @@ def _verbatim(text: str) -> str:
 def _vision_width(vision: Any) -> int:
     """The number of elements of an image's vector."""
     if vision is None:
-        raise HRVError("There is no CLIP Vision model: the checkpoint holds none. Use the node Load CLIP Vision.")
+        raise HRVError("There is no CLIP Vision model: the checkpoint contains none. Use the node Load CLIP Vision.")
     if vision.model_type != "clip_vision_model" or "projection_dim" not in vision.config:
         raise HRVError(
-            f"This vision model ({vision.model_type}) is no CLIP, so no text can be compared with what it sees. Load a "
+            f"This vision model ({vision.model_type}) isn't a CLIP, so its images cannot be compared with text. Load a "
             f"CLIP one, such as {_WHOLE_CLIPS[1024]}, with Load CLIP Vision."
         )
     weight = vision.model.visual_projection.weight
     if _is_unfilled(weight):
         raise HRVError(
-            "The CLIP Vision model came without its projection into the space that images and texts share. Load "
+            "The CLIP Vision model has no projection into the space that images and texts share. Load "
             f"{_WHOLE_CLIPS.get(weight.shape[0], 'a whole CLIP')} with Load CLIP Vision."
         )
     return weight.shape[0]
@@ -83,12 +83,12 @@ def _vision_width(vision: Any) -> int:
 def _text_encoder(clip: Any) -> str:
     """The name of the CLIP text encoder of a CLIP."""
     if clip is None:
-        raise HRVError("There is no text encoder: the checkpoint holds none. Use the node Load CLIP.")
+        raise HRVError("There is no text encoder: the checkpoint contains none. Use the node Load CLIP.")
     tokenizers = clip.tokenize("").keys()
     found = [name for name in _ENCODERS if name in tokenizers and hasattr(clip.cond_stage_model, f"clip_{name}")]
     if not found or not tokenizers <= set(_ENCODERS):
         raise HRVError(
-            f"This text encoder ({', '.join(tokenizers)}) is not that of a CLIP alone. Load the one that belongs to "
+            f"This text encoder ({', '.join(tokenizers)}) isn't just that of one CLIP. Load the one that belongs to "
             "the CLIP Vision model with Load CLIP."
         )
     return found[0]
@@ -100,17 +100,17 @@ def _text_projection(clip: Any, encoder: str, width: int) -> torch.nn.Module:
     whole = _WHOLE_CLIPS.get(width, "the same CLIP")
     advice = (
         f"Load the text encoder that belongs to the vision model with Load CLIP: for vectors of {width} elements the "
-        f"file of {whole} that holds both."
+        f"file of {whole}, which contains both."
     )
     found = projection.weight.shape[0]
     if found != width:
         raise HRVError(
-            f"The text encoder gives vectors of {found} elements and the CLIP Vision model of {width}, so they are not "
-            f"of one CLIP. {advice}"
+            f"The text encoder gives vectors of {found} elements and the CLIP Vision model of {width}, so they are "
+            f"from different CLIPs. {advice}"
         )
     if _is_unfilled(projection.weight):
         raise HRVError(
-            "The text encoder came without its projection into the space that images and texts share; files for image "
+            "The text encoder has no projection into the space that images and texts share; files for image "
             f"generation, such as checkpoints of SD 1.x, leave it out. {advice}"
         )
     return projection

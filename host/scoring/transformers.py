@@ -84,7 +84,7 @@ def _path(folder: str) -> Path:
     if path == models or not path.is_relative_to(models) or not path.is_dir():
         raise HRVError(
             f"There is no folder {folder!r} in {models}. Put the folder of a CLIP model for transformers there, and "
-            "write its name with the folders that it is in, such as 'clip/clip-vit-large-patch14'."
+            "write its path inside that folder, such as 'clip/clip-vit-large-patch14'."
         )
     return path
 
@@ -95,10 +95,10 @@ def _load(path: Path) -> tuple[Any, Any]:
         kind = json.loads((path / "config.json").read_text(encoding="utf-8"))["model_type"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise HRVError(
-            f"The folder {path} has no config.json that tells its model's type, so it is no model of transformers."
+            f"The folder {path} has no config.json with the model's type, so it isn't a model for transformers."
         ) from error
     if kind != "clip":
-        raise HRVError(f"The folder {path} holds a model of type {kind!r}, not a whole CLIP ('clip').")
+        raise HRVError(f"The folder {path} contains a model of type {kind!r}, not a whole CLIP ('clip').")
     if not any(path.glob("*.safetensors")):
         raise HRVError(
             f"The folder {path} has no weights in safetensors. Other files (.bin, .pt) can run code and are not read: "

@@ -34,7 +34,7 @@ class WeakeningSettings:
 
     def __post_init__(self) -> None:
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            raise HRVError(f"An analysis needs at least one seed, and each once, not {list(self.seeds)}.")
+            raise HRVError(f"An analysis needs at least one seed, each only once, not {list(self.seeds)}.")
 
 
 class Batch(NamedTuple):

@@ -114,15 +114,15 @@ class Scoring:
         self.failed += int(np.isnan(found).sum())
         if self.failed == self.scored >= self.fewest:
             raise HRVError(
-                f"{self.scorer.name} failed on all of the first {self.failed} images, so no more are made for it. The "
-                "log says why it failed."
+                f"{self.scorer.name} failed on all of the first {self.failed} images, so no more images are made. The "
+                "log says why."
             )
         return found
 
 
 def _only_entry(conditioning: Conditioning) -> list[Any]:
     if len(conditioning) != 1:
-        raise HRVError("The text encoder changes during sampling (scheduled hooks), which an analysis cannot follow.")
+        raise HRVError("The text encoder changes during sampling (scheduled hooks), which an analysis does not support.")
     return conditioning[0]
 
 

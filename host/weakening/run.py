@@ -210,8 +210,8 @@ def _require_json(scorer: Scorer) -> None:
         json.dumps(dict(scorer.provenance))
     except (TypeError, ValueError) as error:
         raise HRVError(
-            f"The provenance of the scorer {scorer.name} has something in it that JSON has no form for ({error}): it "
-            "may have texts, numbers, lists and dicts."
+            f"The provenance of the scorer {scorer.name} cannot be written as JSON ({error}): it may contain texts, "
+            "numbers, lists and dicts."
         ) from None
 
 

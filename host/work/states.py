@@ -70,11 +70,9 @@ def kept_state(fresh: S, folder: Path, what: str) -> Iterator[Kept[S]]:
         lock = FileLock(path.with_suffix(".lock"), timeout=0)
         lock.acquire()
     except Timeout:
-        raise HRVError(
-            f"This very {what} is being made by another process at this moment. Wait for it, or change its settings."
-        ) from None
+        raise HRVError(f"Another process is working on this {what}. Wait for it, or change the settings.") from None
     except OSError as error:
-        raise HRVError(f"Cannot keep the state of the {what} in {folder}: {reason(error)}.") from error
+        raise HRVError(f"Cannot save the state of the {what} in {folder}: {reason(error)}.") from error
     try:
         remove_temporaries(path)
         kept = Kept(fresh.resumed(path), path)

@@ -23,10 +23,12 @@ class Threshold:
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.progress < 1.0:
-            raise HRVError(f"A threshold begins at a sampling progress from 0 to below 1, not at {self.progress:g}.")
+            raise HRVError(
+                f"A threshold must begin at a sampling progress of 0 or more and below 1, not at {self.progress:g}."
+            )
         if not 0.0 < self.maximum <= 1.0:
             raise HRVError(
-                f"A threshold is the share of a place's attention that every subject shall reach: above 0 and at "
+                f"A threshold is the share of attention that every subject must reach: above 0 and at "
                 f"most 1, not {self.maximum:g}."
             )
 
@@ -61,18 +63,18 @@ class ExcitementSettings:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.step_size) and self.step_size >= 0):
-            raise HRVError(f"The step size is a number from 0 on, not {self.step_size:g}.")
+            raise HRVError(f"The step size must be 0 or more, not {self.step_size:g}.")
         if not 0.0 <= self.decay <= 1.0:
-            raise HRVError(f"The decay of the step size is a number from 0 to 1, not {self.decay:g}.")
+            raise HRVError(f"The decay of the step size must be from 0 to 1, not {self.decay:g}.")
         if not 1 <= self.iterations <= 1000:
-            raise HRVError(f"A threshold gets 1 to 1000 iterations, not {self.iterations}.")
+            raise HRVError(f"A threshold must have 1 to 1000 iterations, not {self.iterations}.")
         if not 2 <= self.resolution <= 64:
-            raise HRVError(f"The resolution of the maps is 2 to 64, not {self.resolution}.")
+            raise HRVError(f"The resolution of the maps must be from 2 to 64, not {self.resolution}.")
         if not 0.0 <= self.smoothing <= 10.0:
-            raise HRVError(f"The smoothing is a sigma from 0 to 10, not {self.smoothing:g}.")
+            raise HRVError(f"The smoothing must be a sigma from 0 to 10, not {self.smoothing:g}.")
         progresses = [threshold.progress for threshold in self.thresholds]
         if sorted(set(progresses)) != progresses:
-            raise HRVError("Thresholds stand in the order of their progress, each progress once.")
+            raise HRVError("Thresholds must be in the order of their progress, each progress once.")
 
     def step_at(self, progress: float) -> float:
         """The published step size: 20 sqrt(s), with s falling linearly from 1 to 0.5 over the run."""
@@ -95,7 +97,7 @@ def parse_thresholds(text: str) -> tuple[Threshold, ...]:
             progress, maximum = (float(number) for number in part.split(":"))
         except ValueError:
             raise HRVError(
-                f"Thresholds are 'progress: maximum' pairs, as in '0: 0.05, 0.2: 0.5, 0.4: 0.8', not {part!r}."
+                f"Write thresholds as 'progress: maximum' pairs, as in '0: 0.05, 0.2: 0.5, 0.4: 0.8', not {part!r}."
             ) from None
         thresholds.append(Threshold(progress, maximum))
     return tuple(thresholds)

@@ -30,7 +30,7 @@ class Subject:
         if self.weights is not None and not self.weights.any():
             raise HRVError(
                 f"No head of this HRV is relevant for {self.concept}, so {self.words!r} would see nothing: choose "
-                "another concept, or leave it off."
+                "another concept or none."
             )
 
 
@@ -45,16 +45,14 @@ def parse_subjects(text: str) -> list[tuple[str, str]]:
     for part in parts:
         words, colon, concept = (piece.strip() for piece in part.partition(":"))
         if not words or (colon and not concept):
-            raise HRVError(f"A subject is 'words' or 'words: concept', as in 'cat: Animals', not {part!r}.")
+            raise HRVError(f"Write a subject as 'words' or 'words: concept', as in 'cat: Animals', not {part!r}.")
         if words.casefold() in (other.casefold() for other, _ in subjects):
-            raise HRVError(f"{words!r} is in the list of subjects twice: name every subject once.")
+            raise HRVError(f"{words!r} is in the list of subjects twice: list every subject once.")
         subjects.append((words, concept))
     if not subjects:
-        raise HRVError(
-            "No subject was given: write the words that the picture shall show, as in 'cat: Animals, frog: Animals'."
-        )
+        raise HRVError("There is no subject: write what the image should show, as in 'cat: Animals, frog: Animals'.")
     if len(subjects) > MOST_SUBJECTS:
-        raise HRVError(f"{len(subjects)} subjects are more than one picture can show: give at most {MOST_SUBJECTS}.")
+        raise HRVError(f"{len(subjects)} subjects are more than one image can show: give at most {MOST_SUBJECTS}.")
     return subjects
 
 
@@ -70,14 +68,14 @@ def find_subjects(
         for position in positions:
             if position in owners:
                 raise HRVError(
-                    f"The subjects {owners[position]!r} and {words!r} share a word of the prompt: each word counts "
-                    "for one subject."
+                    f"The subjects {owners[position]!r} and {words!r} share a word of the prompt: each word can "
+                    "belong to only one subject."
                 )
             owners[position] = words
         if concept and hrv is None:
             raise HRVError(
-                f"The subject {words!r} has the concept {concept!r}, but no HRV is connected: connect one, or leave "
-                "': concept' off for plain attend-and-excite."
+                f"The subject {words!r} has the concept {concept!r}, but no HRV is connected: connect one, or remove "
+                "': concept' for plain Attend and Excite."
             )
         if not concept or hrv is None:
             subjects.append(Subject(words, positions))

@@ -30,8 +30,8 @@ def curve_of(hrv: HRV) -> list[Point]:
         points = []
     if not points:
         raise HRVError(
-            "This HRV has no record of its convergence: builds of two images or more have one, published, merged and "
-            "averaged HRVs do not."
+            "This HRV has no record of its convergence: builds of two or more images have one, published, merged and "
+            "averaged HRVs don't."
         )
     return points
 

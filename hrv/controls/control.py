@@ -56,9 +56,9 @@ class Control:
     def __post_init__(self) -> None:
         factors = np.array(self.factors, dtype=np.float32)
         if factors.shape != (self.layout.head_count,):
-            raise HRVError(f"A control of {self.layout.describe()} needs one factor a head, not {factors.shape}.")
+            raise HRVError(f"A control of {self.layout.describe()} needs one factor per head, not {factors.shape}.")
         if not (np.isfinite(factors).all() and np.isfinite(self.strength)):
-            raise HRVError(f"The factors and the strength of a control are finite numbers ({self.label}).")
+            raise HRVError(f"The factors and the strength of a control must be finite numbers ({self.label}).")
         factors.setflags(write=False)
         object.__setattr__(self, "factors", factors)
         object.__setattr__(self, "positions", tuple(sorted(set(self.positions))))
@@ -103,7 +103,10 @@ def adjust(
 ) -> Control:
     """Concept adjusting: factor 2 HRV_desired[h] - 1 HRV_undesired[h] (arXiv 2412.02237, section 5)."""
     if hrv.index(desired) == hrv.index(undesired):
-        raise HRVError(f"The desired and the undesired concept are both {desired!r}: choose two, or use strengthening.")
+        raise HRVError(
+            f"The desired and the undesired concept are both {desired!r}: choose two concepts, or use Apply Concept "
+            "Strengthen."
+        )
     factors = desired_weight * clamped_row(hrv, desired, clamp) + undesired_weight * clamped_row(hrv, undesired, clamp)
     return Control(
         factors=factors,
@@ -133,7 +136,9 @@ def weaken(
     """
     layout = hrv.layout
     if not 0 <= heads <= layout.head_count:
-        raise HRVError(f"Of {layout.describe()} 0 to {layout.head_count} can be weakened, not {heads}.")
+        raise HRVError(
+            f"This model has {layout.describe()}: 0 to {layout.head_count} heads can be weakened, not {heads}."
+        )
     factors = np.ones(layout.head_count, dtype=np.float32)
     factors[head_order(hrv, concept, order, seed)[:heads]] = factor
     chosen = f"in random order (seed {seed})" if order == RANDOM else f"of {hrv.concepts[hrv.index(concept)]}, {order}"

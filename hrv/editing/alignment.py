@@ -110,8 +110,8 @@ def align(source: TokenMap, target: TokenMap, pairs: Sequence[tuple[str, str]] =
     if not given and not any(pair.is_same and _is_word(pair) for pair in found):
         raise HRVError(
             f"The source prompt ({source.text[:60]!r}) and the target prompt ({target.text[:60]!r}) have no word in "
-            "common, so nothing says what shall stay. Write the target as the source with some words changed, or say "
-            f"what belongs together as 'old {_ARROW} new'."
+            "common, so it is not clear what should stay. Write the target as the source with some words changed, "
+            f"or say which words belong together as 'old {_ARROW} new'."
         )
     where = {word: number for number, word in enumerate(target.words)}
     ordered = sorted([*given, *found], key=lambda pair: where[pair.target[0]] if pair.target else len(where))
@@ -131,7 +131,7 @@ def read_pairs(text: str) -> list[tuple[str, str]]:
         if not arrow or not (old or new):
             raise HRVError(
                 f"{part.strip()!r} does not say which words belong together: write 'old {_ARROW} new', "
-                f"'old {_ARROW}' for words that are gone, or '{_ARROW} new' for new ones."
+                f"'old {_ARROW}' for removed words, or '{_ARROW} new' for new ones."
             )
         found.append((old, new))
     return found
@@ -211,7 +211,7 @@ def _numbered(given: Sequence[tuple[PromptWord, ...]], what: str) -> dict[Prompt
     for number, words in enumerate(given):
         for word in words:
             if word in numbers:
-                raise HRVError(f"The word {word.text!r} of the {what} prompt is in two of the pairs that you gave.")
+                raise HRVError(f"The word {word.text!r} of the {what} prompt is in two of the pairs.")
             numbers[word] = number
     return numbers
 

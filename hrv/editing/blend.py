@@ -17,7 +17,7 @@ class BlendRecord:
 
     def __init__(self) -> None:
         self._made: tuple[torch.Tensor, torch.Tensor] | None = None
-        self._why_none = "Nothing was sampled with this edit yet: connect the LATENT that the sampler gives."
+        self._why_none = "Nothing has been sampled with this edit yet: connect the sampler's LATENT."
 
     def keep_none(self, why: str) -> None:
         """Keep that the last run made no masks."""
@@ -35,7 +35,7 @@ class BlendRecord:
         if samples.shape != sampled.shape or not torch.equal(samples.cpu(), sampled.to(samples.dtype)):
             raise HRVError(
                 "This latent was changed after sampling, or another sampler has used the same edit since. Connect the "
-                "sampler's LATENT directly, and give every sampler a Local Blend of its own."
+                "sampler's LATENT directly, and give every sampler its own Local Blend."
             )
         return masks
 
@@ -60,9 +60,9 @@ class Blend:
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.threshold < 1.0:
-            raise HRVError(f"The threshold of a mask is a share from 0 to below 1, not {self.threshold}.")
+            raise HRVError(f"The threshold of a mask must be 0 or more and below 1, not {self.threshold}.")
         if not 0.0 < self.size <= 1.0:
             raise HRVError(
-                f"The size of a local blend, its largest cross-attention layers, is a share of the latent's positions "
-                f"above 0, up to 1, not {self.size}: 0.0625 is 16x16 of 64x64."
+                f"The size of a local blend, that of its largest cross-attention layers, must be a share of the "
+                f"latent's positions above 0 and at most 1, not {self.size}: 0.0625 is 16x16 of 64x64."
             )

@@ -48,7 +48,7 @@ class EditWindows:
     def __post_init__(self) -> None:
         if not 0.0 <= self.size <= 1.0:
             raise HRVError(
-                f"The largest self-attention is a share of the latent's positions from 0 to 1, not {self.size}: "
+                f"The largest self-attention must be a share of the latent's positions from 0 to 1, not {self.size}: "
                 "0.0625 is 16x16 of 64x64."
             )
 
@@ -85,7 +85,7 @@ class WordEdit:
 
     def __post_init__(self) -> None:
         if not np.isfinite(self.weight):
-            raise HRVError(f"The weight of edited words is a finite number, not {self.weight}.")
+            raise HRVError(f"The weight of edited words must be a finite number, not {self.weight}.")
 
 
 def with_concept(
@@ -102,7 +102,7 @@ def with_concept(
     Raises HRVError for an unknown concept, a clamp that is not positive and a strength that is not finite.
     """
     if not np.isfinite(strength):
-        raise HRVError(f"The strength of an edit is a finite number, not {strength}.")
+        raise HRVError(f"The strength of an edit must be a finite number, not {strength}.")
     row = clamped_row(hrv, concept, clamp).astype(np.float64)
     return WordEdit(
         positions=tuple(positions),

@@ -71,8 +71,8 @@ def layout_of_names(head_names: Sequence[str]) -> HeadLayout:
     runs = ", ".join(f"{len(list(run))} {section[:20]!r}" for section, run in groupby(names, key=_section))
     known = "; ".join(f"{family.name} with {family.layout().describe()}" for family in FAMILIES)
     raise HRVError(
-        f"These {len(names)} head names ({runs if len(runs) < 200 else 'in many runs'}) are those of no model family "
-        f"that is known here: {known}. Names look like 'down, layer: 0, head: 0', in the order of the model."
+        f"These {len(names)} head names ({runs if len(runs) < 200 else 'in many runs'}) fit no known model "
+        f"family: {known}. Names look like 'down, layer: 0, head: 0', in the order of the model."
     )
 
 

@@ -35,13 +35,13 @@ class AttentionLayer:
     def __post_init__(self) -> None:
         section = SECTION_OF_BLOCK.get(self.block)
         if section is None:
-            raise HRVError(f"A layer's block is one of {', '.join(SECTION_OF_BLOCK)}, not {self.block[:20]!r}.")
+            raise HRVError(f"A layer's block must be one of {', '.join(SECTION_OF_BLOCK)}, not {self.block[:20]!r}.")
         for field, least in (("id", 0), ("transformer_index", 0), ("heads", 1)):
             value = getattr(self, field)
             if type(value) is not int or not least <= value <= _LARGEST:
-                raise HRVError(f"A layer's {field} is a whole number from {least} to {_LARGEST}.")
+                raise HRVError(f"A layer's {field} must be a whole number from {least} to {_LARGEST}.")
         if not section.numbered and self.id != 0:
-            raise HRVError(f"The {self.block} block has the id 0, not {self.id}.")
+            raise HRVError(f"The {self.block} block must have the id 0, not {self.id}.")
 
     @property
     def section(self) -> str:
@@ -77,7 +77,7 @@ class HeadLayout:
         for before, after in pairwise(self.layers):
             if _rank(before) >= _rank(after):
                 raise HRVError(
-                    f"The layers of a head layout stand in forward order, each once; {after.name} follows "
+                    f"The layers of a head layout must be in forward order, each once; {after.name} follows "
                     f"{before.name}."
                 )
 

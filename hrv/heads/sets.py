@@ -27,7 +27,7 @@ _TERM = re.compile(
     rf"(?:\.(?P<transformers>{_RANGE}))?(?::(?P<heads>{_RANGE}(?:,{_RANGE})*))?"
 )
 _HELP = (
-    "Write terms like down4.1:3,5 (section, block, transformer, heads), mid:0, up0-5, all, or !mid to take heads away "
+    "Write terms like down4.1:3,5 (section, block, transformer, heads), mid:0, up0-5, all, or !mid to remove heads "
     "again, with spaces between them."
 )
 
@@ -45,14 +45,14 @@ def parse_heads(layout: HeadLayout, text: str) -> tuple[int, ...]:
     terms = re.sub(r"\s*([:,])\s*", r"\1", text).replace(";", " ").split()
     if terms and terms[0].startswith("!"):
         raise HRVError(
-            f"{_quoted(terms[0])} takes heads away, but there are none before it: begin with those to take from, as "
+            f"{_quoted(terms[0])} removes heads, but there are none before it: start with those to remove from, as "
             "in 'all !mid'."
         )
     chosen: set[int] = set()
     for term in terms:
         match = _TERM.fullmatch(term.lower())
         if match is None:
-            raise HRVError(f"{_quoted(term)} is no set of heads. {_HELP}")
+            raise HRVError(f"{_quoted(term)} isn't a set of heads. {_HELP}")
         heads = {position for layer in _layers(layout, term, match) for position in _heads(layout, term, match, layer)}
         chosen = chosen - heads if match["without"] else chosen | heads
     return tuple(sorted(chosen))

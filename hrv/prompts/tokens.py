@@ -57,10 +57,10 @@ class TokenMap:
                 )
         positions = self.content_positions
         if any(after <= before for before, after in pairwise(positions)):
-            raise HRVError(f"The positions of a token map ascend from word to word, but not in {positions}.")
+            raise HRVError(f"The positions of a token map must ascend from word to word; these don't: {positions}.")
         if positions and not 0 <= positions[0] <= positions[-1] < self.length:
             raise HRVError(
-                f"The words of the token map lie at positions {positions[0]} to {positions[-1]}, "
+                f"The words of the token map are at positions {positions[0]} to {positions[-1]}, "
                 f"but its token axis has positions 0 to {self.length - 1}."
             )
 
@@ -88,7 +88,7 @@ class TokenMap:
             return tuple(chain.from_iterable(found))
         if number > len(found):
             times = "once" if len(found) == 1 else f"{len(found)} times"
-            raise HRVError(f"The prompt contains {_quoted(phrase)} only {times}: there is no occurrence {number}.")
+            raise HRVError(f"The prompt contains {_quoted(phrase)} only {times}, so there is no occurrence {number}.")
         return found[number - 1]
 
     def find_words(self, phrase: str) -> list[tuple[PromptWord, ...]]:
@@ -105,7 +105,7 @@ class TokenMap:
         """:meth:`find_words` for a phrase that may be in the prompt or not. Raises HRVError for an empty one."""
         parts = caseless(phrase).split()
         if not parts:
-            raise HRVError("No word was given: write a word or a phrase of the prompt.")
+            raise HRVError("There is no word: write a word or a phrase of the prompt.")
         return list(self._occurrences(parts))
 
     def joined(self, other: TokenMap, offset: int) -> TokenMap:
@@ -187,7 +187,7 @@ def _occurrence_number(occurrence: str | int) -> int | None:
     except ValueError:
         number = 0
     if number < 1:
-        raise HRVError(f'The occurrence is "all", "first" or a number from 1, not {occurrence!r}.')
+        raise HRVError(f'The occurrence must be "all", "first" or a number from 1, not {occurrence!r}.')
     return number
 
 

@@ -47,8 +47,8 @@ def merge(hrvs: Sequence[HRV]) -> HRV:
         shared = [name for name in one.concepts if fold(name) in _folded(other)]
         if shared:
             raise HRVError(
-                "Merging takes HRVs with no concept in common, or builds of the same concepts in the same order; these "
-                f"share {_listed(shared)}, but are not of the same concepts. Leave these out of one with Pick Concepts."
+                "HRVs can be merged if they have no concept in common, or the same concepts in the same order. These "
+                f"share {_listed(shared)}: leave the shared concepts out of one of them with Pick Concepts."
             )
     if len(merged) == 1:
         return merged[0]
@@ -85,7 +85,7 @@ def mean(hrvs: Sequence[HRV]) -> HRV:
         extra = [name for name in other.concepts if fold(name) not in _folded(first)]
         if missing or extra:
             raise HRVError(
-                f"A mean needs HRVs of the same concepts, but not all of them have {_listed(missing + extra)}. Keep "
+                f"A mean needs HRVs with the same concepts, but not all of these have {_listed(missing + extra)}. Keep "
                 "the common ones with Pick Concepts."
             )
     rows = np.stack([hrv.values[[hrv.index(name) for name in first.concepts]] for hrv in hrvs])
@@ -100,7 +100,7 @@ def clamp(hrv: HRV, limit: float) -> HRV:
     follow from it. Raises HRVError for a limit that is not positive.
     """
     if not 0 < limit < np.inf:
-        raise HRVError(f"The limit of HRV elements is a positive number, not {limit}.")
+        raise HRVError(f"The limit of HRV elements must be a positive number, not {limit}.")
     values = np.minimum(hrv.values, np.float32(limit))
     return HRV(values, hrv.concepts, hrv.layout, provenance=_processed(hrv, "clamp", limit=limit))
 
@@ -112,8 +112,8 @@ def _added(builds: Sequence[HRV]) -> HRV:
     for build in builds:
         if build.evidence is None:
             raise HRVError(
-                "HRVs of the same concepts are merged by adding counts or effects, but one of these has none: "
-                "published, clamped and averaged ones do not. Use HRV Mean instead."
+                "HRVs of the same concepts are merged by adding counts or effects, but one of these has none. "
+                "Published, clamped and averaged HRVs never do: use HRV Mean instead."
             )
         _require_same_settings(first, build)
         evidence.append(build.evidence)
@@ -122,7 +122,7 @@ def _added(builds: Sequence[HRV]) -> HRV:
         if _share_images(one, other):
             raise HRVError(
                 f"Two of these builds count the same images (seed {one.get('seed', 'not recorded')}), and counting "
-                "them twice tells nothing new. Merge shards of one and the same build, or builds with other seeds."
+                "them twice adds nothing. Merge shards of the same build, or builds with different seeds."
             )
     parts = _wholes(parts)
     agreed = {
@@ -175,8 +175,8 @@ def _require_same_settings(one: HRV, other: HRV) -> None:
             start = max(0, parting - 20)
             shown = [f"{'…' if start else ''}{text[start : start + 60]}" for text in texts]
             raise HRVError(
-                f"These builds must not be added, because their setting '{key}' differs: {shown[0]} in one, {shown[1]} "
-                "in another. Only images made alike count alike."
+                f"These builds cannot be added, because their setting '{key}' differs: {shown[0]} in one, {shown[1]} "
+                "in another. Only images made with the same settings can be added."
             )
 
 
@@ -215,14 +215,14 @@ def _combined(operation: str, hrvs: Sequence[HRV]) -> dict[str, Any]:
 
 def _require_several(hrvs: Sequence[HRV], what: str) -> None:
     if len(hrvs) < 2:
-        raise HRVError(f"{what} takes at least two HRVs, not {len(hrvs)}.")
+        raise HRVError(f"{what} needs at least two HRVs, not {len(hrvs)}.")
 
 
 def _require_one_layout(hrvs: Sequence[HRV]) -> None:
     for hrv in hrvs[1:]:
         if hrv.layout != hrvs[0].layout:
             difference = spell_difference(hrvs[0].layout, hrv.layout, "first", "other")
-            raise HRVError(f"These HRVs belong to different kinds of models. {difference} Use HRVs of one kind.")
+            raise HRVError(f"These HRVs belong to different kinds of models. {difference} Use HRVs of the same kind.")
 
 
 def _folded(hrv: HRV) -> tuple[str, ...]:

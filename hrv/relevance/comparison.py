@@ -50,6 +50,6 @@ def cosine_picture(
     most = max(matrix.shape)
     if most > MOST_CONCEPTS:
         raise HRVError(
-            f"{most} concepts do not fit into one picture; at most {MOST_CONCEPTS} do. Name those to compare."
+            f"{most} concepts don't fit into one picture; at most {MOST_CONCEPTS} do. Choose which to compare."
         )
     return matrix_picture(matrix, row_labels, column_labels, "cosine", title=title)

@@ -68,10 +68,10 @@ class Votes:
     def __post_init__(self) -> None:
         array = np.asarray(self.counts)
         if array.dtype.kind not in "iu":
-            raise HRVError(f"The counts of an HRV are whole numbers, not {array.dtype}.")
+            raise HRVError(f"The counts of an HRV must be whole numbers, not {array.dtype}.")
         array = array.astype(np.int64)
         if (array < 0).any():
-            raise HRVError(f"The counts of an HRV are not negative; this one's smallest is {array.min()}.")
+            raise HRVError(f"The counts of an HRV must not be negative; the smallest here is {array.min()}.")
         object.__setattr__(self, "counts", read_only(array))
 
     def checked(self, concepts: int, layout: HeadLayout) -> Votes:
@@ -137,14 +137,14 @@ class Effects:
         order = np.lexsort((pairs[:, 1], pairs[:, 0]))
         pairs = pairs[order].astype(np.int64)
         if (pairs[1:] == pairs[:-1]).all(axis=1).any():
-            raise HRVError("The same pair is among the effects of this HRV twice; a pair can count once only.")
+            raise HRVError("The effects of this HRV contain the same pair twice; a pair can count only once.")
         for name, array in (("effects", effects[order]), ("norms", norms[order]), ("pairs", pairs)):
             object.__setattr__(self, name, read_only(array))
 
     def checked(self, concepts: int, layout: HeadLayout) -> Effects:
         require_shape("effects", self.effects, (*self.norms.shape, layout.head_count))
         if (self.pairs[:, 0] >= concepts).any():
-            raise HRVError("The effects of this HRV name a concept that it does not have.")
+            raise HRVError("The effects of this HRV are for a concept that it doesn't have.")
         return self
 
     def scores(self, concepts: int) -> Scores:

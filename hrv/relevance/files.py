@@ -139,7 +139,7 @@ def _read(file: BinaryIO, size: int) -> tuple[Mapping[str, str], Tensors]:
     prefix = file.read(8)
     length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
     if length < 2 or length > size - 8:
-        raise HRVError("it is not a safetensors file, or it is cut off.")
+        raise HRVError("it is not a safetensors file, or is incomplete.")
     if length > HEADER_LIMIT:
         raise HRVError(f"its header has {length} bytes; an HRV file has at most {HEADER_LIMIT}.")
     header = _parse_json(file.read(length), "header")
@@ -163,9 +163,9 @@ def _read(file: BinaryIO, size: int) -> tuple[Mapping[str, str], Tensors]:
             dtype_name, dtype, axes, _ = _TENSORS[name]
             found, shape = header[name]["dtype"], header[name]["shape"]
             if found != dtype_name:
-                raise HRVError(f"its tensor {name!r} has to be {dtype_name}, not {found[:20]!r}.")
+                raise HRVError(f"its tensor {name!r} must be {dtype_name}, not {found[:20]!r}.")
             if len(shape) != axes.count(",") + 1:
-                raise HRVError(f"its tensor {name!r} has to have the axes {axes}.")
+                raise HRVError(f"its tensor {name!r} must have the axes {axes}.")
             if math.prod(shape) * dtype.itemsize != end - begin:
                 raise HRVError(f"its tensor {name!r} has a shape that does not fit its {end - begin} bytes.")
             file.seek(8 + length + begin)
@@ -179,8 +179,7 @@ def _checked_spans(header: Mapping[str, Any], known: Collection[str], data_size:
     for name, entry in header.items():
         if name not in known and not name.startswith(_EXTENSION_PREFIX):
             raise HRVError(
-                f"its tensor {name[:40]!r} is none that an HRV has. Names of additions begin with "
-                f"{_EXTENSION_PREFIX!r}."
+                f"an HRV has no tensor {name[:40]!r}. Names of additions must begin with {_EXTENSION_PREFIX!r}."
             )
         if not (
             isinstance(entry, dict)
@@ -198,7 +197,7 @@ def _checked_spans(header: Mapping[str, Any], known: Collection[str], data_size:
             raise HRVError("its tensors overlap or leave gaps.")
         reached = end
     if reached != data_size:
-        raise HRVError(f"its header tells of {reached} bytes of data, but there are {data_size}.")
+        raise HRVError(f"its header promises {reached} bytes of data, but there are {data_size}.")
     return spans
 
 
@@ -206,10 +205,10 @@ def _decode(metadata: Mapping[str, str], tensors: Tensors) -> HRV:
     """The HRV that checked metadata and tensors hold."""
     for key in _KEYS:
         if key not in metadata:
-            raise HRVError(f"its metadata lack {key!r}.")
+            raise HRVError(f"its metadata has no {key!r}.")
     for key in metadata:
         if key.startswith("hrv.") and key not in _KEYS:
-            raise HRVError(f"its metadata have the unknown key {key[:40]!r}.")
+            raise HRVError(f"its metadata has the unknown key {key[:40]!r}.")
     if "hrv" not in tensors:
         raise HRVError("it has no tensor 'hrv'.")
     concepts = _parse_json(metadata[_CONCEPTS], "list of concepts")
@@ -221,7 +220,7 @@ def _decode(metadata: Mapping[str, str], tensors: Tensors) -> HRV:
     _check_step_counts(tensors)
     texts = {key: metadata[key] for key in _KEYS if key != _CHECKSUM}
     if metadata[_CHECKSUM] != content_digest(texts, tensors):
-        raise HRVError("its content does not match its checksum; it is damaged, or was changed by hand.")
+        raise HRVError("its content does not match its checksum; it is damaged or was edited.")
     return hrv
 
 
@@ -247,7 +246,7 @@ def _parse_json(text: str | bytes, what: str) -> Any:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("a key is there twice")
+        raise ValueError("it has the same key twice")
     return found
 
 
@@ -265,5 +264,5 @@ def _describe_foreign(header: Mapping[str, Any]) -> str:
     names = list(header)
     kind = next((kind for part, kind in _FOREIGN.items() if any(part in name for name in names)), None)
     listed = ", ".join(name[:40] for name in names[:3]) + (", ..." if len(names) > 3 else "")
-    looks = f"It looks like {kind}" if kind else f"It holds {listed or 'nothing'}"
-    return f"it is a safetensors file, but not one of HRVs (docs/hrv-format.md). {looks}."
+    looks = f"It looks like {kind}" if kind else f"It contains {listed or 'nothing'}"
+    return f"it is a safetensors file, but not an HRV (docs/hrv-format.md). {looks}."

@@ -31,13 +31,13 @@ def head_order(hrv: HRV, concept: str, order: str, seed: int = 0) -> npt.NDArray
     if order == RANDOM:
         drawn = hashed(seed, np.arange(len(ranking), dtype=np.uint64), 0x6865616473)
         return np.argsort(drawn, kind="stable").astype(np.int64)
-    raise HRVError(f"There is no order {order!r} of heads: choose one of {', '.join(ORDERS)}.")
+    raise HRVError(f"There is no order of heads {order!r}: choose one of {', '.join(ORDERS)}.")
 
 
 def heads_of_percent(percent: float, head_count: int) -> int:
     """So many percent of H heads, rounded. Raises HRVError below 0 and above 100 percent."""
     if not 0 <= percent <= 100:
-        raise HRVError(f"Of the heads 0 to 100 percent can be weakened, not {percent:g}.")
+        raise HRVError(f"0 to 100 percent of the heads can be weakened, not {percent:g}.")
     return round(percent * head_count / 100)
 
 

@@ -41,12 +41,12 @@ def hrv_from_npy(
     names = _read_npy(head_index, "head_index", r"[<>]U[1-9]\d{0,3}", "texts", axes=1)
     if len(values) != len(concepts):
         raise HRVError(
-            f"The vectors have {len(values)} rows, but there are names for {len(concepts)} concepts. Give the "
-            "vocabulary that the vectors were made with: one concept for each row, in the same order."
+            f"The vectors have {len(values)} rows, but there are names for {len(concepts)} concepts. Connect the "
+            "concepts that the vectors were made with: one for each row, in the same order."
         )
     # NumPy fails with an error of the interpreter itself on numbers that are no characters.
     if (names.view(np.dtype("u4").newbyteorder(names.dtype.byteorder)) > 127).any():
-        raise HRVError("The head_index file has characters that do not occur in the names of heads; it is damaged.")
+        raise HRVError("The head_index file has characters that don't occur in names of heads; it is damaged.")
     layout = layout_of_names(names.tolist())
     return HRV(values, tuple(concepts), layout, provenance=provenance or {})
 
@@ -58,30 +58,30 @@ def _read_npy(data: bytes, what: str, dtype_pattern: str, kind: str, *, axes: in
     there is as much.
     """
     if not data.startswith(_MAGIC) or len(data) < 12:
-        raise HRVError(f"The {what} file is no .npy file, or it is cut off.")
+        raise HRVError(f"The {what} file is not an .npy file, or is incomplete.")
     major = data[6]
     start, field = (10, "<H") if major == 1 else (12, "<I")
     length = struct.unpack_from(field, data, 8)[0]
     header = _HEADER.fullmatch(data[start : start + length].decode("latin-1"))
     if major not in (1, 2, 3) or header is None:
-        raise HRVError(f"The {what} file has a header that is not that of a plain array, or it is cut off.")
+        raise HRVError(f"The {what} file doesn't have the header of a plain array, or is incomplete.")
     descr = header["descr"]
     if "O" in descr:
         raise HRVError(
-            f"The {what} file holds Python objects (a pickle), which could run a program when it is read. It was not "
-            "read; save it as a plain array."
+            f"The {what} file holds Python objects (a pickle), which could run code when read, so it was "
+            "not read. Save it as a plain array."
         )
     shape = tuple(int(size) for size in header["shape"].split(",") if size.strip())
     if not re.fullmatch(dtype_pattern, descr) or len(shape) != axes or 0 in shape:
         raise HRVError(
             f"The {what} file should hold {kind} on {'one axis' if axes == 1 else f'{axes} axes'}, but it has type "
-            f"{descr} and shape {list(shape)}. The two files may be exchanged."
+            f"{descr} and shape {list(shape)}. The two files may be swapped."
         )
     body = data[start + length :]
     dtype = np.dtype(descr)
     if math.prod(shape) * dtype.itemsize != len(body):
         raise HRVError(
             f"The {what} file should have {math.prod(shape) * dtype.itemsize} bytes of data, but it has {len(body)}; "
-            "it is cut off or damaged."
+            "it is incomplete or damaged."
         )
     return np.frombuffer(body, dtype).reshape(shape, order="F" if header["fortran"] == "True" else "C")

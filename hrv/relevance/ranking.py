@@ -18,7 +18,7 @@ def top_heads(hrv: HRV, concepts: Sequence[str] | None = None, *, count: int) ->
     heads gives them all. Raises HRVError for an unknown concept and a count below 1.
     """
     if count < 1:
-        raise HRVError(f"A ranking has at least one head, not {count}.")
+        raise HRVError(f"A ranking needs at least one head, not {count}.")
     places = [(layer, head) for layer in hrv.layout.layers for head in range(layer.heads)]
     ranked: dict[str, list[dict[str, Any]]] = {}
     for concept in hrv.concepts if concepts is None else concepts:

@@ -132,16 +132,16 @@ class HRV:
 
 def _checked_concepts(concepts: Sequence[str]) -> tuple[str, ...]:
     if isinstance(concepts, str) or not all(isinstance(name, str) for name in concepts):
-        raise HRVError("The concepts of an HRV are a list of names.")
+        raise HRVError("The concepts of an HRV must be a list of names.")
     names = tuple(tidy(name) for name in concepts)
     if not names:
         raise HRVError("An HRV needs at least one concept.")
     seen: set[str] = set()
     for name in names:
         if not is_printable(name):
-            raise HRVError(f"A concept cannot be named {name[:40]!r}: that is empty or has unprintable characters.")
+            raise HRVError(f"A concept cannot be named {name[:40]!r}: the name is empty or has unprintable characters.")
         if fold(name) in seen:
-            raise HRVError(f"The concept {name} is there twice; every concept of an HRV has a name of its own.")
+            raise HRVError(f"The concept {name} is there twice; the concepts of an HRV need different names.")
         seen.add(fold(name))
     return names
 
@@ -149,24 +149,24 @@ def _checked_concepts(concepts: Sequence[str]) -> tuple[str, ...]:
 def _checked_values(values: Any, shape: tuple[int, int]) -> Values:
     array = np.asarray(values)
     if array.dtype.kind not in "fiu":
-        raise HRVError(f"The values of an HRV are numbers, not {array.dtype}.")
+        raise HRVError(f"The values of an HRV must be numbers, not {array.dtype}.")
     require_shape("values", array, shape)
     with np.errstate(over="ignore"):
         array = array.astype(np.float32)
     if not np.isfinite(array).all():
         raise HRVError("The values of this HRV contain NaN or infinity.")
     if (array < 0).any():
-        raise HRVError(f"The values of an HRV are not negative; this one's smallest is {array.min():g}.")
+        raise HRVError(f"The values of an HRV must not be negative; the smallest here is {array.min():g}.")
     return read_only(array)
 
 
 def _provenance_json(provenance: Mapping[str, Any]) -> str:
     if not isinstance(provenance, Mapping):
-        raise HRVError(f"The provenance of an HRV is a JSON object, not {type(provenance).__name__}.")
+        raise HRVError(f"The provenance of an HRV must be a JSON object, not {type(provenance).__name__}.")
     try:
         return json.dumps(_thawed(provenance), sort_keys=True, allow_nan=False, separators=(",", ":"))
     except (TypeError, ValueError) as error:
-        raise HRVError(f"The provenance of an HRV has to be expressible in JSON: {error}.") from None
+        raise HRVError(f"The provenance of an HRV cannot be written as JSON: {error}.") from None
 
 
 def _frozen(value: Any) -> Any:
@@ -203,5 +203,5 @@ def clamped_row(hrv: HRV, concept: str, clamp: float | None) -> Factors:
     if clamp is None:
         return row
     if not clamp > 0:
-        raise HRVError(f"The clamp of HRV elements is a positive number, not {clamp}; leave it off for no limit.")
+        raise HRVError(f"The clamp of HRV elements must be a positive number, not {clamp}.")
     return np.minimum(row, np.float32(clamp))

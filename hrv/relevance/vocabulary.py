@@ -12,7 +12,7 @@ from ..errors import HRVError
 
 # Control characters, lone surrogates, line and paragraph separators: nothing that can be shown on one line.
 _UNPRINTABLE = {"Cc", "Cs", "Zl", "Zp"}
-_EXAMPLE = "Write one concept a line: Color: red, blue, green."
+_EXAMPLE = "Write one concept per line, like this: Color: red, blue, green."
 _NUMBERED_LINE = re.compile(r"\d+\s*\.\s*(.*)")
 
 
@@ -159,9 +159,9 @@ def _check_characters(where: str, kind: str, text: str) -> None:
     taken = ":#" if kind == "concept" else ":#,"
     if not is_printable(text) or any(character in text for character in taken):
         raise HRVError(
-            f"{where}the {kind} {_short(text)} is empty or has a character that cannot stand there. "
-            "Commas separate words, a colon ends a concept's name, # begins a comment, and every concept has "
-            "a line of its own."
+            f"{where}the {kind} {_short(text)} is empty or has a character that isn't allowed there. "
+            "Commas separate words, a colon ends a concept's name, # starts a comment, and every concept has "
+            "its own line."
         )
 
 

@@ -58,7 +58,7 @@ class CosineScorer(ABC):
         for target in dict.fromkeys(case.target for case in cases):
             count = self.count_tokens(target)
             if count == 0:
-                raise HRVError(f"The target {target!r} has no word to compare images with: write one, such as 'red'.")
+                raise HRVError(f"The target {target!r} has no words to compare images with: write some, such as 'red'.")
             if count > self._most_tokens:
                 raise HRVError(
                     f"The target {target[:40]!r} ... has {count} tokens, and this CLIP reads {self._most_tokens}: "

@@ -19,7 +19,7 @@ from typing import TypeVar
 from ..errors import HRVError
 from ..relevance.vocabulary import find_concept, fold, is_printable, tidy
 
-_EXAMPLE = "Write lines like 'a <red | blue> {car | bowl}' below a concept in brackets, like '[Color]'."
+_EXAMPLE = "Write lines like 'a <red | blue> {car | bowl}' under a concept in brackets, like '[Color]'."
 _GROUP = re.compile(r"<([^<>{}]*)>|\{([^<>{}]*)\}")
 _MOST_CASES = 10_000
 
@@ -86,11 +86,11 @@ def parse_experiment(text: str) -> Experiment:
             concept = _named(tidy(content[1:-1]), [case.concept for case in cases], number)
             continue
         if not concept:
-            raise HRVError(f"Line {number}: {content!r} stands before the first concept. {_EXAMPLE}")
+            raise HRVError(f"Line {number}: {content!r} comes before the first concept. {_EXAMPLE}")
         for case in _expanded(concept, content, number):
             cases[case] = None
             if len(cases) > _MOST_CASES:
-                raise HRVError(f"Line {number}: an experiment has at most {_MOST_CASES} prompts.")
+                raise HRVError(f"Line {number}: an experiment can have at most {_MOST_CASES} prompts.")
     if not cases:
         raise HRVError(f"There are no prompts. {_EXAMPLE}")
     return Experiment(tuple(cases))
@@ -113,10 +113,10 @@ def _expanded(concept: str, template: str, line: int) -> Iterator[Case]:
         )
     rest = _GROUP.sub("", template)
     if any(letter in rest for letter in "<>{}"):
-        raise HRVError(f"Line {line}: a bracket in {template!r} is not closed, or stands inside another. {_EXAMPLE}")
+        raise HRVError(f"Line {line}: a bracket in {template!r} is not closed, or is inside another. {_EXAMPLE}")
     choices = [[tidy(choice) for choice in (group[1] or group[2] or "").split("|")] for group in groups]
     if not all(itertools.chain(*choices)):
-        raise HRVError(f"Line {line}: {template!r} has a group with nothing in it. {_EXAMPLE}")
+        raise HRVError(f"Line {line}: {template!r} has an empty group. {_EXAMPLE}")
     target_group = next(number for number, group in enumerate(groups) if group[1] is not None)
     for chosen in itertools.product(*choices):
         words = iter(chosen)

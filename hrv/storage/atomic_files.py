@@ -40,7 +40,7 @@ def reason(error: OSError) -> str:
     if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
         return "the disk is full"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return "the file or its folder may not be used (permission denied, or read-only)"
+        return "permission denied, or the file or its folder is read-only"
     if error.errno == errno.ENOENT:
         return "there is no such file or folder"
     return error.strerror or str(error)

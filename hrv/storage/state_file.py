@@ -36,7 +36,7 @@ def write_state(path: Path, kind: str, key: str, texts: Mapping[str, str], array
     except OSError as error:
         raise HRVError(
             f"Cannot save the state of the {kind} as {path}: {reason(error)}. What was saved before is still there, "
-            f"and the same {kind} will go on from it."
+            f"and the same {kind} will resume from it."
         ) from error
 
 
@@ -70,7 +70,7 @@ def read_state(
 def unusable(path: Path, kind: str, error: Exception) -> HRVError:
     """What to say of a state that makes no sense."""
     return HRVError(
-        f"The state of the {kind} in {path} cannot be used ({error}). Move or delete that file to begin anew."
+        f"The state of the {kind} in {path} cannot be used ({error}). Move or delete that file to start again."
     )
 
 

@@ -30,7 +30,7 @@ from .statistics import Finding, curve, mean_scores
 _LEAST = Key("least relevant heads first (LeRHF)", (50, 98, 169))
 _MOST = Key("most relevant heads first (MoRHF)", (150, 45, 18))
 _RANDOM = Key("random orders, with 95 % interval", (98, 102, 108), 2)
-_UNIFORM = Key("all heads alike, as much as a mean", (220, 121, 51), 2)
+_UNIFORM = Key("all heads alike, by the same mean factor", (220, 121, 51), 2)
 _BANDS = {_LEAST: (206, 219, 236), _MOST: (238, 212, 206), _RANDOM: (224, 225, 227)}
 
 _BAR_LEFT, _BAR_WIDTH, _ROW, _AXIS = 200, 420, 44, 44
@@ -73,7 +73,7 @@ def contact_sheet(result: Weakening, pictures: Mapping[Cell, Pixels]) -> Image.I
     rows = [[pictures[plan.cell(line, heads)] for heads in plan.head_counts] for line in lines]
     columns = [f"{heads} head{'' if heads == 1 else 's'}" for heads in plan.head_counts]
     title = f"{result.concept}: {case.prompt} (seed {result.seeds[0]})"
-    caption = f"All words are weakened by the factor {lines[0].factor:g} in the heads that come first in an order."
+    caption = f"All words are weakened by the factor {lines[0].factor:g} in the heads that come first in each order."
     return picture_grid(rows, [line.order for line in lines], columns, title, caption)
 
 

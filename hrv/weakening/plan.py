@@ -75,11 +75,11 @@ class Plan:
     def __post_init__(self) -> None:
         counts = self.head_counts
         if len(counts) < 2 or counts[0] != 0 or any(one >= other for one, other in pairwise(counts)):
-            raise HRVError(f"The numbers of heads ascend from 0 to all heads, not {list(counts)}.")
+            raise HRVError(f"The numbers of heads must ascend from 0 to all heads, not {list(counts)}.")
         if self.random_orders < 0:
-            raise HRVError(f"There can be no random order or some, not {self.random_orders}.")
+            raise HRVError(f"The number of random orders must be 0 or more, not {self.random_orders}.")
         if not self.factors or len(set(self.factors)) < len(self.factors) or not np.isfinite(self.factors).all():
-            raise HRVError(f"The factors are finite numbers, at least one and each once, not {list(self.factors)}.")
+            raise HRVError(f"There must be at least one factor, all finite and each once, not {list(self.factors)}.")
 
     @property
     def head_count(self) -> int:
@@ -143,14 +143,14 @@ def parse_head_counts(text: str, head_count: int) -> tuple[int, ...]:
         except HRVError:
             raise
         except ValueError:
-            raise HRVError(f"{part!r} is no number of heads: write some like 0, 11, 25%, {head_count}.") from None
+            raise HRVError(f"{part!r} isn't a number of heads: write numbers like 0, 11, 25%, {head_count}.") from None
         if not 0 <= heads <= head_count:
-            raise HRVError(f"This model has {head_count} heads: {part} of them cannot be weakened.")
+            raise HRVError(f"This model has {head_count} heads, so {part} of them cannot be weakened.")
         counts.add(heads)
     if len(counts) == 2:
         raise HRVError(
-            f"head_counts {text!r} has no number between 0 and {head_count}, where all orders are the same: write some "
-            "like 11, 25%."
+            f"head_counts {text!r} has no number between 0 and {head_count}, where all orders are the same: add some, "
+            "such as 11, 25%."
         )
     return tuple(sorted(counts))
 

@@ -85,18 +85,18 @@ class Finding:
 
     def sentence(self) -> str:
         """The verdict in words and numbers."""
-        share = "" if self.share is None else f", {self.share:.0%} of all that weakening takes away"
-        chance = "no random order to compare it with"
+        share = "" if self.share is None else f", {self.share:.0%} of everything that weakening takes away"
+        chance = "no random order to compare with"
         if self.p is not None:
             spread = math.sqrt(np.mean(np.square(self.random_areas)))
             pairs = f"{len(self.random_areas)} random order{'' if len(self.random_areas) == 1 else 's'}"
             chance = f"by chance about ±{spread:.3f} ({pairs}), p = {self.p:.3f}"
-        left_out = f", {self.left_out} left out because they could not be scored" if self.left_out else ""
+        left_out = f", {self.left_out} left out because they couldn't be scored" if self.left_out else ""
         doubt = ""
         if self.all_weakened >= self.unweakened:
-            doubt = " Weakening every head takes nothing away: the scorer does not see the concept in these images."
+            doubt = " Weakening every head takes nothing away: the scorer doesn't see the concept in these images."
         elif self.images < FEWEST:
-            doubt = f" So few images prove nothing: take at least {FEWEST} prompts and seeds."
+            doubt = f" So few images prove nothing: use at least {FEWEST} prompts and seeds."
         return (
             f"{self.concept}: {self.verdict}. Area between least and most relevant first {self.area}{share}; {chance}. "
             f"Rank agreement {self.agreement:.2f}. Score {self.unweakened:.3f} unweakened and {self.all_weakened:.3f} "
@@ -128,8 +128,8 @@ def finding(result: Weakening, factor: float | None = None) -> Finding:
     complete = np.isfinite(every).all(axis=(0, 1))  # [cases, seeds]
     if not complete.any():
         raise HRVError(
-            f"No image of {result.concept} could be scored at every number of heads, so nothing can be said. The log "
-            "tells why the scorer failed."
+            f"No image of {result.concept} could be scored at every number of heads, so there is no verdict. The log "
+            "says why the scorer failed."
         )
 
     shares = np.array(plan.head_counts) / plan.head_count

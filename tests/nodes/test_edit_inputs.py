@@ -39,13 +39,13 @@ def test_a_concept_on_single_words_has_the_windows_of_p2p_hrv(model: Any, source
 
 
 def test_what_would_be_lost_on_a_source_is_refused(model: Any, source: Any, target: Any) -> None:
-    with pytest.raises(HRVError, match="source comes from Edit Words, which does nothing there"):
+    with pytest.raises(HRVError, match="source comes from Edit Words, which has no effect there"):
         prompt_edit(model, words_edit(source, "red", weight=2.0), target)
     edited = prompt_edit(model, source, target)
     positive, latent = blended(edited)
     with pytest.raises(HRVError, match="source comes from Local Blend, which this Prompt Edit would lose"):
         prompt_edit(model, positive, target, latent)
-    with pytest.raises(HRVError, match="has a local blend already"):
+    with pytest.raises(HRVError, match="already has a local blend"):
         blended((None, positive, latent))
 
 
@@ -56,7 +56,7 @@ def test_every_edit_needs_a_place(model: Any, clip: Any, source: Any, target: An
         blended(both, "house")
     blended(both, "house, blue")
     blended(both, "tree")
-    with pytest.raises(HRVError, match=r"above 0, up to 1, not 0\.0"):
+    with pytest.raises(HRVError, match=r"above 0 and at most 1, not 0\.0"):
         blended(first, size=0.0)
 
 

@@ -127,7 +127,7 @@ NOT_ON_WINDOWS = ["CON", "nul.txt", "prn.safetensors", "Aux /mine", "folder/com1
 
 @pytest.mark.parametrize("name", [*NOWHERE, "..\\outside", *NOT_ON_WINDOWS])
 def test_names_that_lead_nowhere_are_refused(models: Path, hrv: HRV, name: str) -> None:
-    with pytest.raises(HRVError, match="is no name for an HRV file: write one like"):
+    with pytest.raises(HRVError, match="isn't a valid name for an HRV: write one like"):
         SaveHRV.execute(hrv, name)
     assert not list(models.rglob("*"))
 
@@ -214,7 +214,7 @@ def test_prompts_that_know_no_words_are_refused_with_the_node_to_use(model: Any,
         ({"words": "red, blue"}, 'does not contain "blue"'),
         ({"words": "red", "concept": "Colour"}, r"Did you mean Color\?"),
         ({"words": "red", "start": 0.8, "end": 0.2}, "not from 0.8 to 0.2"),
-        ({"words": "red", "clamp": -1.0}, "clamp of HRV elements is a positive number, not -1.0"),
+        ({"words": "red", "clamp": -1.0}, "clamp of HRV elements must be a positive number, not -1.0"),
     ],
 )
 def test_bad_controls_are_refused(model: Any, clip: Any, hrv: HRV, changes: dict[str, Any], sentence: str) -> None:

@@ -118,7 +118,7 @@ def test_all_of_them_in_one_graph(api: ApiClient) -> None:
         ("weaken", {"order": "alphabetical"}, "not in list"),
         ("scale", {"heads": "mid up0"}, r"'up0' picks no layer of this model\. There are up3\.0, up4\.0"),
         ("scale", {"words": "blue"}, 'The prompt does not contain "blue".*"night", ",", "a", "red", "star"'),
-        ("strengthen", {"occurrence": "3"}, '"red" only 2 times: there is no occurrence 3'),
+        ("strengthen", {"occurrence": "3"}, '"red" only 2 times, so there is no occurrence 3'),
         ("join", {"conditioning_from": ["plain", 0]}, "conditioning_from does not say which token belongs"),
         ("second", {"text": "star " * 80}, "has 77 tokens, but this text has 154"),
         ("tokens", {"conditioning": ["plain", 0]}, "does not say which token belongs to which word"),

@@ -82,7 +82,10 @@ def test_arithmetic(api: ApiClient, folder: Path, name: str, made_by: dict[str, 
     ("made_by", "sentence"),
     [
         (node("HRV_Merge", **{"hrvs.hrv0": ["a", 0], "hrvs.hrv1": ["a", 0]}), r"count the same images \(seed 1\)"),
-        (node("HRV_Mean", **{"hrvs.hrv0": ["a", 0], "hrvs.hrv1": ["c", 0]}), "not all of them have Color, Shape, Size"),
+        (
+            node("HRV_Mean", **{"hrvs.hrv0": ["a", 0], "hrvs.hrv1": ["c", 0]}),
+            "not all of these have Color, Shape, Size",
+        ),
         (node("HRV_PickConcepts", hrv=["a", 0], concepts=" , "), "No concept was picked"),
         (node("HRV_Clamp", hrv=["a", 0], limit=0.0), "smaller than min"),
     ],

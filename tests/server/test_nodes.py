@@ -242,7 +242,7 @@ def test_bad_builds_are_said_in_a_sentence(api: ApiClient, changes: dict[str, An
 
 @pytest.mark.parametrize("name", ["../outside", "", "   ", "/"])
 def test_names_that_lead_nowhere_are_refused(api: ApiClient, built: str, folder: Path, name: str) -> None:
-    with pytest.raises(WorkflowError, match="no name for an HRV file"):
+    with pytest.raises(WorkflowError, match="a valid name for an HRV"):
         api.run(build_graph(name), timeout=300)
     assert not (folder.parent / "outside.safetensors").exists()
 

@@ -529,7 +529,7 @@ def test_a_model_that_gives_nan_is_refused_and_the_layer_named(sd15: Pair, broke
     """One step later every layer has them."""
     model = small_sd15()
     model.model.diffusion_model.get_parameter(broken).data[0] = float("nan")
-    with pytest.raises(HRVError, match=rf"numbers that are not finite, first at {first} of images 1 to 2,"):
+    with pytest.raises(HRVError, match=rf"numbers that aren't finite, first at {first} of images 1 to 2,"):
         sd15.counts(PROMPTS[:2], model=model, batch_size=2)
     with pytest.raises(HRVError, match=rf"first at {first} of image 1,"):
         sd15.counts(model=model)
@@ -538,7 +538,7 @@ def test_a_model_that_gives_nan_is_refused_and_the_layer_named(sd15: Pair, broke
 def test_a_text_encoder_that_gives_nan_is_refused_with_the_word(sd15: Pair) -> None:
     clip = small_clip_sd15()
     clip.cond_stage_model.clip_l.transformer.text_model.final_layer_norm.weight.data[0] = float("nan")
-    with pytest.raises(HRVError, match="text encoder gave numbers that are not finite for the concept-word 'red'"):
+    with pytest.raises(HRVError, match="text encoder gave numbers that aren't finite for the concept-word 'red'"):
         Pair(sd15.model, clip).counts()
 
 

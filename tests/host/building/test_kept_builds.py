@@ -161,7 +161,7 @@ def test_two_builds_cannot_have_one_state(builder: Builder) -> None:
     (path,) = builder.states.glob("*.safetensors")
     with safe_open(path, "numpy") as file:
         held = BuildState(file.metadata()["hrv.build.key"], np.zeros((2, 3, 56), dtype=np.int64))
-    with kept_state(held, builder.states, "build"), pytest.raises(HRVError, match="another process at this moment"):
+    with kept_state(held, builder.states, "build"), pytest.raises(HRVError, match="Another process is working on this"):
         builder()
     builder()
 
@@ -169,7 +169,7 @@ def test_two_builds_cannot_have_one_state(builder: Builder) -> None:
 def test_a_state_that_cannot_be_kept_is_said_before_any_image(builder: Builder, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     builder.states = tmp_path / "file" / "states"
-    with pytest.raises(HRVError, match=r"Cannot keep the state of the build in .*states"):
+    with pytest.raises(HRVError, match=r"Cannot save the state of the build in .*states"):
         builder()
     assert not builder.reports
 
@@ -209,12 +209,12 @@ def test_all_shards_are_the_whole(builder: Builder, count: int, batch_size: int)
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"shard": (3, 2)}, "Shard 3 of 2 cannot be built"),
-        ({"shard": (0, 2)}, "Shard 0 of 2 cannot be built"),
+        ({"shard": (3, 2)}, "There is no shard 3 of 2"),
+        ({"shard": (0, 2)}, "There is no shard 0 of 2"),
         ({"shard": (1, 8)}, "7 images make at most 7 shards"),
         ({"shard": (1, 5)}, "Shard 1 of 5 has no images, because a shard is made of whole batches of 2"),
         ({"shard": (1, 2), "stop_at": 0.9}, "A shard cannot stop early"),
-        ({"stop_at": 1.0}, "an agreement below 1"),
+        ({"stop_at": 1.0}, "an agreement of 0 or more and below 1"),
         ({"estimator": "guess"}, "There is no estimator 'guess'; there are paper and all words"),
     ],
 )

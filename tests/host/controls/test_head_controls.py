@@ -285,7 +285,7 @@ def test_one_occurrence_is_scaled_alone(sd15: Setup) -> None:
         ({"heads": 57}, r"Of 56 heads in 7 .* 0 to 56 can be weakened, not 57\."),
         ({"concept": "Colour"}, r"Did you mean Color\?"),
         ({"words": "tree"}, r'does not contain "tree"\. Its words are: "a", "red"'),
-        ({"words": "red", "occurrence": "2"}, '"red" only once: there is no occurrence 2'),
+        ({"words": "red", "occurrence": "2"}, '"red" only once, so there is no occurrence 2'),
         ({"words": "*", "occurrence": "both"}, '"all", "first" or a number from 1'),
         ({"start": 0.8, "end": 0.2}, r"not from 0\.8 to 0\.2"),
     ],
@@ -300,7 +300,7 @@ def test_bad_weakening_is_refused(sd15: Setup, changes: dict[str, Any], sentence
     [
         ("mid up9", r"'up9' picks no layer of this model\. There are up0\.0, up1\.0, up2\.0, up3\.0\."),
         ("mid:8", r"'mid:8' names head 8, but the heads of mid\.0 are 0 to 7"),
-        ("middle", "'middle' is no set of heads"),
+        ("middle", "'middle' isn't a set of heads"),
     ],
 )
 def test_heads_that_the_model_does_not_have_are_refused(sd15: Setup, heads: str, sentence: str) -> None:

@@ -51,7 +51,11 @@ def test_what_a_run_leaves_out_is_said_once_on_the_node_that_samples(
     patched, positive = controlled(model, encoded(clip, "a red car"))
     (joined,) = HostConcat().concat(encoded(clip, "a car"), positive)
     for given_model, given, sentence in (
-        (patched, joined, "strengthen Color: on no prompt of this run. Conditioning Concat keeps the controls of"),
+        (
+            patched,
+            joined,
+            "strengthen Color: on no prompt of this run. Conditioning (Concat) keeps only the controls of",
+        ),
         (rearranged(patched), positive, "Another node changed how prompts share the rows of the batch"),
     ):
         for node in ("7", "12:3"):

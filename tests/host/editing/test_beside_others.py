@@ -55,8 +55,8 @@ def test_where_rows_or_tokens_are_others_edits_are_left_out_and_said_once(
     with caplog.at_level(logging.WARNING), CurrentNodeContext("a prompt", "7"):
         found = run(edited, negative)
         ((text, node, _),) = shown
-        assert text.startswith("HRV: Another node changed how prompts share") and "prompt edits are left out" in text
-        assert node == "7" and caplog.text.count("prompt edits are left out") == 1
+        assert text.startswith("HRV: Another node changed how prompts share") and "prompt edits have no effect" in text
+        assert node == "7" and caplog.text.count("prompt edits have no effect") == 1
         shown.clear()
         # With nothing to exchange there is nothing to leave out.
         expected = run(closed, negative)

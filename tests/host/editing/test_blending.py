@@ -138,7 +138,7 @@ def test_every_kind_of_sampler_ends_with_it(edited: tuple[Any, ...], negative: A
 
 def test_a_mask_belongs_to_one_run(edited: tuple[Any, ...], negative: Any) -> None:
     positive, rows = blended(edited, threshold=0.8)
-    with pytest.raises(HRVError, match="Nothing was sampled with this edit yet"):
+    with pytest.raises(HRVError, match="Nothing has been sampled with this edit yet"):
         EditMask.execute(rows)
     with pytest.raises(HRVError, match="not sampled with Local Blend"):
         EditMask.execute(edited[2])
@@ -155,9 +155,9 @@ def test_a_mask_belongs_to_one_run(edited: tuple[Any, ...], negative: Any) -> No
 def test_what_has_no_place_is_refused(model: Any, source: Any, edited: tuple[Any, ...]) -> None:
     with pytest.raises(HRVError, match="Neither the source nor a target contains 'cat'"):
         blended(edited, "car, cat")
-    with pytest.raises(HRVError, match="no edits to keep to a place"):
+    with pytest.raises(HRVError, match="no edits to keep to one place"):
         LocalBlend.execute(source, EMPTY, "car", 0.3, 0.2, 1.0, 1.0)
     with pytest.raises(HRVError, match="changed no word"):
         blended(prompt_edit(model, source, source))
-    with pytest.raises(HRVError, match="threshold of a mask is a share"):
+    with pytest.raises(HRVError, match="threshold of a mask must be 0 or more"):
         blended(edited, threshold=1.0)

@@ -106,8 +106,8 @@ def test_churn_and_samplers_that_cannot_be_told_are_refused(model: Any, source: 
 
     for sampler, message in (
         (comfy.samplers.ksampler("heun", {"s_churn": 0.5}), "s_churn"),
-        (comfy.samplers.KSAMPLER(restless), "cannot be told to add the same"),
-        (comfy.samplers.ksampler("euler_ancestral", {"noise_sampler": torch.randn}), "cannot be told to add the same"),
+        (comfy.samplers.KSAMPLER(restless), "cannot add the same noise"),
+        (comfy.samplers.ksampler("euler_ancestral", {"noise_sampler": torch.randn}), "cannot add the same noise"),
     ):
         with pytest.raises(HRVError, match=message):
             SamplerCustomAdvanced.execute(Noise_RandomNoise(5), guider, sampler, sigmas, latent)
@@ -363,14 +363,14 @@ def test_conditionings_that_cannot_be_edited_are_refused(model: Any, clip: Any, 
         prompt_edit(model, source, untagged)
     with pytest.raises(HRVError, match="The source does not say which token belongs to which word"):
         prompt_edit(model, untagged, target)
-    with pytest.raises(HRVError, match=r"target is several prompts in one.* behind Prompt Edit"):
+    with pytest.raises(HRVError, match=r"target is several prompts in one.* after Prompt Edit"):
         prompt_edit(model, source, [*target, *source])
     wide = [[target[0][0].repeat(1, 1, 2), target[0][1]]]
-    with pytest.raises(HRVError, match="16 numbers a token and the target 32"):
+    with pytest.raises(HRVError, match="16 features per token and the target 32"):
         prompt_edit(model, source, wide)
     own, positive, latent, _ = prompt_edit(model, source, target)
     for one_more in (EMPTY, {"samples": latent["samples"]}):
-        with pytest.raises(HRVError, match="The source carries 1 edits already"):
+        with pytest.raises(HRVError, match="The source already has 1 edits"):
             prompt_edit(own, positive, target, one_more)
     with pytest.raises(HRVError, match="holds several prompts"):
         words_edit(positive, "car", weight=2.0)

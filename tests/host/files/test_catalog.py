@@ -176,7 +176,7 @@ def test_only_what_is_missing_is_fetched(web: Web, entry: PublishedHRV, tmp_path
 
 def test_a_file_put_there_by_hand_is_checked_too(entry: PublishedHRV, tmp_path: Path) -> None:
     (tmp_path / entry.vectors.name).write_bytes(contents(entry)[1])
-    with pytest.raises(HRVError, match="is not the file that was published") as caught:
+    with pytest.raises(HRVError, match="isn't the published file") as caught:
         obtain(entry, tmp_path, download=True)
     assert str(tmp_path / entry.vectors.name) in str(caught.value)
     assert not (tmp_path / f"{entry.name}.safetensors").exists()
@@ -186,7 +186,7 @@ def test_another_hrv_under_the_name_is_not_taken_for_it(entry: PublishedHRV, tmp
     layout = FAMILIES[0].layout()
     path = tmp_path / f"{entry.name}.safetensors"
     save_hrv(HRV(np.ones((1, 128), dtype=np.float32), ("Color",), layout), path)
-    with pytest.raises(HRVError, match=r"is not the published HRV 'stable-diffusion-v1-4'\. Move it away"):
+    with pytest.raises(HRVError, match=r"is not the published HRV 'stable-diffusion-v1-4'\. Move or rename it"):
         obtain(entry, tmp_path, download=True)
     path.write_bytes(b"damaged")
     with pytest.raises(HRVError, match="Cannot load the HRV"):
@@ -225,9 +225,9 @@ def never_end(handler: BaseHTTPRequestHandler) -> None:
         (lambda handler: handler.send_error(500), "HTTP Error 500"),
         (redirect, "HTTP Error 302"),
         (hang_up, "Remote end closed connection"),
-        (promise_more, "is not the file that was published: it has 6 bytes"),
-        (never_end, "is not the file that was published"),
-        (b"<html>Please sign in to this network</html>", "is not the file that was published: it has 43 bytes"),
+        (promise_more, "isn't the published file: it has 6 bytes"),
+        (never_end, "isn't the published file"),
+        (b"<html>Please sign in to this network</html>", "isn't the published file: it has 43 bytes"),
         (b"", "it has 0 bytes"),
     ],
     ids=["not found", "server error", "redirect", "hangs up", "cut off", "endless", "login page", "empty"],
@@ -268,5 +268,5 @@ def test_a_folder_that_cannot_be_made_is_a_sentence(entry: PublishedHRV, tmp_pat
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://127.0.0.1/a.npy", "data:,a", "a.npy"])
 def test_only_web_addresses_are_followed(url: str) -> None:
-    with pytest.raises(HRVError, match="http and https addresses only"):
+    with pytest.raises(HRVError, match="only contain http and https addresses"):
         RemoteFile(url, "0" * 64, 1)

@@ -213,7 +213,7 @@ def test_phrases_are_found_in_a_real_prompt_at_the_tokens_that_they_have(
 def test_a_word_that_is_not_in_a_long_prompt_is_refused_with_the_closest_that_are(sdxl: Any) -> None:
     with pytest.raises(HRVError, match=r'does not contain "skyscrapers"\. Its closest words are: "skyscraper", '):
         token_map(sdxl, REAL_PROMPT).find("skyscrapers")
-    with pytest.raises(HRVError, match=r'"skyscraper" only 2 times: there is no occurrence 3'):
+    with pytest.raises(HRVError, match=r'"skyscraper" only 2 times, so there is no occurrence 3'):
         token_map(sdxl, REAL_PROMPT).find("skyscraper", 3)
 
 
@@ -417,7 +417,9 @@ def test_a_concept_word_without_tokens_is_refused_by_name(sd1: Any, word: str) -
 
 def test_a_concept_word_of_more_than_a_chunk_is_refused(sd1: Any) -> None:
     assert len(word_tokens(sd1, ["a " * 75])[0].tokens) == 75
-    with pytest.raises(HRVError, match=r"'red red .* has 76 tokens, more than one chunk .*77 with start and end"):
+    with pytest.raises(
+        HRVError, match=r"'red red .* has 76 tokens, more than fit into one chunk .*77 with start and end"
+    ):
         word_tokens(sd1, ["red " * 76])
     with pytest.raises(HRVError, match=r"'red red .* in 'a photo of {word}' has 76 tokens, more than one chunk"):
         word_tokens(sd1, ["red " * 73], "a photo of {word}")

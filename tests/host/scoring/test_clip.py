@@ -217,7 +217,7 @@ def without_projection(fill: torch.Tensor) -> Any:
     ids=["identity", "zeros", "nan", "a row of zeros"],
 )
 def test_text_encoders_without_a_projection_are_refused(fill: torch.Tensor) -> None:
-    with pytest.raises(HRVError, match=r"came without its projection .* SD 1\.x, leave it out\. Load the text encoder"):
+    with pytest.raises(HRVError, match=r"has no projection .* SD 1\.x, leave it out\. Load the text encoder"):
         ClipScorer(small_vision(TEXT_WIDTHS["l"]), without_projection(fill))
 
 
@@ -228,14 +228,14 @@ def test_a_checkpoint_that_leaves_the_projection_out_is_refused() -> None:
     projection = clip.cond_stage_model.clip_l.transformer.text_projection
     projection.weight.data.copy_(torch.zeros(16, 16))
     clip.load_sd(weights, full_model=True)
-    with pytest.raises(HRVError, match="came without its projection"):
+    with pytest.raises(HRVError, match="has no projection"):
         ClipScorer(small_vision(TEXT_WIDTHS["l"]), clip)
 
 
 def test_a_vision_model_without_a_projection_is_refused() -> None:
     vision = small_vision(TEXT_WIDTHS["l"])
     vision.model.visual_projection.weight.data[3] = 0
-    with pytest.raises(HRVError, match="The CLIP Vision model came without its projection"):
+    with pytest.raises(HRVError, match="The CLIP Vision model has no projection"):
         ClipScorer(vision, small_clip_sd15())
 
 
@@ -263,7 +263,7 @@ def test_other_vision_models_are_refused() -> None:
 def test_other_text_encoders_are_refused() -> None:
     clip = small_clip_sd15()
     clip.tokenizer = FluxTokenizer()
-    with pytest.raises(HRVError, match=r"\(l, t5xxl\) is not that of a CLIP alone"):
+    with pytest.raises(HRVError, match=r"\(l, t5xxl\) isn't just that of one CLIP"):
         ClipScorer(small_vision(16), clip)
 
 

@@ -111,7 +111,7 @@ def test_targets_that_do_not_fit_are_refused(models: Path) -> None:
     scorer.check(cases(" ".join(["red"] * 75)), 128, 96)
     with pytest.raises(HRVError, match="has 76 tokens, and this CLIP reads 75"):
         scorer.check(cases(" ".join(["red"] * 76)), 128, 128)
-    with pytest.raises(HRVError, match="The target '' has no word"):
+    with pytest.raises(HRVError, match="The target '' has no words"):
         scorer.check(cases(""), 128, 128)
 
 
@@ -176,9 +176,9 @@ def cut_off(name: str) -> Callable[[Path], None]:
 @pytest.mark.parametrize(
     ("damage", "sentence"),
     [
-        (lambda folder: (folder / "config.json").unlink(), "no config.json that tells its model's type"),
-        (cut_off("config.json"), "no config.json that tells its model's type"),
-        (lambda folder: (folder / "config.json").write_text("[]"), "no config.json that tells its model's type"),
+        (lambda folder: (folder / "config.json").unlink(), "no config.json with the model's type"),
+        (cut_off("config.json"), "no config.json with the model's type"),
+        (lambda folder: (folder / "config.json").write_text("[]"), "no config.json with the model's type"),
         (lambda folder: change(folder / "config.json", model_type="siglip"), "of type 'siglip', not a whole CLIP"),
         (lambda folder: change(folder / "config.json", model_type="clip_text_model"), "not a whole CLIP"),
         (with_pickles_only, r"no weights in safetensors\. Other files .* are not read"),

@@ -220,7 +220,7 @@ def test_what_could_not_be_scored_is_tried_again(analyst: Analyst) -> None:
 def test_a_provenance_that_no_table_can_hold_is_refused(analyst: Analyst) -> None:
     scorer = Brightness()
     scorer.provenance = {"type": torch.float32}
-    with pytest.raises(HRVError, match="provenance of the scorer brightness has something in it that JSON"):
+    with pytest.raises(HRVError, match="provenance of the scorer brightness cannot be written as JSON"):
         analyst(scorer)
     assert not scorer.seen
 

@@ -56,12 +56,12 @@ def test_of_thresholds_that_fall_into_one_step_the_last_counts() -> None:
 @pytest.mark.parametrize(
     ("changed", "sentence"),
     [
-        ({"step_size": -1.0}, "step size is a number from 0 on, not -1"),
-        ({"step_size": math.nan}, "step size is a number from 0 on, not nan"),
-        ({"decay": 1.5}, "decay of the step size is a number from 0 to 1, not 1.5"),
+        ({"step_size": -1.0}, "step size must be 0 or more, not -1"),
+        ({"step_size": math.nan}, "step size must be 0 or more, not nan"),
+        ({"decay": 1.5}, "decay of the step size must be from 0 to 1, not 1.5"),
         ({"iterations": 0}, "1 to 1000 iterations, not 0"),
-        ({"resolution": 1}, "resolution of the maps is 2 to 64, not 1"),
-        ({"smoothing": -0.1}, "smoothing is a sigma from 0 to 10, not -0.1"),
+        ({"resolution": 1}, "resolution of the maps must be from 2 to 64, not 1"),
+        ({"smoothing": -0.1}, "smoothing must be a sigma from 0 to 10, not -0.1"),
         ({"thresholds": (Threshold(0.2, 0.5), Threshold(0.1, 0.5))}, "in the order of their progress"),
         ({"thresholds": (Threshold(0.2, 0.5), Threshold(0.2, 0.8))}, "each progress once"),
     ],
@@ -87,7 +87,7 @@ def test_thresholds_as_text() -> None:
         ("0.5", "'progress: maximum' pairs"),
         ("0: high", "not '0: high'"),
         ("0: 0.1: 0.2", "not '0: 0.1: 0.2'"),
-        ("1.2: 0.5", "from 0 to below 1, not at 1.2"),
+        ("1.2: 0.5", "of 0 or more and below 1, not at 1.2"),
         ("0: 1.5", "above 0 and at most 1, not 1.5"),
         ("0: 0", "above 0 and at most 1, not 0"),
         ("nan: 0.5", "not at nan"),
@@ -109,12 +109,12 @@ def test_subjects_as_text() -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("", "No subject was given"),
-        (" , \n", "No subject was given"),
+        ("", "There is no subject"),
+        (" , \n", "There is no subject"),
         (": Animals", "not ': Animals'"),
         ("cat:", "'words' or 'words: concept'"),
         ("cat, frog, Cat: Animals", "'Cat' is in the list of subjects twice"),
-        (", ".join(f"thing{number}" for number in range(17)), "17 subjects are more than one picture can show"),
+        (", ".join(f"thing{number}" for number in range(17)), "17 subjects are more than one image can show"),
     ],
 )
 def test_lists_of_subjects_that_are_none(text: str, sentence: str) -> None:

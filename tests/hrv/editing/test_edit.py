@@ -114,9 +114,9 @@ def test_a_share_is_a_share(size: float) -> None:
 
 
 def test_numbers_are_finite() -> None:
-    with pytest.raises(HRVError, match="weight of edited words is a finite number, not nan"):
+    with pytest.raises(HRVError, match="weight of edited words must be a finite number, not nan"):
         WordEdit((1,), weight=float("nan"))
-    with pytest.raises(HRVError, match="strength of an edit is a finite number, not inf"):
+    with pytest.raises(HRVError, match="strength of an edit must be a finite number, not inf"):
         with_concept(HRV_OF_TWO, "Color", [1], strength=float("inf"))
 
 

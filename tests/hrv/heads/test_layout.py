@@ -88,14 +88,14 @@ def test_unknown_layer_names_the_layout() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        (("down", 1, 0, 8), "block is one of input, middle, output"),
-        (("input", -1, 0, 8), "id is a whole number from 0"),
+        (("down", 1, 0, 8), "block must be one of input, middle, output"),
+        (("input", -1, 0, 8), "id must be a whole number from 0"),
         (("input", 1, -1, 8), "transformer_index"),
-        (("input", 1, 0, 0), "heads is a whole number from 1 to 65535"),
+        (("input", 1, 0, 0), "heads must be a whole number from 1 to 65535"),
         (("input", 1, 0, True), "heads"),
         (("input", 1, 0, 10**6), "heads"),
         (("input", 1.0, 0, 8), "id"),
-        (("middle", 1, 0, 8), "middle block has the id 0"),
+        (("middle", 1, 0, 8), "middle block must have the id 0"),
     ],
 )
 def test_impossible_layers_are_refused(fields: tuple[str, int, int, int], message: str) -> None:

@@ -133,7 +133,7 @@ def subsets(layout: HeadLayout) -> st.SearchStrategy[set[int]]:
         ("all !mid.0:0,9", "'!mid.0:0,9' names head 9"),
         ("up11-0", "'up11-0' counts backwards: write 0-11"),
         ("mid:3-1", "counts backwards: write 1-3"),
-        ("!mid", "'!mid' takes heads away, but there are none before it.*'all !mid'"),
+        ("!mid", "'!mid' removes heads, but there are none before it.*'all !mid'"),
     ],
 )
 def test_what_is_not_there_is_refused_with_what_is(text: str, sentence: str) -> None:
@@ -146,7 +146,7 @@ def test_what_is_not_there_is_refused_with_what_is(text: str, sentence: str) -> 
     ["middle", "all0", "up0,11", "mid:", "mid.", "mid:a", "mid:-1", "up1.0.0", "3", "! mid", "!", "mid:٣", "up123456"],
 )
 def test_what_cannot_be_read_is_shown_with_an_example(term: str) -> None:
-    with pytest.raises(HRVError, match=r"is no set of heads\. Write terms like down4\.1:3,5") as error:
+    with pytest.raises(HRVError, match=r"isn't a set of heads\. Write terms like down4\.1:3,5") as error:
         parse_heads(SMALL, f"all {term}")
     assert f"'{term.split()[0]}'" in str(error.value)
 

@@ -81,9 +81,9 @@ def test_occurrences_are_counted_from_one_and_never_overlap() -> None:
     assert twice.find("a a") == twice.find("a a", "all") == (1, 2, 3, 4)
     assert twice.find("a a", "first") == twice.find("a a", 1) == twice.find("a a", "1") == (1, 2)
     assert twice.find("a a", 2) == (3, 4)
-    with pytest.raises(HRVError, match='"a a" only 2 times: there is no occurrence 3'):
+    with pytest.raises(HRVError, match='"a a" only 2 times, so there is no occurrence 3'):
         twice.find("a a", 3)
-    with pytest.raises(HRVError, match='"b" only once: there is no occurrence 2'):
+    with pytest.raises(HRVError, match='"b" only once, so there is no occurrence 2'):
         twice.find("b", 2)
 
 
@@ -116,7 +116,7 @@ def test_all_words_of_an_empty_prompt_are_none() -> None:
 def test_phrases_are_refused_as_one_phrase_is() -> None:
     with pytest.raises(HRVError, match='does not contain "tulip"'):
         find_phrases(VASE, ["rose", "tulip"])
-    with pytest.raises(HRVError, match='"vase" only once: there is no occurrence 2'):
+    with pytest.raises(HRVError, match='"vase" only once, so there is no occurrence 2'):
         find_phrases(VASE, ["rose", "vase"], "2")
     with pytest.raises(HRVError, match='"all", "first" or a number from 1'):
         find_phrases(VASE, ["*"], "last")
@@ -140,7 +140,7 @@ def test_joined_maps_find_the_words_of_both() -> None:
 
 @pytest.mark.parametrize("phrase", ["", "  \n"])
 def test_an_empty_phrase_is_refused(phrase: str) -> None:
-    with pytest.raises(HRVError, match="No word was given"):
+    with pytest.raises(HRVError, match="There is no word"):
         VASE.find(phrase)
 
 

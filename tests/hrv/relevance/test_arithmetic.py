@@ -119,9 +119,9 @@ class TestMerge:
             (build(1), r"count the same images \(seed 1\)"),
             (build(1, images=128), "count the same images"),
             (merge([build(1), build(2)]), "count the same images"),
-            (hrv(), "has none.*Use HRV Mean"),
-            (hrv(("Size", "Shape")), "share Size, but"),
-            (pick(build(2), CONCEPTS[::-1]), "share Color, Image Style, Size, but"),
+            (hrv(), "has none.*use HRV Mean"),
+            (hrv(("Size", "Shape")), "share Size: leave"),
+            (pick(build(2), CONCEPTS[::-1]), "share Color, Image Style, Size: leave"),
             (
                 hrv(("A",), layout=OTHER_LAYOUT),
                 "first differ where the first has down1.0 with 2 heads and the other down2",
@@ -184,9 +184,9 @@ class TestMean:
         np.testing.assert_allclose(mean([build(1), build(2)]).values.sum(axis=1), 5, rtol=1e-6)
 
     def test_other_concepts_and_layouts_are_refused(self) -> None:
-        with pytest.raises(HRVError, match="not all of them have Color, Shape"):
+        with pytest.raises(HRVError, match="not all of these have Color, Shape"):
             mean([hrv(), hrv(("Shape", "Size", "Image Style"))])
-        with pytest.raises(HRVError, match="not all of them have A, B, C, D, E and 5 more"):
+        with pytest.raises(HRVError, match="not all of these have A, B, C, D, E and 5 more"):
             mean([hrv(tuple("ABCDEFG")), hrv(tuple("HIJ"))])
         with pytest.raises(HRVError, match="different kinds of models"):
             mean([hrv(), hrv(layout=OTHER_LAYOUT)])

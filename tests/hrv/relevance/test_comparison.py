@@ -79,7 +79,7 @@ def test_pictures_are_neither_tiny_nor_gigantic(rows: int, columns: int) -> None
 
 
 def test_what_cannot_be_drawn_is_refused() -> None:
-    with pytest.raises(HRVError, match="129 concepts do not fit"):
+    with pytest.raises(HRVError, match="129 concepts don't fit"):
         cosine_picture(np.zeros((2, 129)), ["row"] * 2, ["column"] * 129)
     with pytest.raises(HRVError, match="2 row and 3 column labels"):
         cosine_picture(np.zeros((3, 2)), ["row"] * 2, ["column"] * 3)

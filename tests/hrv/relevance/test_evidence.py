@@ -155,7 +155,7 @@ def test_effects_that_make_no_sense_are_refused(change: dict[str, Any], message:
 
 
 def test_effects_of_a_concept_that_is_not_there_are_refused() -> None:
-    with pytest.raises(HRVError, match="name a concept that it does not have"):
+    with pytest.raises(HRVError, match="are for a concept that it doesn't have"):
         HRV.from_evidence(effects(), CONCEPTS[:2], LAYOUT)
 
 

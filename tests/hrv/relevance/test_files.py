@@ -232,7 +232,7 @@ def test_missing_files_and_folders(tmp_path: Path) -> None:
 def test_files_that_are_no_safetensors(data: bytes, tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(data)
-    refused(path, "not a safetensors file, or it is cut off")
+    refused(path, "not a safetensors file, or is incomplete")
 
 
 @pytest.mark.parametrize(
@@ -240,13 +240,13 @@ def test_files_that_are_no_safetensors(data: bytes, tmp_path: Path) -> None:
     [
         ("model.diffusion_model.input_blocks.0.0.weight", "looks like a checkpoint"),
         ("lora_unet_down_blocks_0.lora_up.weight", "looks like a LoRA"),
-        ("some.weight", "holds some.weight"),
+        ("some.weight", "contains some.weight"),
     ],
 )
 def test_foreign_safetensors_are_told_apart(tensor: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "a"
     save_file({tensor: np.ones(3, dtype=np.float32)}, path, {"format": "pt"})
-    refused(path, f"not one of HRVs.*{message}")
+    refused(path, f"not an HRV.*{message}")
     save_file({tensor: np.ones(3, dtype=np.float32)}, path)
     refused(path, message)
 
@@ -274,7 +274,7 @@ ENTRY = {"dtype": "F32", "shape": [1, 2], "data_offsets": [0, 8]}
         (b"\xff\xfe", "header is not valid JSON"),
         (b"[" * 100_000, "header is not valid JSON"),
         (b"[]", "not a JSON object"),
-        (b'{"a":1,"a":2}', "a key is there twice"),
+        (b'{"a":1,"a":2}', "it has the same key twice"),
         ({"__metadata__": {"hrv.format_version": 1}}, "not a JSON object of texts"),
         ({"__metadata__": []}, "not a JSON object of texts"),
         ({**VERSION, "hrv": 3}, "lacks the type, shape or place"),
@@ -284,7 +284,7 @@ ENTRY = {"dtype": "F32", "shape": [1, 2], "data_offsets": [0, 8]}
         ({**VERSION, "hrv": {**ENTRY, "shape": nested(600)}}, "lacks the type|not valid JSON"),
         ({**VERSION, "hrv": {**ENTRY, "dtype": nested(600)}}, "lacks the type|not valid JSON"),
         ({**VERSION, "hrv": ENTRY}, "8 bytes of data, but there are 12"),
-        ({**VERSION, "hrv": {**ENTRY, "shape": [1, 3], "data_offsets": [0, 12]}}, "lack 'hrv.concepts'"),
+        ({**VERSION, "hrv": {**ENTRY, "shape": [1, 3], "data_offsets": [0, 12]}}, "has no 'hrv.concepts'"),
         ({**VERSION, "hrv": {**ENTRY, "data_offsets": [0, 12]}}, "shape that does not fit its 12 bytes"),
         (
             {**VERSION, "hrv": ENTRY, "x_a": {"dtype": "U8", "shape": [8], "data_offsets": [4, 12]}},
@@ -306,7 +306,7 @@ Change = Callable[[dict[str, str], dict[str, np.ndarray]], object]
             lambda m, t: m.update({"hrv.format_version": "3"}),
             "format version '3'; this version of the pack knows 1 and 2",
         ),
-        (lambda m, t: m.pop("hrv.layout"), "lack 'hrv.layout'"),
+        (lambda m, t: m.pop("hrv.layout"), "has no 'hrv.layout'"),
         (lambda m, t: m.update({"hrv.extra": "1"}), "unknown key 'hrv.extra'"),
         (lambda m, t: m.update({"hrv.concepts": '{"a":1}'}), "not a JSON list"),
         (lambda m, t: m.update({"hrv.concepts": "[1,2,3]"}), "list of names"),
@@ -319,29 +319,29 @@ Change = Callable[[dict[str, str], dict[str, np.ndarray]], object]
             lambda m, t: m.update({"hrv.layout": '[["input",1,0,4]]'}),
             "3 concepts x 4 heads, but they are 3 x 5",
         ),
-        (lambda m, t: m.update({"hrv.layout": '[["down",1,0,5]]'}), "block is one of"),
+        (lambda m, t: m.update({"hrv.layout": '[["down",1,0,5]]'}), "block must be one of"),
         (
             lambda m, t: m.update({"hrv.layout": f'[["input",{nested(600)},0,5]]'}),
             "layer's id|not valid JSON",
         ),
-        (lambda m, t: m.update({"hrv.layout": f'[["input",0,0,{"9" * 4000}]]'}), "heads is a whole number"),
+        (lambda m, t: m.update({"hrv.layout": f'[["input",0,0,{"9" * 4000}]]'}), "heads must be a whole number"),
         (lambda m, t: m.update({"hrv.provenance": "[]"}), "JSON object"),
         (lambda m, t: m.update({"hrv.provenance": '{"a":NaN}'}), "NaN is not a JSON number"),
-        (lambda m, t: m.update({"hrv.provenance": '{"a":1e999}'}), "expressible in JSON"),
+        (lambda m, t: m.update({"hrv.provenance": '{"a":1e999}'}), "cannot be written as JSON"),
         (lambda m, t: m.update({"hrv.provenance": '{"a":' * 500 + "1" + "}" * 500}), "more than 32 levels"),
         (lambda m, t: m.update({"hrv.sha256": "0" * 64}), "does not match its checksum"),
         (lambda m, t: t.pop("hrv"), "no tensor 'hrv'"),
-        (lambda m, t: t.update(hrv=t["hrv"].astype(np.float64)), "'hrv' has to be F32, not 'F64'"),
-        (lambda m, t: t.update(counts=t["counts"].astype(np.int32)), "'counts' has to be I64, not 'I32'"),
+        (lambda m, t: t.update(hrv=t["hrv"].astype(np.float64)), "'hrv' must be F32, not 'F64'"),
+        (lambda m, t: t.update(counts=t["counts"].astype(np.int32)), "'counts' must be I64, not 'I32'"),
         (
             lambda m, t: t.update(hrv=t["hrv"][0]),
-            r"has to have the axes \[concepts, heads\]",
+            r"must have the axes \[concepts, heads\]",
         ),
         (lambda m, t: t.update(hrv=t["hrv"] * np.float32(np.nan)), "NaN or infinity"),
-        (lambda m, t: t.update(hrv=-t["hrv"]), "not negative"),
+        (lambda m, t: t.update(hrv=-t["hrv"]), "not be negative"),
         (lambda m, t: t.update(counts=t["counts"] * 0), "never recorded"),
         (lambda m, t: t.update(counts=t["counts"][:2].copy()), "counts of this HRV should be 3 concepts"),
-        (lambda m, t: t.update(weights=t["hrv"]), "'weights' is none that an HRV has"),
+        (lambda m, t: t.update(weights=t["hrv"]), "an HRV has no tensor 'weights'"),
     ],
 )
 def test_what_is_no_hrv_is_refused_in_a_file_too(change: Change, message: str, full: HRV, tmp_path: Path) -> None:

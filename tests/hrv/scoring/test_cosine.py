@@ -72,7 +72,7 @@ def test_colors_are_recognised_where_names_stand_for_them() -> None:
 @pytest.mark.parametrize(
     ("target", "sentence"),
     [
-        ("", "The target '' has no word to compare images with"),
+        ("", "The target '' has no words to compare images with"),
         ("one two three four five", "The target 'one two .* has 5 tokens, and this CLIP reads 4: write a shorter one"),
     ],
 )

@@ -70,8 +70,8 @@ def test_experiments_add_up_without_repeating_a_prompt() -> None:
         ("[Color]\na <red> <car>", "Line 2: .* exactly one group"),
         ("[Color]\n\na <red> {car", "Line 3: a bracket .* not closed"),
         ("[Color]\na <red {car}>", "Line 2: .* exactly one group"),
-        ("[Color]\na <red | > car", "Line 2: .* group with nothing in it"),
-        ("[Color]\na <red> {}", "Line 2: .* group with nothing in it"),
+        ("[Color]\na <red | > car", "Line 2: .* empty group"),
+        ("[Color]\na <red> {}", "Line 2: .* empty group"),
         ("[Color]\n<a> " + "{1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9 | 0}" * 5, "at most 10000 prompts"),
     ],
 )
