@@ -22,16 +22,16 @@ def shard(text: str) -> tuple[int, int]:
     """ "2/8" as (2, 8)."""
     index, slash, count = text.partition("/")
     if not (slash and index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
-        raise argparse.ArgumentTypeError(f"{text!r} is no shard: write the second of eight as 2/8")
+        raise argparse.ArgumentTypeError(f"{text!r} isn't a shard: write the second of eight as 2/8")
     return int(index), int(count)
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_model_and_files(parser)
-    parser.add_argument("--prompts", type=Path, required=True, help="one prompt a line")
+    parser.add_argument("--prompts", type=Path, required=True, help="file with one prompt per line")
     parser.add_argument(
-        "--images", type=at_least(1), required=True, help="how many images, going round through the prompts"
+        "--images", type=at_least(1), required=True, help="how many images, cycling through the prompts"
     )
     parser.add_argument("--shard", type=shard, default=(1, 1), metavar="I/N", help="make only the I-th of N parts")
     parser.add_argument("--seed", type=at_least(0), default=0)
@@ -41,11 +41,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--scheduler", default="normal")
     parser.add_argument("--width", type=at_least(16), default=512, help="pixels")
     parser.add_argument("--height", type=at_least(16), default=512, help="pixels")
-    parser.add_argument("--batch-size", type=at_least(1), default=1, help="images made at once")
+    parser.add_argument("--batch-size", type=at_least(1), default=1, help="images to make at once")
     parser.add_argument("--negative", default="", help="negative prompt")
     parser.add_argument("--estimator", help="all words, or paper")
-    parser.add_argument("--stop-at", type=float, default=0.0, help="end at this expected agreement, such as 0.98")
-    parser.add_argument("--states", type=Path, help="folder of unfinished builds (the host's user folder)")
+    parser.add_argument("--stop-at", type=float, default=0.0, help="stop at this expected agreement, such as 0.98")
+    parser.add_argument("--states", type=Path, help="folder for unfinished builds (default: ComfyUI's user folder)")
     return parser.parse_args()
 
 
@@ -62,7 +62,7 @@ def build(options: argparse.Namespace) -> None:
         ("scheduler", options.scheduler, comfy.samplers.KSampler.SCHEDULERS),
     ):
         if chosen not in known:
-            raise LauncherError(f"The host has no {kind} {chosen!r}. It has: {', '.join(known)}.")
+            raise LauncherError(f"ComfyUI has no {kind} {chosen!r}. It has: {', '.join(known)}.")
     require_place(options.out, overwrite=options.overwrite)
     names = ("images", "seed", "steps", "cfg", "sampler_name", "scheduler", "width", "height", "batch_size", "negative")
     chosen = {name: getattr(options, name) for name in (*names, "shard", "stop_at")}

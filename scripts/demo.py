@@ -28,7 +28,7 @@ def parse_arguments() -> argparse.Namespace:
         help="where the results go (%(default)s)",
     )
     parser.add_argument("--keep-server", action="store_true", help="leave ComfyUI running until Ctrl-C")
-    parser.add_argument("--gpu", action="store_true", help="let ComfyUI choose the device instead of the CPU")
+    parser.add_argument("--gpu", action="store_true", help="let ComfyUI choose the device instead of using the CPU")
     parser.add_argument("--host-version", metavar="X.Y.Z", help="use this ComfyUI from PyPI")
     return parser.parse_args()
 
@@ -50,7 +50,7 @@ def main() -> None:
         started = time.monotonic()
         server = ComfyServer(host.folder, base_directory=WORK_DIR / "base", output_directory=output, gpu=options.gpu)
         with server:
-            print(f"It answers at http://{server.address} after {time.monotonic() - started:.0f} s.", flush=True)
+            print(f"Ready at http://{server.address} after {time.monotonic() - started:.0f} s.", flush=True)
             run_demo(ApiClient(server.address), output)
             if options.keep_server:
                 print(f"\nOpen http://{server.address} in a browser. Ctrl-C stops the server.", flush=True)

@@ -23,7 +23,7 @@ def at_least(least: int) -> Callable[[str], int]:
 
     def read_number(text: str) -> int:
         if not text.isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least} on")
+            raise argparse.ArgumentTypeError(f"{text!r} isn't a whole number of {least} or more")
         return int(text)
 
     return read_number
@@ -32,22 +32,22 @@ def at_least(least: int) -> Callable[[str], int]:
 def add_model_and_files(parser: argparse.ArgumentParser) -> None:
     """The options for the model, the concepts and the file to write."""
     parser.add_argument(
-        "--checkpoint", required=True, help=f"file, or name in the host's models/checkpoints, or {MINI} for HRV-mini"
+        "--checkpoint", required=True, help=f"file, name in ComfyUI's models/checkpoints, or {MINI} for HRV-mini"
     )
     parser.add_argument(
-        "--concepts", type=Path, default=VOCABULARIES / "paper-34-concepts.txt", help='lines "Color: red, blue"'
+        "--concepts", type=Path, default=VOCABULARIES / "paper-34-concepts.txt", help='file of lines "Color: red, blue"'
     )
     parser.add_argument("--out", type=Path, required=True, help="HRV file to write")
     parser.add_argument("--overwrite", action="store_true", help="replace the HRV file if it is there")
-    parser.add_argument("--gpu", action="store_true", help="let the host choose the device instead of the CPU")
+    parser.add_argument("--gpu", action="store_true", help="let ComfyUI choose the device instead of using the CPU")
 
 
 def require_place(out: Path, *, overwrite: bool) -> None:
     """Raise LauncherError for a file that is there already, or that has no folder to be in."""
     if out.exists() and not overwrite:
-        raise LauncherError(f"{out} exists already. Choose another --out, or give --overwrite.")
+        raise LauncherError(f"{out} already exists. Choose another --out, or add --overwrite.")
     if not out.parent.is_dir():
-        raise LauncherError(f"There is no folder {out.parent} for the HRV file. Make it, or choose another --out.")
+        raise LauncherError(f"There is no folder {out.parent} for the HRV file. Create it, or choose another --out.")
 
 
 def load_model(name: str) -> tuple[Any, Any]:
@@ -67,7 +67,7 @@ def load_model(name: str) -> tuple[Any, Any]:
     except Exception as error:  # the host passes on whatever its readers raise
         raise LauncherError(f"{path} cannot be loaded as a checkpoint: {error}") from error
     if model is None or clip is None:
-        raise LauncherError(f"{path} is no whole checkpoint: a build needs its diffusion model and its text encoder.")
+        raise LauncherError(f"{path} is not a complete checkpoint: a build needs a diffusion model and a text encoder.")
     return model, clip
 
 

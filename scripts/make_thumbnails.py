@@ -71,7 +71,7 @@ def assemble(pictures: dict[str, list[Image.Image]]) -> Image.Image:
 def main() -> None:
     examples = {path.stem: path for path in sorted((PACK_ROOT / "example_workflows").glob("*.json"))}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="a workflow, without .json; none means all of them")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="a workflow, without .json; none means all")
     options = parser.parse_args()
     unknown = set(options.names) - examples.keys()
     if unknown:

@@ -65,7 +65,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", type=Path, required=True, help="folder of the checkpoint, the log and the weights")
-    parser.add_argument("--start", type=Path, help="weights to begin a new run with, such as the shipped ones")
+    parser.add_argument("--start", type=Path, help="weights to start a new run from, such as the shipped ones")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--processes", type=int, default=1, help="processes that share every batch")
     for field in fields(TrainingSettings):

@@ -188,7 +188,7 @@ class ApiClient:
                         return result
         except aiohttp.ClientError as error:
             raise ConnectionLostError(f"The server at {self.address} does not answer: {error}") from error
-        raise ConnectionLostError(f"The server at {self.address} went away during the run.")
+        raise ConnectionLostError(f"The server at {self.address} stopped during the run.")
 
     def _request(self, path: str, body: bytes | None = None, kind: str | None = None) -> bytes:
         headers = {"Content-Type": kind} if kind else {}
@@ -214,7 +214,7 @@ class RefusedError(LauncherError):
             self.answer: dict[str, Any] = json.loads(body)
         except ValueError:
             self.answer = {}
-        super().__init__(f"The host refused {path} with status {status}: {body[:500]}")
+        super().__init__(f"ComfyUI refused {path} with status {status}: {body[:500]}")
 
 
 def _take(event: Event, result: RunResult, prompt: Prompt) -> bool:

@@ -167,7 +167,7 @@ class ComfyServer:
                 if any(_says_taken(line, port) for line in self.log()):
                     raise PortTakenError
                 raise LauncherError(
-                    f"ComfyUI ended with status {self._process.returncode} while starting. "
+                    f"ComfyUI exited with status {self._process.returncode} while starting. "
                     f"The end of its log:\n{excerpt(self.log())}"
                 )
             if time.monotonic() > deadline:

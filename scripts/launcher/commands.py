@@ -47,10 +47,10 @@ def explain(purpose: str, lines: Sequence[str]) -> LauncherError:
     elif NO_NETWORK.search(output):
         reason = (
             "the package index cannot be reached. Check the network and the proxy and index settings of pip and uv, "
-            "then run the same command again; what was downloaded already is kept."
+            "then run the same command again; anything already downloaded is kept."
         )
     else:
-        reason = "the tool failed; what it said stands above."
+        reason = "the tool failed; see its output above."
     return LauncherError(f"Could not {purpose}: {reason}")
 
 

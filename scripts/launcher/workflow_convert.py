@@ -45,8 +45,8 @@ def to_prompt(graph: Mapping[str, Any], object_info: Mapping[str, Any]) -> dict[
         info = object_info.get(node["type"])
         if info is None:
             raise ConversionError(
-                f"{_describe(node)}: the host has no such node. It may be a subgraph (unpack it before "
-                "saving) or belong to a pack that is not installed."
+                f"{_describe(node)}: ComfyUI has no such node. It may be a subgraph (unpack it before "
+                "saving) or belong to a pack that isn't installed."
             )
         inputs = dict(_widget_values(node, info))
         for slot in node.get("inputs", []):
@@ -116,9 +116,7 @@ def _widgets(node: Mapping[str, Any], info: Mapping[str, Any]) -> Iterator[tuple
                 shown.discard(name)
                 yield name, kind, options
     if shown:
-        raise ConversionError(
-            f"{_describe(node)}: the host's node has no input {' and no input '.join(sorted(shown))}."
-        )
+        raise ConversionError(f"{_describe(node)}: ComfyUI's node has no input {' and no input '.join(sorted(shown))}.")
 
 
 def _widget_values(node: Mapping[str, Any], info: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -150,7 +148,7 @@ def _checked(node: Mapping[str, Any], name: str, kind: str, value: Any) -> Any:
     if types is None:
         return value
     if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
-        raise ConversionError(f"{_describe(node)}: {value!r} is no value for the input {name!r} ({kind}).")
+        raise ConversionError(f"{_describe(node)}: {value!r} isn't a value for the input {name!r} ({kind}).")
     return value
 
 

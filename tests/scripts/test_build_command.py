@@ -81,13 +81,13 @@ def test_a_terminated_build_goes_on(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "status", "sentence"),
     [
-        (("--shard", "3/2"), 2, "'3/2' is no shard: write the second of eight as 2/8"),
-        (("--sampler", "magic"), 1, "The host has no sampler 'magic'. It has: euler"),
+        (("--shard", "3/2"), 2, "'3/2' isn't a shard: write the second of eight as 2/8"),
+        (("--sampler", "magic"), 1, "ComfyUI has no sampler 'magic'. It has: euler"),
         (("--checkpoint", "nowhere.safetensors"), 1, "There is no checkpoint 'nowhere.safetensors', neither"),
         (("--checkpoint", str(HRV_FILE)), 1, "hrv-mini.safetensors cannot be loaded as a checkpoint: "),
         (("--prompts", "nowhere.txt"), 1, "Cannot read nowhere.txt"),
-        (("--batch-size", "0"), 2, "argument --batch-size: '0' is no whole number from 1 on"),
-        (("--width", "4"), 2, "argument --width: '4' is no whole number from 16 on"),
+        (("--batch-size", "0"), 2, "argument --batch-size: '0' isn't a whole number of 1 or more"),
+        (("--width", "4"), 2, "argument --width: '4' isn't a whole number of 16 or more"),
         (("--out", "nowhere/out.safetensors"), 1, "There is no folder nowhere for the HRV file"),
         (("--estimator", "guess"), 1, "There is no estimator 'guess'; there are"),
     ],
@@ -102,5 +102,5 @@ def test_refusals_are_sentences(folder: Path, options: tuple[str, ...], status: 
 def test_an_existing_file_is_not_replaced_unasked(folder: Path) -> None:
     (folder / "out.safetensors").write_text("mine")
     done = run(build_command(folder, "out.safetensors"))
-    assert done.returncode == 1 and "exists already" in done.stderr
+    assert done.returncode == 1 and "already exists" in done.stderr
     assert (folder / "out.safetensors").read_text() == "mine"

@@ -48,7 +48,7 @@ def test_everybody_says_the_same_oldest_python(file: str, said: str) -> None:
 
 def test_too_little_space_names_the_place_and_both_sizes(tmp_path: Path) -> None:
     check_disk(tmp_path, 1)
-    with pytest.raises(LauncherError, match=r"1000000 GiB .* GiB are there") as caught:
+    with pytest.raises(LauncherError, match=r"1000000 GiB .* GiB are available") as caught:
         check_disk(tmp_path, 1_000_000 * GIB)
     assert str(tmp_path) in str(caught.value)
 

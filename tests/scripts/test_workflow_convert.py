@@ -106,15 +106,15 @@ def test_a_muted_source_feeds_nothing(api: ApiClient) -> None:
 @pytest.mark.parametrize(
     ("broken", "message"),
     [
-        (node(1, "NoSuchNode"), r"NoSuchNode \(node 1\): the host has no such node"),
+        (node(1, "NoSuchNode"), r"NoSuchNode \(node 1\): ComfyUI has no such node"),
         (
             node(1, "EmptyImage", widgets_values=[1, 2, "three", 4]),
-            "'three' is no value for the input 'batch_size'",
+            "'three' isn't a value for the input 'batch_size'",
         ),
-        (node(1, "EmptyImage", inputs=[widget("depth", "INT", None)]), "the host's node has no input depth"),
+        (node(1, "EmptyImage", inputs=[widget("depth", "INT", None)]), "ComfyUI's node has no input depth"),
         (
             node(1, "KSampler", widgets_values=[1, 20, 7.5, "euler", "normal", 1.0]),
-            "is no value for the input",
+            "isn't a value for the input",
         ),
     ],
 )

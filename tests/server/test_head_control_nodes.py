@@ -113,7 +113,7 @@ def test_all_of_them_in_one_graph(api: ApiClient) -> None:
 @pytest.mark.parametrize(
     ("at", "changes", "sentence"),
     [
-        ("weaken", {"heads": 129}, "Of 128 heads in 16 .* 0 to 128 can be weakened, not 129"),
+        ("weaken", {"heads": 129}, "128 heads in 16 .* 0 to 128 heads can be weakened, not 129"),
         ("weaken", {"heads": -1}, "smaller than min"),
         ("weaken", {"order": "alphabetical"}, "not in list"),
         ("scale", {"heads": "mid up0"}, r"'up0' picks no layer of this model\. There are up3\.0, up4\.0"),

@@ -277,7 +277,7 @@ def test_the_hrv_says_what_it_was_made_from(sd15: Pair) -> None:
         ("Color: red, blue\nShape: circle", None, "The concept Shape has only the word 'circle', but a head shows"),
         ("Color: red, blue", "Animals: dog", "The concept Animals has only the word 'dog'"),
         ("Color: red, <|endoftext|>\nShape: a, b", None, "The concept-word '<|endoftext|>' has no token"),
-        (f"Color: red, {'blue ' * 74}\nShape: a, b", None, "more than one chunk of the text encoder"),
+        (f"Color: red, {'blue ' * 74}\nShape: a, b", None, "more than fit into one chunk of the text encoder"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(sd15: Pair, vocabulary: str, background: str | None, sentence: str) -> None:

@@ -49,7 +49,7 @@ def test_every_order_has_each_head_once(order: str) -> None:
 
 def test_unknown_orders_and_concepts_are_refused_with_those_there_are() -> None:
     with pytest.raises(
-        HRVError, match=r"no order of heads 'LeRHF' .* most relevant first, least relevant first, random"
+        HRVError, match=r"no order of heads 'LeRHF': .* most relevant first, least relevant first, random"
     ):
         head_order(MADE, "Color", "LeRHF")
     for order in ORDERS:
