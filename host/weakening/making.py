@@ -122,7 +122,9 @@ class Scoring:
 
 def _only_entry(conditioning: Conditioning) -> list[Any]:
     if len(conditioning) != 1:
-        raise HRVError("The text encoder changes during sampling (scheduled hooks), which an analysis does not support.")
+        raise HRVError(
+            "The text encoder changes during sampling (scheduled hooks), which an analysis does not support."
+        )
     return conditioning[0]
 
 
