@@ -421,7 +421,9 @@ def test_a_concept_word_of_more_than_a_chunk_is_refused(sd1: Any) -> None:
         HRVError, match=r"'red red .* has 76 tokens, more than fit into one chunk .*77 with start and end"
     ):
         word_tokens(sd1, ["red " * 76])
-    with pytest.raises(HRVError, match=r"'red red .* in 'a photo of {word}' has 76 tokens, more than fit into one chunk"):
+    with pytest.raises(
+        HRVError, match=r"'red red .* in 'a photo of {word}' has 76 tokens, more than fit into one chunk"
+    ):
         word_tokens(sd1, ["red " * 73], "a photo of {word}")
 
 
