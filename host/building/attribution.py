@@ -19,23 +19,20 @@ is no part of d.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import comfy.model_management
 import comfy.samplers
 import numpy as np
 import torch
 
 from ...hrv.errors import HRVError
 from ..models.architectures import architecture_of
-from ..models.ours import our_key
 from ..prompts.carried import Conditioning
-from ..runs.attention import LayerWrapping, at_every_call
-from ..runs.gradients import checkpointed, gradients, options_for_gradients, require_differentiable, scaled_gradient
-from .patching import Patch, TextReader, gated, patched
+from ..runs.gradients import require_differentiable
+from .one_level import OTHER, AtOneLevel, Level
+from .patching import Patch
 
-_WRAPPER_KEY = our_key("attribution")
 _NEEDED_BY = "measuring what heads do"
 
 
@@ -97,23 +94,23 @@ class Attribution:
         found: list[PairEffects] = []
 
         def measure(guider: Any, x: torch.Tensor, sigmas: torch.Tensor, options: dict[str, Any]) -> None:
-            level = _Level(self, guider, pairs.names, x, sigmas, options)
+            level = Level(self.architecture, self.checkpointing, guider, pairs.names, x, sigmas, options)
+            level.require_sound()
             heads = [level.head_effects(alpha) for alpha in alphas]
-            found.append(
-                PairEffects(
-                    np.mean(heads, axis=0) if heads else np.zeros((len(x), 0)),
-                    np.stack([level.patch_effects(patch) for patch in patches], axis=1)
-                    if patches
-                    else np.zeros((len(x), 0)),
-                    level.squares,
-                )
+            of_patches = [level.patch_effects(patch) for patch in patches]
+            nothing = torch.zeros(len(x), 0, dtype=torch.float64)
+            made = (
+                torch.stack(heads).mean(0) if heads else nothing,
+                torch.stack(of_patches, dim=1) if of_patches else nothing,
+                level.squares,
             )
+            found.append(PairEffects(*(part.numpy() for part in made)))
 
         guider = comfy.samplers.CFGGuider(self.model)
         # The host prepares whatever lists of conditionings a guider has; the second is as positive as the first.
-        guider.inner_set_conds({"positive": pairs.a, "other": [[pairs.b[0][0], pairs.a[0][1]]]})
+        guider.inner_set_conds({"positive": pairs.a, OTHER: [[pairs.b[0][0], pairs.a[0][1]]]})
         sigmas = torch.tensor([sigma, 0.0])
-        guider.sample(pairs.noise, pairs.latents, _AtOneLevel(measure), sigmas, disable_pbar=True, seed=0)
+        guider.sample(pairs.noise, pairs.latents, AtOneLevel(measure), sigmas, disable_pbar=True, seed=0)
         return found[0]
 
 
@@ -129,126 +126,3 @@ def _require_alike(pairs: Pairs) -> None:
             f"The prompts of a pair must have equally many tokens, but these have {a[1]} and {b[1]} in {a[0]} and "
             f"{b[0]} rows: {', '.join(pairs.names)[:200]}."
         )
-
-
-Measure = Callable[[Any, torch.Tensor, torch.Tensor, dict[str, Any]], None]
-"""(guider in its run, x_t [P, C, h, w], sigma [P], the run's model options)."""
-
-
-class _AtOneLevel(comfy.samplers.Sampler):
-    """In a sampler's place: measures at the noise level where sampling would start, and makes no step."""
-
-    def __init__(self, measure: Measure):
-        self._measure = measure
-
-    def sample(
-        self,
-        guider: Any,
-        sigmas: torch.Tensor,
-        extra_args: dict[str, Any],
-        callback: Any,
-        noise: torch.Tensor,
-        latent_image: torch.Tensor,
-        denoise_mask: Any = None,
-        disable_pbar: bool = False,
-    ) -> torch.Tensor:
-        with torch.no_grad():
-            x: torch.Tensor = guider.inner_model.model_sampling.noise_scaling(sigmas[0], noise, latent_image)
-            self._measure(guider, x, sigmas[:1].expand(len(x)), extra_args["model_options"])
-        return x
-
-
-class _Level:
-    """The pairs of one batch at one noise level, inside a guider's run."""
-
-    def __init__(
-        self,
-        attribution: Attribution,
-        guider: Any,
-        names: Sequence[str],
-        x: torch.Tensor,
-        sigma: torch.Tensor,
-        options: dict[str, Any],
-    ):
-        self.architecture, self.layout = attribution.architecture, attribution.layout
-        self.checkpointing = attribution.checkpointing
-        self.names, self.x, self.sigma, self.options = names, x, sigma, options
-        self.model, self.conds = guider.inner_model, guider.conds["positive"]
-        # A last, so that weights that its hooks exchange are in place before anything is kept for a backward pass.
-        of_b, self.readings = self._read(guider.conds["other"], "the second prompt")
-        self.of_a, _ = self._read(self.conds, "the first prompt")
-        self.difference = of_b - self.of_a
-        self.squares = self._along(self.difference)
-        if not self.squares.all():
-            name = names[int(np.flatnonzero(self.squares == 0)[0])]
-            raise HRVError(
-                f"Both prompts of {name} give the same prediction, so there is no effect to divide among heads. Write "
-                "prompts that differ in a word, or choose an earlier noise level."
-            )
-
-    def head_effects(self, alpha: float) -> np.ndarray:
-        """The derivative of <v, d> by every head's gate with all gates at ``alpha``, float64 [P, H]."""
-        # Brought to a common size for half precision, whose range is small.
-        largest = self.difference.abs().amax((1, 2, 3), keepdim=True)
-        direction = self.difference / largest
-        dtype = self.model.get_dtype_inference()
-        with gradients() as kept:
-            gates = torch.full(
-                (len(self.x), self.layout.head_count),
-                alpha,
-                dtype=torch.promote_types(dtype, torch.float32),
-                device=self.x.device,
-                requires_grad=True,
-            )
-            model = self.model
-            if self.checkpointing:
-                model = checkpointed(model, self.architecture.checkpointed, kept)
-            prediction = self._predict(model, self.conds, gated(self.architecture, gates, self.readings))
-            if not prediction.requires_grad:
-                raise HRVError(
-                    "No gradient reaches the heads: another node on this model computes without gradients. Take it off "
-                    "the model whose heads are measured."
-                )
-            by_gates = scaled_gradient((prediction * direction).sum(), gates, half=dtype == torch.float16)
-        broken = (~by_gates.isfinite()).nonzero()
-        if len(broken):
-            pair, head = broken[0].tolist()
-            raise HRVError(
-                f"The gradient of {self.names[pair]} has numbers that are not finite, at the head "
-                f"'{self.layout.head_names()[head]}': the model's precision is too low for gradients."
-            )
-        return _on_cpu(by_gates) * _on_cpu(largest.flatten(1))
-
-    def patch_effects(self, patch: Patch) -> np.ndarray:
-        """<v(x_t, patch) - v(x_t, A), d>, float64 [P]."""
-        prediction = self._predict(self.model, self.conds, patched(self.architecture, patch, self.readings))
-        return self._along(prediction - self.of_a)
-
-    def _along(self, change: torch.Tensor) -> np.ndarray:
-        return _on_cpu((change.double() * self.difference.double()).flatten(1).sum(1))
-
-    def _read(self, conds: list[dict[str, Any]], whose: str) -> tuple[torch.Tensor, Any]:
-        """The prediction of a plain pass, and what its layers read."""
-        reader = TextReader(self.architecture)
-        prediction = self._predict(self.model, conds, reader.wrapping)
-        reader.require_complete(len(self.x))
-        broken = (~prediction.isfinite().flatten(1).all(1)).nonzero()
-        if len(broken):
-            raise HRVError(
-                f"The model gave numbers that are not finite with {whose} of {self.names[int(broken[0])]}, first at "
-                f"{reader.first_broken()}. The checkpoint may be broken, or its precision too low."
-            )
-        return prediction, reader.readings
-
-    def _predict(self, model: Any, conds: list[dict[str, Any]], wrapping: LayerWrapping) -> torch.Tensor:
-        """The denoised latents [P, C, h, w] of conditionings with replacers around whatever attention there is."""
-        comfy.model_management.throw_exception_if_processing_interrupted()
-        # All passes compute alike, whether or not they have a gradient.
-        options = options_for_gradients(self.options)
-        at_every_call(options, _WRAPPER_KEY, lambda x, context, call_options: wrapping.into(call_options))
-        prediction: torch.Tensor = comfy.samplers.calc_cond_batch(model, [conds], self.x, self.sigma, options)[0]
-        return prediction
-
-
-def _on_cpu(numbers: torch.Tensor) -> np.ndarray:
-    return numbers.detach().cpu().double().numpy()

@@ -454,7 +454,7 @@ def test_bad_numbers_are_named(sd15: Small) -> None:
     layer = head_layout(model).layers[4]
     broken = next(architecture_of(model).cross_attention[layer.key].to_v.parameters())
     broken.data[0, 0] = float("nan")
-    with pytest.raises(HRVError, match=rf"the second prompt of 'a red cat' and 'a blue cat', first at {layer.name}"):
+    with pytest.raises(HRVError, match=rf"the first prompt of 'a red cat' and 'a blue cat', first at {layer.name}"):
         Attribution(model).effects(sd15.pairs(), SIGMA)
 
 
