@@ -1,4 +1,4 @@
-"""Memory of an update of Attend and Excite, counted: the shapes of all tensors without their numbers.
+"""Memory of passes with a gradient, counted: the shapes of all tensors without their numbers.
 
 Needs neither a GPU nor time. What operations take inside, such as a convolution's workspace, is not counted.
 """
@@ -6,6 +6,7 @@ Needs neither a GPU nor time. What operations take inside, such as a convolution
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -13,6 +14,9 @@ import comfy.model_patcher
 import comfy.samplers
 import torch
 from hrv_pack.host.attend_and_excite.run import ExcitementRun
+from hrv_pack.host.building.attribution import Pairs
+from hrv_pack.host.building.one_level import OTHER, AtOneLevel, Level
+from hrv_pack.host.models.architectures import architecture_of
 from hrv_pack.host.prompts.carried import EXCITEMENT_KEY
 from hrv_pack.hrv_kernels.weighted_maps import resizing_matrix
 from hrv_pack.tests.support.full_size_unets import FULL_SIZE
@@ -70,6 +74,25 @@ def _memory(tensor: torch.Tensor) -> Any:
     return tensor.untyped_storage()
 
 
+def _counted(run: Callable[[torch.Tensor, torch.Tensor], None], numbers: bool, x: Any, sigma: Any) -> Counted:
+    """What ``run`` takes, which has one backward pass, given latents and their sigmas; ``numbers``: really computed."""
+    memory = CountedMemory()
+    if numbers:
+        with memory:
+            run(x, sigma)
+    else:
+        shapes = FakeTensorMode(allow_non_fake_inputs=True)
+        # Matrices without numbers must not be left for others.
+        resizing_matrix.cache_clear()
+        # When the gradient is there it is asked whether it is finite.
+        with shapes, memory, suppress(DataDependentOutputException):
+            run(*(shapes.from_tensor(tensor) for tensor in (x, sigma)))
+        resizing_matrix.cache_clear()
+    if memory.kept is None:
+        raise RuntimeError("The run ended before its backward pass.")
+    return Counted(memory.kept, memory.peak, memory.live)
+
+
 def count_update(model: Any, positive: Any, negative: Any, latent: torch.Tensor, numbers: bool = False) -> Counted:
     """What one update of latents [B, C, h, w] takes, with subjects on the positive conditioning.
 
@@ -80,29 +103,36 @@ def count_update(model: Any, positive: Any, negative: Any, latent: torch.Tensor,
     def call(model_k: Any, noise: Any, sigmas: Any, extra_args: Any, callback: Any, disable: Any) -> torch.Tensor:
         guider = model_k.inner_model
         run = ExcitementRun(guider, [cond[EXCITEMENT_KEY] for cond in guider.conds["positive"]], sigmas)
-        memory = CountedMemory()
+
+        def update(x: torch.Tensor, sigma: torch.Tensor) -> None:
+            run.look(model_k, x, sigma, extra_args, with_gradient=True)
+
         x, sigma = torch.zeros_like(noise), sigmas[:1].expand(len(noise)).clone()
-        if numbers:
-            with memory:
-                run.look(model_k, x, sigma, extra_args, with_gradient=True)
-        else:
-            shapes = FakeTensorMode(allow_non_fake_inputs=True)
-            x, sigma = (shapes.from_tensor(tensor) for tensor in (x, sigma))
-            # When the gradient is there it is asked whether it is finite.
-            resizing_matrix.cache_clear()
-            with shapes, memory, suppress(DataDependentOutputException):
-                run.look(model_k, x, sigma, extra_args, with_gradient=True)
-            # Matrices without numbers must not be left for others.
-            resizing_matrix.cache_clear()
-        if memory.kept is None:
-            raise RuntimeError("The update ended before its backward pass.")
-        found.append(Counted(memory.kept, memory.peak, memory.live))
+        found.append(_counted(update, numbers, x, sigma))
         return noise
 
     guider = comfy.samplers.CFGGuider(model)
     guider.set_conds(positive, negative)
     with torch.inference_mode():
         guider.sample(latent, latent, comfy.samplers.KSAMPLER(call), torch.tensor([_SIGMA, 0.0]), disable_pbar=True)
+    return found[0]
+
+
+def count_effects(model: Any, pairs: Pairs, checkpointing: bool, numbers: bool = False) -> Counted:
+    """What the effects of all heads at one alpha take, plain passes included. With ``numbers`` really computed."""
+    found: list[Counted] = []
+
+    def measure(guider: Any, x: torch.Tensor, sigma: torch.Tensor, options: dict[str, Any]) -> None:
+        def effects(x: torch.Tensor, sigma: torch.Tensor) -> None:
+            Level(architecture_of(model), checkpointing, guider, pairs.names, x, sigma, options).head_effects(0.5)
+
+        found.append(_counted(effects, numbers, x, sigma))
+
+    guider = comfy.samplers.CFGGuider(model)
+    guider.inner_set_conds({"positive": pairs.a, OTHER: pairs.b})
+    # Where shapes alone are computed inference mode's tensors cannot be told from others.
+    with torch.no_grad():
+        guider.sample(pairs.noise, pairs.latents, AtOneLevel(measure), torch.tensor([_SIGMA, 0.0]), disable_pbar=True)
     return found[0]
 
 

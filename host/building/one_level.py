@@ -70,8 +70,8 @@ class Level:
         self.model, self.conds = guider.inner_model, guider.conds["positive"]
         self.reading_b, self.reading_a = TextReader(architecture), TextReader(architecture)
         # A last, so that weights that its hooks exchange are in place before anything is kept for a backward pass.
-        self.of_b = self._predict(self.model, guider.conds[OTHER], self.reading_b.wrapping)
-        self.of_a = self._predict(self.model, self.conds, self.reading_a.wrapping)
+        self.of_b = self._predict(self.model, guider.conds[OTHER], self.reading_b.wrapping())
+        self.of_a = self._predict(self.model, self.conds, self.reading_a.wrapping())
         for reading in (self.reading_b, self.reading_a):
             reading.require_complete(len(x))
         self.difference = self.of_b - self.of_a

@@ -44,10 +44,13 @@ class TextReader:
     """Keeps what every layer reads in one pass, by layer, and whether what its attention gives is finite."""
 
     def __init__(self, architecture: Architecture):
-        self.layout = architecture.layout
+        self._architecture, self.layout = architecture, architecture.layout
         self.readings: dict[LayerKey, Reading] = {}
         self.finite: dict[LayerKey, torch.Tensor] = {}
-        self.wrapping = LayerWrapping(architecture, self._replacer)
+
+    def wrapping(self) -> LayerWrapping:
+        """Replacers for one pass. Not kept: in a circle with this, what was read would outlive its use."""
+        return LayerWrapping(self._architecture, self._replacer)
 
     def _replacer(self, layer: AttentionLayer, previous: Replacer) -> Replacer:
         def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, extra: dict[str, Any]) -> torch.Tensor:
