@@ -9,8 +9,8 @@ import pytest
 from launcher.paths import PACK_ROOT
 
 DOCUMENTS = [PACK_ROOT / "README.md", *sorted((PACK_ROOT / "docs").glob("*.md"))]
-# Where the options of a command are, besides its own file: as options, or as the fields of its settings.
-OPTIONS_OF = {"scripts": PACK_ROOT / "mini" / "training.py", "benchmarks": PACK_ROOT / "benchmarks" / "measuring.py"}
+# Where the options of commands are, besides their own files: as options, or as the fields of settings.
+SHARED_OPTIONS = [PACK_ROOT / "mini" / "training.py", PACK_ROOT / "benchmarks" / "measuring.py"]
 HELP = sorted((PACK_ROOT / "web" / "docs").glob("*.md"))
 FOLDERS = {path.name for path in PACK_ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")}
 everywhere = pytest.mark.parametrize("path", DOCUMENTS + HELP, ids=lambda path: path.name)
@@ -46,7 +46,9 @@ def test_options_of_commands_are_known(path: Path) -> None:
     """An option after one of our commands is one that it takes."""
     text = path.read_text(encoding="utf-8").replace("\\\n", " ")
     for folder, script, rest in re.findall(r"(scripts|benchmarks)/(\w+\.py)([^\n`#]*)", text):
-        files = (PACK_ROOT / folder / script, OPTIONS_OF[folder])
+        text_of_script = (PACK_ROOT / folder / script).read_text(encoding="utf-8")
+        beside = [PACK_ROOT / folder / f"{name}.py" for name in re.findall(r"^from (\w+) import", text_of_script, re.M)]
+        files = [PACK_ROOT / folder / script, *SHARED_OPTIONS, *(file for file in beside if file.is_file())]
         source = "\n".join(file.read_text(encoding="utf-8") for file in files)
         for option in re.findall(r"(?<=\s)--([\w-]+)", rest):
             known = rf'"--{option}"|^    {option.replace("-", "_")}: '
