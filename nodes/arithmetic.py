@@ -34,8 +34,9 @@ class Merge(io.ComfyNode):
             node_id="HRV_Merge",
             display_name="Merge HRVs",
             category=CATEGORY,
-            description="Builds of the same concepts and settings add up to the build over all their images. HRVs of "
-            "different concepts for the same kind of model become one HRV with all concepts.",
+            description="Combines HRVs: builds with the same concepts and settings add up to one build over all "
+            "their images; HRVs with different concepts for the same kind of model become one HRV with "
+            "all concepts.",
             search_aliases=["combine hrv", "add counts", "shards", "concatenate"],
             inputs=[_several("Of the same kind of model as the others; a new input appears as you connect.")],
             outputs=[_output("All concepts of all inputs; with counts if they are builds of the same concepts.")],
@@ -53,8 +54,8 @@ class Mean(io.ComfyNode):
             node_id="HRV_Mean",
             display_name="HRV Mean",
             category=CATEGORY,
-            description="The mean of several HRVs with the same concepts, for instance of related checkpoints. Builds "
-            "of one checkpoint are better merged: their counts add up exactly.",
+            description="Averages several HRVs with the same concepts, for example of related checkpoints. For "
+            "builds of one checkpoint use Merge HRVs: their counts add up exactly.",
             search_aliases=["average hrv", "blend"],
             inputs=[_several("With the same concepts and of the same kind of model as the others.")],
             outputs=[_output("The same concepts, every element the mean of the inputs'.")],
@@ -72,7 +73,7 @@ class PickConcepts(io.ComfyNode):
             node_id="HRV_PickConcepts",
             display_name="Pick Concepts",
             category=CATEGORY,
-            description="Keeps some concepts of an HRV, in the order you name them. Their values stay as they are.",
+            description="Keeps some concepts of an HRV, in the order you list them. Their values stay as they are.",
             search_aliases=["select concepts", "subset", "filter hrv", "reorder"],
             inputs=[
                 HRVSocket.Input("hrv", tooltip="The HRV to pick from; it stays as it is."),
@@ -93,7 +94,7 @@ class Clamp(io.ComfyNode):
             node_id="HRV_Clamp",
             display_name="HRV Clamp",
             category=CATEGORY,
-            description="Cuts elements of an HRV off at a limit, so that no single head is scaled beyond it.",
+            description="Limits the elements of an HRV, so that no single head is scaled beyond the limit.",
             search_aliases=["limit hrv", "maximum", "clip values"],
             inputs=[
                 HRVSocket.Input("hrv", tooltip="The HRV to limit; it stays as it is."),
@@ -154,12 +155,14 @@ class Compare(io.ComfyNode):
             node_id="HRV_Compare",
             display_name="Compare HRVs (image)",
             category=CATEGORY,
-            description="Draws how alike concepts are: the cosine between the vectors of every pair, within one HRV or "
-            "between two.",
+            description="Draws how similar concepts are: the cosine between the vectors of every pair, within one "
+            "HRV or between two.",
             search_aliases=["cosine", "similarity", "correlation", "matrix"],
             is_output_node=True,
             inputs=[
-                HRVSocket.Input("hrv", tooltip="Its concepts are the rows, and without a second HRV the columns too."),
+                HRVSocket.Input(
+                    "hrv", tooltip="Its concepts are the rows, and if there is no second HRV, also the columns."
+                ),
                 HRVSocket.Input("other", optional=True, tooltip="Its concepts are the columns."),
                 io.String.Input(
                     "concepts",

@@ -36,8 +36,8 @@ class BuildHRV(io.ComfyNode):
             display_name="Build HRV",
             category=CATEGORY,
             description="Generates images with your model and sampler settings and counts, for every cross-attention "
-            "head and step, which concept it attends to most. The counts become one Head Relevance Vector per "
-            "concept. What is counted is saved as it goes: cancelled or cut off, the same build goes on where it was.",
+            "head and step, which concept it attends to most. The counts become one Head Relevance "
+            "Vector per concept. Progress is saved: if interrupted, the same build resumes.",
             search_aliases=["head relevance vector", "make hrv", "attention heads", "concepts"],
             inputs=[
                 io.Model.Input(
@@ -50,15 +50,15 @@ class BuildHRV(io.ComfyNode):
                     "prompts",
                     multiline=True,
                     default=DEFAULT_PROMPTS,
-                    tooltip="One prompt a line. The more varied, the better; the paper used 2,100.",
+                    tooltip="One prompt per line. The more varied, the better; the paper used 2,100.",
                 ),
                 io.Int.Input(
                     "images",
                     default=64,
                     min=1,
                     max=1_000_000,
-                    tooltip="How many images to generate, going round through the prompts. More images, less noise: a "
-                    "few dozen show the picture, about a thousand make it sharp.",
+                    tooltip="How many images to generate, cycling through the prompts. More images mean less noise: "
+                    "a few dozen show which heads matter, about a thousand settle the details.",
                 ),
                 seed_input("seed", "Starting noise and drawn words follow from it: the same seed builds the same HRV."),
                 *Sampling.inputs(),
@@ -67,8 +67,8 @@ class BuildHRV(io.ComfyNode):
                     options=list(ESTIMATORS),
                     default=BuildSettings.estimator,
                     optional=True,
-                    tooltip="'paper' draws one word per concept at every step and layer, as published, and settles "
-                    "with fewer images; 'all words' asks about every word each time, and ranks heads differently.",
+                    tooltip="'paper' draws one random word per concept at every step and layer, as published, and "
+                    "needs fewer images; 'all words' uses every word each time, and ranks heads differently.",
                     advanced=True,
                 ),
                 io.Float.Input(
@@ -78,7 +78,7 @@ class BuildHRV(io.ComfyNode):
                     max=0.999,
                     step=0.005,
                     optional=True,
-                    tooltip="End earlier, once the rankings are expected to agree this well with those of an endless "
+                    tooltip="Stop early, once the rankings are expected to agree this well with those of an endless "
                     "build (0.98 is good). 0 makes all images.",
                     advanced=True,
                 ),
@@ -88,8 +88,8 @@ class BuildHRV(io.ComfyNode):
                     min=1,
                     max=100_000,
                     optional=True,
-                    tooltip="Which of the shards to build: the parts of one build, made anywhere and put together with "
-                    "Merge HRVs.",
+                    tooltip="Which shard to build. Shards are parts of one build; they can be made on different "
+                    "machines and combined with Merge HRVs.",
                     advanced=True,
                 ),
                 io.Int.Input(
@@ -98,7 +98,7 @@ class BuildHRV(io.ComfyNode):
                     min=1,
                     max=100_000,
                     optional=True,
-                    tooltip="Into how many shards the build is cut; 1 builds all of it here.",
+                    tooltip="How many shards to split the build into; 1 builds all of it here.",
                     advanced=True,
                 ),
             ],

@@ -20,15 +20,16 @@ class Concepts(io.ComfyNode):
             node_id="HRV_Concepts",
             display_name="HRV Concepts",
             category=CATEGORY,
-            description="The visual concepts to build an HRV for, and the words that stand for each of them.",
+            description="The visual concepts to build an HRV for, each with its words.",
             search_aliases=["vocabulary", "concept words", "hrv vocabulary"],
             inputs=[
                 io.String.Input(
                     "concepts",
                     multiline=True,
                     default=DEFAULT.read_text(encoding="utf-8"),
-                    tooltip="One concept a line: 'Color: red, blue, dark green'. About ten words each work best; lines "
-                    "that begin with # are comments. Every head is asked which of these concepts it attends to most.",
+                    tooltip="One concept per line: 'Color: red, blue, dark green'. About ten words each work best; "
+                    "lines that begin with # are comments. Every head is asked which of these concepts it "
+                    "attends to most.",
                 )
             ],
             outputs=[

@@ -39,7 +39,7 @@ def occurrence_input() -> Any:
         "occurrence",
         default="all",
         optional=True,
-        tooltip="Where a word stands in the prompt several times: all, first, or a number from 1.",
+        tooltip="If the prompt contains a word several times: all, first, or a number from 1.",
         advanced=True,
     )
 
@@ -56,7 +56,10 @@ class ControlledWords(InputGroup):
     @staticmethod
     def connections() -> list[Any]:
         return [
-            io.Model.Input("model", tooltip="The model that will sample; it gets the mechanism, no setting."),
+            io.Model.Input(
+                "model",
+                tooltip="The model to sample with; it is patched to read controls, which stay on the conditioning.",
+            ),
             io.Conditioning.Input("conditioning", tooltip="From CLIP Text Encode (HRV), or from another HRV control."),
         ]
 
@@ -93,6 +96,8 @@ class Effect(InputGroup):
 def control_outputs() -> list[Any]:
     """What every control gives."""
     return [
-        io.Model.Output(tooltip="The model that reads controls; sample with it, whatever the number of controls."),
-        io.Conditioning.Output(tooltip="The conditioning with this control added to those it carried."),
+        io.Model.Output(
+            tooltip="The model, patched to read controls; sample with it, however many controls there are."
+        ),
+        io.Conditioning.Output(tooltip="The conditioning with this control added."),
     ]

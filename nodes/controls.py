@@ -27,7 +27,7 @@ class ConceptStrengthen(io.ComfyNode):
                 *ControlledWords.connections(),
                 hrv_input(),
                 words_input(),
-                io.String.Input("concept", default="Color", tooltip="A concept of the HRV, by name."),
+                io.String.Input("concept", default="Color", tooltip="The name of a concept of the HRV."),
                 *Effect.inputs(),
                 clamp_input(),
                 occurrence_input(),
@@ -61,8 +61,8 @@ class ConceptAdjust(io.ComfyNode):
             node_id="HRV_ConceptAdjust",
             display_name="Concept Adjust",
             category=CATEGORY,
-            description="Makes a word with several meanings be read as one concept and not as another: 'rose' as "
-            "Color, not as Plants.",
+            description="Has a word with several meanings read as one concept and not as another: 'rose' as Color, "
+            "not as Plants.",
             search_aliases=["concept adjusting", "polysemous", "misinterpretation", "meaning", "hrv"],
             inputs=[
                 *ControlledWords.connections(),
@@ -72,13 +72,13 @@ class ConceptAdjust(io.ComfyNode):
                     "desired",
                     display_name="read as",
                     default="Color",
-                    tooltip="The concept that the words are meant as.",
+                    tooltip="The concept the words should be read as.",
                 ),
                 io.String.Input(
                     "undesired",
                     display_name="not as",
                     default="Plants",
-                    tooltip="The concept that they shall not be read as.",
+                    tooltip="The concept they should not be read as.",
                 ),
                 *Effect.inputs(),
                 clamp_input(),

@@ -18,8 +18,8 @@ class Convergence(io.ComfyNode):
             node_id="HRV_Convergence",
             display_name="HRV Convergence (image)",
             category=CATEGORY,
-            description="Draws how the rankings of a build settled with the number of images: how well two halves of "
-            "its images agree, and how well the whole is expected to agree with an endless build.",
+            description="Draws how the rankings of a build settled as images were added: how well two halves of its "
+            "images agree, and how well the whole is expected to agree with an endless build.",
             search_aliases=["plot convergence", "split half", "how many images", "agreement"],
             is_output_node=True,
             inputs=[HRVSocket.Input("hrv", tooltip="From Build HRV, or from Load HRV of a file it made.")],

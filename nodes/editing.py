@@ -51,7 +51,7 @@ class _DecidingConcept(InputGroup):
         """All but :func:`~.inputs.clamp_input`; ``tooltip`` is of the HRV."""
         return [
             HRVSocket.Input("hrv", optional=True, tooltip=tooltip),
-            io.String.Input("concept", default="Color", optional=True, tooltip="A concept of the HRV, by name."),
+            io.String.Input("concept", default="Color", optional=True, tooltip="The name of a concept of the HRV."),
             strength_input(
                 "How much the HRV counts: 0 keeps the words' own attention as it is, 1 is the full effect.",
                 optional=True,
@@ -72,31 +72,35 @@ class PromptEdit(io.ComfyNode):
             node_id="HRV_PromptEdit",
             display_name="Prompt Edit (P2P-HRV)",
             category=CATEGORY,
-            description="Makes the image of a prompt and, beside it, the same image with the prompt changed: swapped, "
-            "added, removed or re-weighted words. With an HRV the heads of a concept decide about changed words.",
+            description="Makes the image of a prompt and, beside it, the same image with the prompt changed: "
+            "swapped, added, removed or re-weighted words. With an HRV, the heads of a concept decide "
+            "about changed words.",
             search_aliases=["prompt to prompt", "p2p", "edit image", "word swap", "attention injection", "hrv edit"],
             inputs=[
-                io.Model.Input("model", tooltip="The model that will sample; it gets the mechanism, no setting."),
+                io.Model.Input(
+                    "model",
+                    tooltip="The model to sample with; it is patched to read edits, which stay on the conditioning.",
+                ),
                 io.Conditioning.Input(
                     "source",
-                    tooltip="The prompt of the image, from CLIP Text Encode (HRV); or, for one more edit of it, the "
-                    "CONDITIONING of another Prompt Edit.",
+                    tooltip="The prompt of the image, from CLIP Text Encode (HRV). For another edit of the same "
+                    "image, the CONDITIONING of another Prompt Edit.",
                 ),
                 io.Conditioning.Input(
                     "target", tooltip="The prompt of the edited image, from CLIP Text Encode (HRV) or Edit Words."
                 ),
                 io.Latent.Input(
                     "latent",
-                    tooltip="What would be sampled: empty, a picture, or an inverted one. For one more edit, the "
+                    tooltip="The latent to sample: empty, an image, or an inverted image. For another edit, the "
                     "LATENT of the Prompt Edit that the source comes from.",
                 ),
                 io.String.Input(
                     "pairs",
                     default="",
                     multiline=True,
-                    tooltip="Empty: which words became which is found by itself. Else phrases that belong together, "
-                    "such as 'red car -> blue boat', separated by commas or lines; 'old ->' for words that are gone, "
-                    "'-> new' for new ones.",
+                    tooltip="Which phrases became which, such as 'red car -> blue boat', separated by commas or new "
+                    "lines; 'old ->' for removed words, '-> new' for new ones. If empty, words are matched "
+                    "automatically.",
                 ),
                 progress_input(
                     "cross_end",
@@ -125,7 +129,7 @@ class PromptEdit(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Model.Output(tooltip="The model that makes edits; sample with it."),
+                io.Model.Output(tooltip="The model, patched to make edits; sample with it."),
                 io.Conditioning.Output(tooltip="The sampler's positive: both prompts, a row each."),
                 io.Latent.Output(tooltip="The sampler's latent: the source first, then its edits, from one noise."),
                 io.String.Output("alignment", display_name="alignment", tooltip="Which words became which, as text."),
@@ -181,11 +185,11 @@ class EditWords(io.ComfyNode):
             node_id="HRV_EditWords",
             display_name="Edit Words (P2P-HRV)",
             category=CATEGORY,
-            description="Says what some words of a target prompt do in Prompt Edit: a concept of their own, more or "
-            "less weight, a window of their own.",
+            description="Gives some words of a target prompt more or less weight in Prompt Edit, a concept of their "
+            "own, or a time window of their own.",
             search_aliases=["re-weight", "reweight words", "per word", "prompt to prompt", "p2p"],
             inputs=[
-                io.Conditioning.Input("conditioning", tooltip="The target's, on its way to Prompt Edit."),
+                io.Conditioning.Input("conditioning", tooltip="The target prompt, before it goes to Prompt Edit."),
                 words_input(),
                 io.Float.Input(
                     "weight",
@@ -193,8 +197,8 @@ class EditWords(io.ComfyNode):
                     min=-10.0,
                     max=10.0,
                     step=0.05,
-                    tooltip="Multiplies the attention that the words get: 2 is more of them, 0 none, below 0 less "
-                    "than none.",
+                    tooltip="Multiplies the attention to the words: 2 doubles it, 0 removes it, below 0 does the "
+                    "opposite.",
                 ),
                 *_DecidingConcept.inputs("Makes the words keep their own attention, by the heads of a concept."),
                 progress_input("start", 0.0, "Sampling progress at which this begins."),
@@ -207,7 +211,7 @@ class EditWords(io.ComfyNode):
                 clamp_input(),
                 occurrence_input(),
             ],
-            outputs=[io.Conditioning.Output(tooltip="The target, with this for Prompt Edit to read.")],
+            outputs=[io.Conditioning.Output(tooltip="The target, with this setting for Prompt Edit to read.")],
         )
 
     @classmethod

@@ -42,15 +42,21 @@ class Examination(InputGroup):
     def inputs(concept: Any, seeds: int, prompts: int) -> list[Any]:
         """With the node's input for concepts among them; numbers of seeds and prompts by default."""
         return [
-            io.Model.Input("model", tooltip="The model that the HRV is to be trusted on."),
+            io.Model.Input("model", tooltip="The model to test the HRV on."),
             io.Clip.Input("clip", tooltip="Its text encoder."),
             io.Vae.Input("vae", tooltip="Its VAE: scorers look at finished images."),
-            HRVSocket.Input("hrv", tooltip="The HRV to examine."),
-            ScorerSocket.Input("scorer", tooltip="What tells how well an image shows a word: one of the Scorer nodes."),
+            HRVSocket.Input("hrv", tooltip="The HRV to test."),
+            ScorerSocket.Input(
+                "scorer", tooltip="Scores how well an image shows a word: from one of the Scorer nodes."
+            ),
             ExperimentSocket.Input("experiment", tooltip="The prompts, from HRV Experiment."),
             concept,
             io.Int.Input(
-                "seeds", default=seeds, min=1, max=1000, tooltip="Images of every prompt, each with its seed."
+                "seeds",
+                default=seeds,
+                min=1,
+                max=1000,
+                tooltip="How many images of every prompt, each with its own seed.",
             ),
             seed_input(
                 "seed",
@@ -62,7 +68,7 @@ class Examination(InputGroup):
                 default=prompts,
                 min=0,
                 max=10_000,
-                tooltip="At most so many prompts of each concept, evenly spread through the experiment; 0 for all.",
+                tooltip="At most this many prompts of each concept, evenly spread through the experiment; 0 for all.",
             ),
         ]
 

@@ -33,11 +33,14 @@ class AttendAndExcite(io.ComfyNode):
             node_id="HRV_AttendAndExcite",
             display_name="Attend and Excite (HRV)",
             category=CATEGORY,
-            description="Makes every subject of a prompt appear: while the picture forms, the latent moves until each "
-            "of them is attended to somewhere, by the heads that matter for its concept.",
+            description="Helps every subject of a prompt to appear: while the image forms, the latent moves until "
+            "each subject gets attention somewhere, from the heads that matter for its concept.",
             search_aliases=["attend and excite", "a&e", "missing object", "multi-concept", "two subjects", "hrv"],
             inputs=[
-                io.Model.Input("model", tooltip="The model that will sample; it gets the mechanism, no setting."),
+                io.Model.Input(
+                    "model",
+                    tooltip="The model to sample with; it is patched to read subjects, which stay on the conditioning.",
+                ),
                 io.Conditioning.Input("conditioning", tooltip="From CLIP Text Encode (HRV), or from an HRV control."),
                 HRVSocket.Input(
                     "hrv", optional=True, tooltip="Needed for subjects with a concept; without one it is plain A&E."
@@ -46,8 +49,8 @@ class AttendAndExcite(io.ComfyNode):
                     "subjects",
                     default="cat: Animals, frog: Animals",
                     multiline=True,
-                    tooltip="Words of the prompt that the picture shall show, each with a concept of the HRV, or "
-                    "without one for plain Attend-and-Excite. Commas or lines between them.",
+                    tooltip="Words of the prompt that the image should show, each with a concept of the HRV, or "
+                    "without one for plain Attend-and-Excite. Separate them with commas or new lines.",
                 ),
                 io.Float.Input(
                     "step_size",
@@ -55,20 +58,20 @@ class AttendAndExcite(io.ComfyNode):
                     min=0.0,
                     max=1000.0,
                     step=0.5,
-                    tooltip="How far an update moves the latent; published: 20. 0 only looks and changes nothing.",
+                    tooltip="How far an update moves the latent; published: 20. 0 only watches and changes nothing.",
                 ),
                 io.Int.Input(
                     "iterations",
                     default=_DEFAULTS.iterations,
                     min=1,
                     max=1000,
-                    tooltip="Updates at most in the step of a threshold; published: 20.",
+                    tooltip="The most updates in the step of a threshold; published: 20.",
                 ),
                 io.String.Input(
                     "thresholds",
                     default=_THRESHOLDS,
-                    tooltip="Progress: share of attention that each subject shall reach at some place by then. "
-                    "Empty for one update a step and no more.",
+                    tooltip="Pairs of progress: share of attention that each subject must reach at some place by "
+                    "then. Empty for one update per step.",
                     advanced=True,
                 ),
                 io.Float.Input(
@@ -77,8 +80,8 @@ class AttendAndExcite(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.05,
-                    tooltip="The step size has the root of a number that falls from 1 to this over the run; "
-                    "published: 0.5.",
+                    tooltip="The step size falls with the square root of a number that goes from 1 to this over the "
+                    "run; published: 0.5.",
                     advanced=True,
                 ),
                 progress_input(
@@ -90,7 +93,7 @@ class AttendAndExcite(io.ComfyNode):
                     default=_DEFAULTS.resolution,
                     min=2,
                     max=64,
-                    tooltip="Side of the maps of subjects with a concept, for a square picture; published: 8.",
+                    tooltip="Side of the maps of subjects with a concept, for a square image; published: 8.",
                     advanced=True,
                 ),
                 io.Float.Input(
@@ -111,7 +114,7 @@ class AttendAndExcite(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Model.Output(tooltip="The model that moves latents for conditionings with subjects."),
+                io.Model.Output(tooltip="The model, patched to move latents for conditionings with subjects."),
                 io.Conditioning.Output(tooltip="The conditioning with these subjects: the positive of the sampler."),
                 ReportSocket.Output("report", display_name="report", tooltip="For Attend and Excite Report."),
             ],
@@ -163,12 +166,12 @@ class AttendAndExciteReport(io.ComfyNode):
             display_name="Attend and Excite Report",
             category=CATEGORY,
             description="Shows what Attend and Excite did in a run: the loss and each subject's maximum at every "
-            "update, and where each subject was attended to in the end, as pictures, masks and JSON.",
+            "update, and where each subject ended up getting attention, as pictures, masks and JSON.",
             search_aliases=["attend and excite curve", "subject maps", "subject masks", "excitement", "loss curve"],
             is_output_node=True,
             inputs=[
                 ReportSocket.Input("report", tooltip="From Attend and Excite (HRV)."),
-                io.Latent.Input("latent", tooltip="From the sampler, as it comes: it says which run is meant."),
+                io.Latent.Input("latent", tooltip="Straight from the sampler: it identifies the run."),
             ],
             outputs=[
                 io.Image.Output("curves", display_name="curves", tooltip="Loss and maxima, update by update."),
@@ -176,8 +179,8 @@ class AttendAndExciteReport(io.ComfyNode):
                 io.Mask.Output(
                     "masks",
                     display_name="masks",
-                    tooltip="The same maps as masks of the picture's size: all subjects of the first image, then of "
-                    "the next.",
+                    tooltip="The same maps as masks at the size of the image: all subjects of the first image, then "
+                    "of the next.",
                 ),
                 io.String.Output("json", display_name="json", tooltip="All numbers."),
             ],

@@ -26,14 +26,16 @@ class ExperimentNode(io.ComfyNode):
                 io.Combo.Input(
                     "file",
                     options=[*experiment_files(), NO_FILE],
-                    tooltip="A shipped experiment, or a .txt of yours in models/hrv/experiments; press R to refresh.",
+                    tooltip="An experiment that ships with the pack, or your own .txt in models/hrv/experiments; "
+                    "press R to refresh.",
                 ),
                 io.String.Input(
                     "prompts",
                     multiline=True,
                     default="",
-                    tooltip="More prompts. A concept in brackets, then a prompt a line: '[Color]', then "
-                    "'a <red | blue> {car | bowl}'. Images are scored by the word in angle brackets; braces multiply.",
+                    tooltip="More prompts. A concept in brackets, then one prompt per line: '[Color]', then 'a <red "
+                    "| blue> {car | bowl}'. Images are scored by the words in angle brackets; those in "
+                    "braces only make more prompts.",
                 ),
             ],
             outputs=[ExperimentSocket.Output("experiment", tooltip="For the nodes of ordered weakening.")],

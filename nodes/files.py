@@ -19,17 +19,17 @@ class SaveHRV(io.ComfyNode):
             node_id="HRV_Save",
             display_name="Save HRV",
             category=CATEGORY,
-            description="Writes an HRV to models/hrv, where Load HRV finds it. A file that is already there is never "
-            "overwritten: another HRV gets a number behind its name.",
+            description="Saves an HRV in models/hrv, where Load HRV finds it. Existing files are never overwritten: "
+            "a different HRV with the same name gets a number.",
             search_aliases=["export hrv", "write hrv", "safetensors"],
             is_output_node=True,
             inputs=[
                 HRVSocket.Input("hrv", tooltip="From Build HRV, or any node that makes an HRV."),
                 io.String.Input(
-                    "name", default="my-hrv", tooltip="File name without ending; folders with / are allowed."
+                    "name", default="my-hrv", tooltip="File name without an extension; folders with / are allowed."
                 ),
             ],
-            outputs=[io.String.Output("path", display_name="path", tooltip="Where the file lies.")],
+            outputs=[io.String.Output("path", display_name="path", tooltip="Where the file is.")],
             hidden=[io.Hidden.unique_id],
         )
 
@@ -48,7 +48,7 @@ class LoadHRV(io.ComfyNode):
             node_id="HRV_Load",
             display_name="Load HRV",
             category=CATEGORY,
-            description="Reads an HRV file from models/hrv, or one that ships with the pack.",
+            description="Loads an HRV from models/hrv, or one that ships with the pack.",
             search_aliases=["open hrv", "import hrv", "head relevance vector"],
             inputs=[io.Combo.Input("file", options=hrv_files(), tooltip="Files in models/hrv; press R to refresh.")],
             outputs=[HRVSocket.Output("hrv", display_name="HRV", tooltip="The HRV of the file, as it was saved.")],

@@ -24,21 +24,21 @@ class WeakenHeads(io.ComfyNode):
             node_id="HRV_WeakenHeads",
             display_name="Weaken Heads by Order",
             category=CATEGORY,
-            description="Turns the words down in the heads that matter most for a concept, or least, or at random: "
-            "how much the image loses shows whether an HRV found the right heads.",
+            description="Weakens words in the heads that matter most for a concept, or least, or at random: what the "
+            "image loses shows whether the HRV ranks the right heads.",
             search_aliases=["ordered weakening", "morhf", "lerhf", "ablation", "hrv"],
             inputs=[
                 *ControlledWords.connections(),
                 hrv_input(),
                 words_input(default=ALL_WORDS),
                 io.String.Input("concept", default="Color", tooltip="The concept of the HRV that orders the heads."),
-                io.Combo.Input("order", options=list(ORDERS), tooltip="Which heads are weakened first."),
+                io.Combo.Input("order", options=list(ORDERS), tooltip="Which heads to weaken first."),
                 io.Int.Input(
                     "heads",
                     default=11,
                     min=0,
                     max=65_535,
-                    tooltip="How many heads to weaken, from the first of the order on; SD 1.x has 128, SDXL 1300.",
+                    tooltip="How many heads to weaken, counted from the first in the order; SD 1.x has 128, SDXL 1300.",
                 ),
                 factor_input(
                     "factor",
@@ -57,7 +57,7 @@ class WeakenHeads(io.ComfyNode):
                     "unit",
                     options=["heads", "percent"],
                     optional=True,
-                    tooltip="Whether the number of heads is one, or a share of all heads.",
+                    tooltip="Whether 'heads' is a number of heads or a percentage.",
                     advanced=True,
                 ),
             ],
@@ -104,8 +104,8 @@ class ScaleHeads(io.ComfyNode):
                     "heads",
                     default="mid",
                     multiline=True,
-                    tooltip="Sections, blocks, transformers and heads, such as: down4.1:3,5 mid:0 up0-5. A term with ! "
-                    "takes heads away: all !mid. Empty: none.",
+                    tooltip="Sections, blocks, transformers and heads, such as: down4.1:3,5 mid:0 up0-5. A term with "
+                    "! removes heads: all !mid. Empty: none.",
                 ),
                 factor_input(
                     "factor",

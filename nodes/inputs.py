@@ -56,6 +56,6 @@ def clamp_input() -> Any:
         min=0.0,
         max=100.0,
         step=0.5,
-        tooltip="Upper limit of the HRV's elements, 0 for none. Published: 9 for SDXL, none for SD 1.x.",
+        tooltip="Upper limit for the HRV's elements; 0 for no limit. Published: 9 for SDXL, none for SD 1.x.",
         advanced=True,
     )

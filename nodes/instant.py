@@ -22,9 +22,9 @@ class InstantHRV(io.ComfyNode):
             node_id="HRV_Instant",
             display_name="Instant HRV",
             category=CATEGORY,
-            description="Reads off your model's weights which cross-attention heads write the words of a concept "
-            "differently: one Head Relevance Vector per concept, without generating any image. Also for a single new "
-            "concept.",
+            description="Reads from your model's weights which cross-attention heads write the words of a concept "
+            "differently: one Head Relevance Vector per concept, without generating any images. It also "
+            "works for a single new concept.",
             search_aliases=["head relevance vector", "value contrast", "make hrv", "fast hrv", "new concept"],
             inputs=[
                 io.Model.Input(
@@ -38,8 +38,8 @@ class InstantHRV(io.ComfyNode):
                     multiline=True,
                     default=_DEFAULT_FRAMES,
                     optional=True,
-                    tooltip="Sentences that every word is put into, one a line, with {word} where it goes; at most 12. "
-                    "Only what stands before {word} makes a difference.",
+                    tooltip="Sentences that every word is put into, one per line, with {word} in its place; at most "
+                    "12. Only what comes before {word} makes a difference.",
                     advanced=True,
                 ),
                 io.Combo.Input(
@@ -47,8 +47,9 @@ class InstantHRV(io.ComfyNode):
                     options=list(BACKGROUNDS),
                     default=WHEN_NEEDED,
                     optional=True,
-                    tooltip="When to compare your concepts with the paper's 34 as well, which are not in the result: "
-                    "'when needed' does it for fewer than five concepts, because a head's share of few says little.",
+                    tooltip="Whether to compare your concepts with the paper's 34 as well, which are not in the "
+                    "result. 'when needed' does so for fewer than five concepts, because a head's share "
+                    "among only a few says little.",
                     advanced=True,
                 ),
             ],

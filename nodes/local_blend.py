@@ -21,8 +21,8 @@ class LocalBlend(io.ComfyNode):
             node_id="HRV_LocalBlend",
             display_name="Local Blend (P2P-HRV)",
             category=CATEGORY,
-            description="Keeps the edits of Prompt Edit to the places where their words are: everywhere else they stay "
-            "the source image.",
+            description="Keeps the edits of Prompt Edit where their words are; everywhere else they stay the source "
+            "image.",
             search_aliases=["local edit", "attention mask", "prompt to prompt", "p2p", "keep background"],
             inputs=[
                 io.Conditioning.Input("conditioning", tooltip="From the last Prompt Edit."),
@@ -39,7 +39,7 @@ class LocalBlend(io.ComfyNode):
                     min=0.0,
                     max=0.99,
                     step=0.01,
-                    tooltip="Share of the highest attention from which a place may change: lower lets more change.",
+                    tooltip="The share of the highest attention from which a place may change. Lower lets more change.",
                 ),
                 progress_input(
                     "start",
@@ -55,7 +55,7 @@ class LocalBlend(io.ComfyNode):
             ],
             outputs=[
                 io.Conditioning.Output(tooltip="The sampler's positive."),
-                io.Latent.Output(tooltip="The sampler's latent; behind the sampler, Edit Mask reads the mask off it."),
+                io.Latent.Output(tooltip="The sampler's latent; after the sampler, Edit Mask reads the mask from it."),
             ],
         )
 
@@ -76,7 +76,7 @@ class EditMask(io.ComfyNode):
             node_id="HRV_EditMask",
             display_name="Edit Mask (P2P-HRV)",
             category=CATEGORY,
-            description="The places that Local Blend let change, as a mask for each edit.",
+            description="Outputs the places that Local Blend let change, as a mask for each edit.",
             search_aliases=["attention mask", "local blend mask", "prompt to prompt", "p2p"],
             inputs=[io.Latent.Input("latent", tooltip="From the sampler that sampled with Local Blend.")],
             outputs=[io.Mask.Output(tooltip="A mask for each edit, at the size of the images: 1 may change.")],

@@ -15,14 +15,14 @@ class LoadMini(io.ComfyNode):
             node_id="HRV_LoadMini",
             display_name="Load HRV-mini",
             category=CATEGORY,
-            description="The small text-to-image model that comes with the pack: 128 heads like SD 1.x, images "
-            "of 128 x 128. For trying the other nodes without a checkpoint or a GPU.",
+            description="Loads the small text-to-image model that comes with the pack, to try the other nodes "
+            "without a checkpoint or a GPU. It has 128 heads like SD 1.x and makes images of 128 x 128.",
             search_aliases=["hrv mini", "embedded model", "demo model", "tiny model"],
             inputs=[],
             outputs=[
-                io.Model.Output(tooltip="The denoiser, with the attention heads that an HRV is about."),
+                io.Model.Output(tooltip="The denoiser, with the attention heads that an HRV describes."),
                 io.Clip.Output(tooltip="Its text encoder, with the tokens of SD 1.x."),
-                io.Vae.Output(tooltip="Turns its latents into pictures and pictures into latents."),
+                io.Vae.Output(tooltip="Turns its latents into images and images into latents."),
             ],
         )
 

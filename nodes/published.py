@@ -27,16 +27,17 @@ class Published(io.ComfyNode):
             node_id="HRV_Published",
             display_name="Published HRV",
             category=CATEGORY,
-            description="An HRV of the paper's authors, for 34 concepts. It is not part of the pack: turn on "
-            "'download' to fetch it once and keep it in models/hrv/published, or put the files there by hand.",
+            description="Loads an HRV by the paper's authors, for 34 concepts. It is not part of the pack: turn on "
+            "'download' to fetch it once and keep it in models/hrv/published, or put the files there by "
+            "hand.",
             search_aliases=["download hrv", "catalog", "paper hrv", "sd 1.4", "sdxl"],
             inputs=[
                 io.Combo.Input("name", options=list(catalog), tooltip=f"{offered}. Fine-tunes of these fit as well."),
                 io.Boolean.Input(
                     "download",
                     default=False,
-                    tooltip="Allow this node to download the files from GitHub (less than 0.5 MB) if they are not "
-                    "there. Off, the node never uses the network.",
+                    tooltip="Allow this node to download the files from GitHub (less than 0.5 MB) if they are "
+                    "missing. When off, it never uses the network.",
                 ),
             ],
             outputs=[
@@ -59,8 +60,8 @@ class ImportNpy(io.ComfyNode):
             node_id="HRV_ImportNpy",
             display_name="Import HRV (.npy)",
             category=CATEGORY,
-            description="Reads an HRV from the two .npy files that the authors' scripts write. Save HRV keeps it as a "
-            "file of this pack.",
+            description="Reads an HRV from the two .npy files that the authors' scripts write. Save HRV saves it in "
+            "this pack's own format.",
             search_aliases=["npy", "numpy", "category_vectors", "head_index", "authors' scripts"],
             inputs=[
                 io.String.Input(
@@ -71,12 +72,12 @@ class ImportNpy(io.ComfyNode):
                 io.String.Input(
                     "head_index",
                     default="head_index.npy",
-                    tooltip="The head_index file that belongs to it: it tells which model the vectors are for.",
+                    tooltip="The head_index file that belongs to it; it says which model the vectors are for.",
                 ),
                 ConceptsSocket.Input(
                     "concepts",
                     optional=True,
-                    tooltip="The vocabulary of the vectors, a concept for each row. Empty: the paper's 34 concepts.",
+                    tooltip="The concepts of the vectors, one for each row. If not connected: the paper's 34 concepts.",
                 ),
             ],
             outputs=[
@@ -110,8 +111,8 @@ class ImportConcepts(io.ComfyNode):
             node_id="HRV_ImportConcepts",
             display_name="Import HRV Concepts (.csv)",
             category=CATEGORY,
-            description="Reads a vocabulary in the form of the authors' word list: a line with the concept, then "
-            "numbered lines with its words.",
+            description="Reads a list of concepts in the authors' format: a line with the concept, then numbered "
+            "lines with its words.",
             search_aliases=["vocabulary", "word list", "csv", "340_final_text_list"],
             inputs=[
                 io.String.Input(
@@ -125,7 +126,9 @@ class ImportConcepts(io.ComfyNode):
                     "vocabulary", display_name="concepts", tooltip="For Build HRV or Import HRV (.npy)."
                 ),
                 io.String.Output(
-                    "text", display_name="text", tooltip="The same in the form that HRV Concepts takes, to be edited."
+                    "text",
+                    display_name="text",
+                    tooltip="The same in the format of HRV Concepts, so you can edit it there.",
                 ),
             ],
         )

@@ -33,11 +33,11 @@ class ReadByConcept(io.ComfyNode):
                 *ControlledWords.connections(),
                 io.Conditioning.Input(
                     "other",
-                    tooltip="The prompt that the concept is taken from, encoded with the same CLIP. It may carry "
-                    "controls of its own.",
+                    tooltip="The prompt to take the concept from, encoded with the same CLIP. It may have controls "
+                    "of its own.",
                 ),
                 hrv_input(),
-                io.String.Input("concept", default="Shape", tooltip="The concept to take, a name from the HRV."),
+                io.String.Input("concept", default="Shape", tooltip="The concept to take: a concept of the HRV."),
                 io.Int.Input(
                     "heads",
                     default=0,

@@ -42,7 +42,8 @@ class Sampling(InputGroup):
                 default=1,
                 min=1,
                 max=256,
-                tooltip="Images generated at once: faster, but more memory. Draws stay the same.",
+                tooltip="How many images to generate at once: more is faster but needs more memory. The random draws "
+                "stay the same.",
                 advanced=True,
             ),
             io.String.Input("negative", default="", tooltip="Negative prompt of all images.", advanced=True),

@@ -45,7 +45,7 @@ class ScorerMini(io.ComfyNode):
             node_id="HRV_ScorerMini",
             display_name="Scorer: HRV-mini's Truth",
             category=CATEGORY,
-            description="Reads off a picture of HRV-mini whether it shows what a word says: 1 for yes, 0 for no.",
+            description="Reads from an image of HRV-mini whether it shows what a word says: 1 for yes, 0 for no.",
             search_aliases=["ground truth", "mini scorer", "evaluate", "judge"],
             inputs=[],
             outputs=[_output("For pictures of HRV-mini, and for the words that it knows.")],
@@ -71,7 +71,7 @@ class ScorerCLIP(io.ComfyNode):
                 io.Clip.Input(
                     "clip",
                     tooltip="The half that reads, with its projection, from Load CLIP. That of an SD 1.x checkpoint "
-                    "came without.",
+                    "has no projection.",
                 ),
             ],
             outputs=[_output("For images of any size and any words.")],
@@ -90,14 +90,14 @@ class ScorerTransformers(io.ComfyNode):
             node_id="HRV_ScorerTransformers",
             display_name="Scorer: CLIP from a folder",
             category=CATEGORY,
-            description="Compares images with words by a CLIP that lies in a folder as the library transformers saves "
-            "it. Nothing is downloaded.",
+            description="Compares images with words by a CLIP in a folder, as saved by the library transformers. "
+            "Nothing is downloaded.",
             search_aliases=["clip score", "local clip", "transformers", "evaluate"],
             inputs=[
                 io.String.Input(
                     "folder",
                     default="clip/clip-vit-large-patch14",
-                    tooltip="Below the models folder, with config.json, model.safetensors and the files of the "
+                    tooltip="Inside the models folder, with config.json, model.safetensors and the files of the "
                     "tokenizer and the processor.",
                 )
             ],
@@ -126,17 +126,17 @@ class Score(io.ComfyNode):
             search_aliases=["try scorer", "rate images", "measure images", "evaluate"],
             is_output_node=True,
             inputs=[
-                io.Image.Input("images", tooltip="Each gets a score of its own."),
+                io.Image.Input("images", tooltip="Each gets its own score."),
                 ScorerSocket.Input("scorer", tooltip="From one of the nodes called Scorer."),
                 io.String.Input(
                     "concept",
                     default="Color",
-                    tooltip="What the target is about. CLIP does without; HRV-mini needs it.",
+                    tooltip="What the target is about. CLIP doesn't need it; HRV-mini does.",
                 ),
                 io.String.Input("target", default="red", tooltip="The word or phrase that the images should show."),
             ],
             outputs=[
-                io.Float.Output("mean", display_name="mean", tooltip="The mean of the scores; a higher one is better."),
+                io.Float.Output("mean", display_name="mean", tooltip="The mean of the scores; higher is better."),
                 io.String.Output("text", display_name="text", tooltip="What the node shows: a line for each image."),
             ],
             hidden=[io.Hidden.unique_id],

@@ -54,15 +54,15 @@ class TagConditioning(io.ComfyNode):
             node_id="HRV_TagConditioning",
             display_name="Tag Conditioning (HRV)",
             category=CATEGORY,
-            description="Tells a conditioning that another node made which token belongs to which word, so that HRV "
-            "controls can find words by name.",
+            description="Lets HRV controls find words by name in a prompt that another node encoded: it tells the "
+            "conditioning which token belongs to which word.",
             search_aliases=["token map", "other text encoder", "foreign conditioning", "words"],
             inputs=[
                 io.Conditioning.Input("conditioning", tooltip="Made from this text by any node that encodes prompts."),
-                io.Clip.Input("clip", tooltip="The CLIP that it was made with."),
-                io.String.Input("text", multiline=True, tooltip="The text that it was made from, letter for letter."),
+                io.Clip.Input("clip", tooltip="The CLIP it was made with."),
+                io.String.Input("text", multiline=True, tooltip="Exactly the text it was made from."),
             ],
-            outputs=[io.Conditioning.Output(tooltip="The same conditioning, which knows its words now.")],
+            outputs=[io.Conditioning.Output(tooltip="The same conditioning, which now knows its words.")],
         )
 
     @classmethod
@@ -77,8 +77,8 @@ class ConditioningConcat(io.ComfyNode):
             node_id="HRV_ConditioningConcat",
             display_name="Conditioning Concat (HRV)",
             category=CATEGORY,
-            description="Puts one conditioning behind another exactly as Conditioning (Concat) does, and keeps the "
-            "words and the HRV controls of both.",
+            description="Appends one conditioning to another exactly as Conditioning (Concat) does, and keeps the "
+            "words and HRV controls of both.",
             search_aliases=["concatenate prompts", "append", "join conditioning", "break"],
             inputs=[
                 io.Conditioning.Input("conditioning_to", tooltip="Comes first; its area, hooks and so on are kept."),

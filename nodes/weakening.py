@@ -25,9 +25,9 @@ class OrderedWeakening(io.ComfyNode):
             node_id="HRV_OrderedWeakening",
             display_name="Ordered Weakening Analysis",
             category=CATEGORY,
-            description="Makes images while ever more heads are weakened, the most relevant of a concept first, the "
-            "least relevant first, and in random orders, and scores them: whether the HRV found the heads that the "
-            "concept needs. Cancelled or cut off, the same analysis goes on where it was.",
+            description="Tests whether the HRV ranks the heads that a concept needs: makes and scores images while "
+            "more and more heads are weakened, the most relevant first, the least relevant first, and in "
+            "random orders. If interrupted, the same analysis resumes.",
             search_aliases=["morhf", "lerhf", "validate hrv", "ablation study", "evaluate"],
             is_output_node=True,
             inputs=[
@@ -37,24 +37,25 @@ class OrderedWeakening(io.ComfyNode):
                     io.Boolean.Input(
                         "uniform",
                         default=False,
-                        tooltip="Also weaken all heads alike, as much as the others do as a mean: what mere damage "
-                        "does.",
+                        tooltip="Also weaken all heads alike, by the same mean factor: it shows what mere damage does.",
                     ),
                     io.Boolean.Input(
                         "save_images",
                         default=False,
-                        tooltip="Keep every image as a file beside the tables.",
+                        tooltip="Save every image as a file beside the tables.",
                         advanced=True,
                     ),
                     prefix_input("hrv/weakening"),
                 ),
             ],
             outputs=[
-                io.Image.Output("curves", tooltip="Score over the number of heads weakened, a curve for every order."),
+                io.Image.Output(
+                    "curves", tooltip="Score against the number of heads weakened, a curve for every order."
+                ),
                 io.Image.Output(
                     "sheet", tooltip="The first prompt and seed: rows are orders, columns numbers of heads."
                 ),
-                io.String.Output("verdict", tooltip="Whether the HRV separates, in words and numbers."),
+                io.String.Output("verdict", tooltip="Whether the HRV passes, in words and numbers."),
                 *table_outputs(),
             ],
             hidden=[io.Hidden.unique_id],
@@ -89,8 +90,8 @@ class WeakeningSummary(io.ComfyNode):
             node_id="HRV_WeakeningSummary",
             display_name="Ordered Weakening of All Concepts",
             category=CATEGORY,
-            description="The analysis for every concept that the HRV and the experiment have in common: a row each, "
-            "with the area between the orders, rank agreement and p-value, as a picture and a table.",
+            description="The analysis for every concept that the HRV and the experiment share: a row each, with the "
+            "area between the orders, rank agreement and p-value, as a picture and a table.",
             search_aliases=["morhf", "lerhf", "validate hrv", "evaluate all concepts", "summary"],
             is_output_node=True,
             inputs=[

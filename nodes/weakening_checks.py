@@ -42,8 +42,9 @@ class QuickCheck(io.ComfyNode):
             node_id="HRV_QuickCheck",
             display_name="HRV Quick Check",
             category=CATEGORY,
-            description="Does this HRV hold on this checkpoint? A small ordered weakening that says yes, weakly or no, "
-            "with the numbers it rests on. For a fine-tune, an HRV of a relative, or one from the net.",
+            description="Does this HRV hold on this checkpoint? A small ordered weakening that says yes, weakly or "
+            "no, with the numbers behind it. For a fine-tune, an HRV of a relative, or one from the "
+            "internet.",
             search_aliases=["validate hrv", "does it hold", "trust", "fine-tune"],
             is_output_node=True,
             inputs=[
@@ -93,8 +94,8 @@ class FactorSweep(io.ComfyNode):
             node_id="HRV_FactorSweep",
             display_name="Ordered Weakening by Factor",
             category=CATEGORY,
-            description="The analysis over factors from -2 to 2 as a heat map, with the baseline that weakens all "
-            "heads alike: what the published -2 does that another factor, or mere damage, does not.",
+            description="Compares factors from -2 to 2 as a heat map, with the baseline that weakens all heads "
+            "alike: it shows what the published -2 does that other factors, or mere damage, don't.",
             search_aliases=["factor sweep", "morhf", "lerhf", "uniform baseline", "rescaling"],
             is_output_node=True,
             inputs=[
@@ -145,7 +146,9 @@ def _factors(text: str) -> tuple[float, ...]:
     try:
         factors = tuple(float(part) for part in split_words(text))
     except ValueError:
-        raise HRVError(f"The factors {text!r} are no numbers: write some like -2, -1, 0, 1.") from None
+        raise HRVError(f"The factors {text!r} aren't numbers: write some like -2, -1, 0, 1.") from None
     if any(not abs(factor) <= LARGEST_FACTOR for factor in factors):
-        raise HRVError(f"The factors {text!r} go too far: write some from {-LARGEST_FACTOR:g} to {LARGEST_FACTOR:g}.")
+        raise HRVError(
+            f"The factors {text!r} are too large: write some from {-LARGEST_FACTOR:g} to {LARGEST_FACTOR:g}."
+        )
     return factors

@@ -20,13 +20,13 @@ def one_concept_input() -> Any:
 
 def concepts_input(without: str) -> Any:
     """A field for concepts; ``without`` says which are meant by an empty one."""
-    return io.String.Input("concepts", default="", tooltip=f"Some concepts, separated by commas; empty for {without}.")
+    return io.String.Input("concepts", default="", tooltip=f"Concepts, separated by commas; empty for {without}.")
 
 
 def only(concept: str) -> list[str]:
     """The one concept of a field. Raises HRVError if it is empty."""
     if not concept.strip():
-        raise HRVError("No concept was given: write one that the HRV and the experiment have.")
+        raise HRVError("There is no concept: write one that the HRV and the experiment share.")
     return [concept]
 
 
@@ -55,8 +55,8 @@ class WeakenedHeads(InputGroup):
                 default=3,
                 min=0,
                 max=100,
-                tooltip="Random orders, each forwards and backwards: what chance gives. Without them nothing can be "
-                "sure.",
+                tooltip="How many random orders, each forwards and backwards: they show what chance gives. Without "
+                "them no verdict is certain.",
             ),
             factor_input(
                 "factor",
@@ -75,7 +75,7 @@ class WeakenedHeads(InputGroup):
         """The plan for a model of so many heads. Raises HRVError for a factor that changes nothing."""
         counts = parse_head_counts(self.head_counts, head_count)
         if self.factor == 1.0:
-            raise HRVError("factor is 1, which weakens no head: the published one is -2, and 0 takes heads out.")
+            raise HRVError("factor is 1, which weakens no head: -2 is published, and 0 removes the attention.")
         return Plan(counts, self.random_orders, (self.factor,), uniform, self.order_seed)
 
 

@@ -117,7 +117,7 @@ def test_a_sweep_has_an_area_for_each_factor(api: ApiClient) -> None:
     ("changes", "prompts", "sentence", "refused_by"),
     [
         ({"concept": "Animals"}, PROMPTS, "There is no concept 'Animals'", "node"),
-        ({"concept": " "}, PROMPTS, "No concept was given", "node"),
+        ({"concept": " "}, PROMPTS, "There is no concept", "node"),
         ({"seeds": 0}, PROMPTS, "smaller than min", "node"),
         ({"head_counts": "129"}, PROMPTS, "has 128 heads: 129 of them", "node"),
         ({"width": 120}, PROMPTS, "a multiple of 32", "node"),
