@@ -52,6 +52,20 @@ _DRAWN = 2000
 Numbers = npt.NDArray[np.float64]
 
 
+def halves_of(clip: Any, words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Words in two halves of pairs with equally many tokens; words that are left over are in neither."""
+    by_tokens: dict[int, list[str]] = {}
+    for word in words:
+        # The center has another preposition than the other positions.
+        if word != "center":
+            by_tokens.setdefault(len(token_map(clip, word).content_positions), []).append(word)
+    halves: tuple[list[str], list[str]] = ([], [])
+    for alike in by_tokens.values():
+        for first in range(0, len(alike) - 1, 2):
+            min(halves, key=len).extend(alike[first : first + 2])
+    return halves
+
+
 def pairs_of(
     clip: Any, concept: str, words: Sequence[str], count: int, rng: np.random.Generator
 ) -> tuple[list[tuple[str, str]], torch.Tensor]:
@@ -62,10 +76,9 @@ def pairs_of(
         samples, pictures = draw_samples(_DRAWN, rng)
         for number, sample in enumerate(samples):
             word = sample.named.get(concept, "")
-            # The center has another preposition than the other positions.
-            if sample.kind not in ("single", "plant") or word not in words or word == "center":
+            if sample.kind not in ("single", "plant") or word not in words:
                 continue
-            other = str(rng.choice([one for one in words if one not in (word, "center")]))
+            other = str(rng.choice([one for one in words if one != word]))
             parts = sample.caption.split(" ")
             spots = [spot for spot, part in enumerate(parts) if part.rstrip(",") == word]
             if len(spots) != 1:
@@ -110,7 +123,7 @@ def measured_effects(model: Any, clip: Any, vocabulary: Vocabulary, options: arg
     for half in (0, 1):
         for number, (concept, words) in enumerate(vocabulary):
             rng = np.random.default_rng((options.seed, half, number))
-            captions, latents = pairs_of(clip, concept, words[half::2], options.pairs, rng)
+            captions, latents = pairs_of(clip, concept, halves_of(clip, words)[half], options.pairs, rng)
             rows.append(effects_of(model, clip, captions, latents, options.levels))
             print(f"{concept}, {HALVES[half]}: {captions[0]}, sum {rows[-1].sum():.2f}", flush=True)
     return np.stack(rows).reshape(2, len(vocabulary), -1)

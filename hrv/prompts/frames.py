@@ -12,14 +12,7 @@ ALONE = WORD
 
 MOST_FRAMES = 12
 
-DEFAULT_FRAMES = (
-    "{word}",
-    "a {word}",
-    "a photo of {word}",
-    "a photo of a {word}",
-    "a picture of something {word}",
-    "an image that shows {word}",
-)
+DEFAULT_FRAMES = (ALONE, "a {word}", "a photo of a {word}")
 """Frames for words of any class. CLIP reads from left to right, so only what stands before the gap counts."""
 
 # Characters of a frame: with its word it has to fit into one chunk of a text encoder anyway.
