@@ -7,6 +7,7 @@ from comfy_api.latest import ComfyExtension, io
 from ..host.files.folders import register_folder, register_loras
 from .arithmetic import Clamp, Compare, Mean, Merge, PickConcepts, Rank
 from .build import BuildHRV
+from .causal import BuildCausalHRV
 from .concepts import Concepts
 from .controls import ConceptAdjust, ConceptStrengthen
 from .convergence import Convergence
@@ -31,6 +32,7 @@ NODES: list[type[io.ComfyNode]] = [
     LoadMini,
     Concepts,
     BuildHRV,
+    BuildCausalHRV,
     InstantHRV,
     SaveHRV,
     LoadHRV,

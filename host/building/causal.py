@@ -1,0 +1,272 @@
+"""Building a causal HRV: how much of what a concept's words do to the image goes through each head.
+
+Pairs of prompts that differ in a word of the concept are measured on the model's own images (:mod:`.attribution`).
+Every pair is a sample of its own, told by (seed, concept, number), so all splits of a build give the same HRV.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ...hrv.building.causal_report import CausalReport, ConceptReport, agreements, group_shares, top_heads
+from ...hrv.building.causal_state import KIND, CausalState
+from ...hrv.building.pairs import MOST_PAIRS, Example, draw_pairs, pair_seed
+from ...hrv.errors import HRVError
+from ...hrv.relevance.evidence import Effects
+from ...hrv.relevance.vectors import HRV
+from ...hrv.relevance.vocabulary import Vocabulary
+from ..models.layouts import head_layout
+from ..prompts.encoding import token_map
+from ..work.executor import Tick
+from ..work.job import Report, job_key, no_report, run_job, shard_of
+from ..work.states import states_folder
+from .attribution import Attribution
+from .causal_checks import TopHeadChecks
+from .pair_images import NumberedPair, PairImages
+from .patching import Patch
+from .provenance import made_from
+
+CAUSAL = "causal"
+"""The name of this estimator in a provenance."""
+
+LEVELS = (0.06, 0.24, 0.44, 0.68)
+"""Sampling progress of the noise levels: the timesteps 940, 760, 560 and 320 of 1000."""
+
+MOST_LEVELS = 16
+
+CHECKED = 4
+"""So many pairs of each concept also tell through which tokens it acts, and what its top heads really do."""
+
+# An early stop before so many pairs of each concept would be chance.
+_FEWEST = 4
+
+
+@dataclass(frozen=True)
+class CausalSettings:
+    """How the images of a causal build are made, and what is measured on them; ``width`` and ``height`` are pixels.
+
+    ``pairs`` are measured of each concept, at the noise ``levels`` in sampling progress. ``shard`` (i, n) makes only
+    the i-th of n parts, counted from 1. ``stop_at`` ends the build when every concept's shares are expected to
+    correlate so much with those of an endless build; 0 never does. Raises HRVError for settings that make no sense.
+    """
+
+    pairs: int
+    seed: int
+    steps: int
+    cfg: float
+    sampler_name: str
+    scheduler: str
+    width: int
+    height: int
+    batch_size: int = 1
+    negative: str = ""
+    levels: tuple[float, ...] = LEVELS
+    shard: tuple[int, int] = (1, 1)
+    stop_at: float = 0.0
+
+    def __post_init__(self) -> None:
+        index, count = self.shard
+        if not 1 <= self.pairs <= MOST_PAIRS:
+            raise HRVError(f"A causal build takes 1 to {MOST_PAIRS} pairs of each concept, not {self.pairs}.")
+        if not 1 <= index <= count:
+            raise HRVError(f"There is no shard {index} of {count}: shards are counted from 1.")
+        if not 1 <= len(self.levels) <= MOST_LEVELS or not all(0.0 < level < 1.0 for level in self.levels):
+            raise HRVError(
+                f"Noise levels are 1 to {MOST_LEVELS} numbers between 0 (pure noise) and 1 (the finished image), such "
+                f"as {', '.join(map(str, LEVELS))}."
+            )
+        if not 0 <= self.stop_at < 1:
+            raise HRVError(f"A build can stop at an agreement below 1, such as 0.98, not at {self.stop_at:g}.")
+        if self.stop_at and count > 1:
+            raise HRVError("A shard cannot stop early: all shards together would not be the whole. Set the stop to 0.")
+
+
+class CausalBuild(NamedTuple):
+    """What a causal build gives: the HRV, whose evidence are effects, and what else was found."""
+
+    hrv: HRV
+    report: CausalReport
+
+
+def build_causal_hrv(
+    model: Any,
+    clip: Any,
+    examples: Mapping[str, Sequence[Example]],
+    settings: CausalSettings,
+    *,
+    states: Path | None = None,
+    report: Report = no_report,
+) -> CausalBuild:
+    """Build the causal HRV of a MODEL for the concepts of ``examples``.
+
+    The host's progress is told per sampling step and noise level, ``report`` is called after every batch of pairs, and
+    a cancel takes effect between two passes; the model is as before afterwards. Measured pairs are saved in the folder
+    ``states`` (None: the host's user folder) as :func:`~..work.job.run_job` does, and the same build resumes from
+    there. Raises HRVError for a concept without pairs, a shard without pairs, an unsupported architecture, weights
+    that cannot be differentiated, a text encoder that encodes a prompt differently in the course of sampling, numbers
+    that are not finite, a folder that cannot be written, and a build that another process is making at this moment.
+    """
+    if not examples:
+        raise HRVError("There are no concepts to measure: connect concepts or an experiment.")
+    folder = states_folder("causal-builds") if states is None else states
+    job = _Build(model, clip, examples, settings)
+    state = run_job(job, folder, report)
+    evidence = job.evidence(state)
+    assert evidence is not None, "a build has at least one pair"
+    done = int(state.done.sum())
+    # Of a complete shard those of the whole build, so that its shards know each other.
+    measured = {**job.provenance, "images": len(job.pairs) if done == job.units else done}
+    hrv = HRV.from_evidence(evidence, job.names, job.layout, measured)
+    checks = TopHeadChecks(
+        job.images,
+        [job.pairs[place] for place in np.flatnonzero(state.done) if job.pairs[place].number < CHECKED],
+        dict(zip(job.names, top_heads(evidence.scores(len(job.names))), strict=True)),
+        settings.levels,
+        job_key(job.provenance, hrv.digest),
+    )
+    checked = run_job(checks, folder, report)
+    return CausalBuild(hrv, job.report(state, evidence, checks.shares(checked)))
+
+
+class _Build:
+    """A causal build as a :class:`~..work.job.Job`; its pieces are batches of pairs, by their places in the grid."""
+
+    kind, unit = KIND, "pairs"
+
+    def __init__(self, model: Any, clip: Any, examples: Mapping[str, Sequence[Example]], settings: CausalSettings):
+        self.model, self.settings, self.names = model, settings, tuple(examples)
+        self.layout = head_layout(model)
+        counted: dict[str, int] = {}
+
+        def tokens(word: str) -> int:
+            if word not in counted:
+                counted[word] = len(token_map(clip, word).content_positions)
+            return counted[word]
+
+        drawn = [draw_pairs(name, of_name, tokens, settings.pairs, settings.seed) for name, of_name in examples.items()]
+        # A pair of every concept before the next of any, so that an early stop leaves all of them equally sure.
+        self.pairs = [NumberedPair(pairs[number], number) for number in range(settings.pairs) for pairs in drawn]
+        size = settings.batch_size
+        batches = [range(first, min(first + size, len(self.pairs))) for first in range(0, len(self.pairs), size)]
+        self.batches = shard_of(batches, settings.shard)
+        if not self.batches:
+            raise HRVError(
+                f"Shard {settings.shard[0]} of {settings.shard[1]} has no pairs: there are {len(batches)} batches of "
+                "pairs in all. Make fewer shards or smaller batches."
+            )
+        self.images = PairImages(model, clip, settings, settings.negative, settings.seed)
+        self.units, self.steps = sum(map(len, self.batches)), settings.steps + len(settings.levels)
+        words = [(name, tuple(dict.fromkeys(one.word for one in of_name))) for name, of_name in examples.items()]
+        made = asdict(settings)
+        shard, _ = made.pop("shard"), made.pop("stop_at")
+        self.provenance: dict[str, Any] = {
+            **made_from(model, clip, Vocabulary(tuple(words))),
+            "estimator": CAUSAL,
+            "prompts": [[one.pair.concept, *one.pair.prompts] for one in self.pairs],
+            **made,
+            "levels": list(settings.levels),
+            **({"shard": "{}/{}".format(*shard)} if shard != (1, 1) else {}),
+        }
+
+    def fresh(self) -> CausalState:
+        key = job_key(self.provenance, self.settings.stop_at)
+        return CausalState.beginning(key, len(self.pairs), len(self.settings.levels), self.layout.head_count)
+
+    def left(self, state: CausalState) -> list[range]:
+        if self.is_finished(state):
+            return []
+        return [batch for batch in self.batches if not state.done[batch.start : batch.stop].all()]
+
+    def size(self, piece: range) -> int:
+        return len(piece)
+
+    def maker(self, tick: Tick) -> Callable[[range], CausalState]:
+        """What measures one batch; its effects as a state of these pairs alone."""
+        attribution = Attribution(self.model)
+        levels = self.settings.levels
+
+        def make(batch: range) -> CausalState:
+            pairs = self.pairs[batch.start : batch.stop]
+            found = CausalState.beginning("", len(pairs), len(levels), self.layout.head_count)
+            for places, those in self.images.made(pairs, tick):
+                own = [pairs[place] for place in places]
+                patches = self._patches(own)
+                for level, progress in enumerate(levels):
+                    noised = those._replace(noise=self.images.noise(own, level, those.latents))
+                    effects = attribution.effects(noised, self.images.sigma(progress), patches)
+                    found.effects[places, level] = effects.heads
+                    found.norms[places, level] = effects.squares
+                    if patches:
+                        found.groups[places, level] = effects.patches
+                    tick(len(own))
+            return found
+
+        return make
+
+    def _patches(self, pairs: Sequence[NumberedPair]) -> list[Patch]:
+        """A patch for each group of tokens, for the first pairs of each concept."""
+        if any(one.number >= CHECKED for one in pairs):
+            return []
+        return [Patch(positions=positions) for positions in self.images.groups(pairs)]
+
+    def keep(self, state: CausalState, piece: range, made: CausalState) -> None:
+        there = slice(piece.start, piece.stop)
+        state.effects[there], state.norms[there], state.groups[there] = made.effects, made.norms, made.groups
+
+    def is_finished(self, state: CausalState) -> bool:
+        """Whether the shares of every concept are settled as asked for."""
+        if not self.settings.stop_at or state.done.sum() < _FEWEST * len(self.names):
+            return False
+        found = self._agreements(state)
+        return all(one is not None and one >= self.settings.stop_at for one in found)
+
+    def detail(self, state: CausalState, piece: range) -> str:
+        found = [one for one in self._agreements(state) if one is not None]
+        return f"agreement {min(found):.3f}" if len(found) == len(self.names) else ""
+
+    def evidence(self, state: CausalState) -> Effects | None:
+        """The effects of all pairs measured so far; None before the first."""
+        done = np.flatnonzero(state.done)
+        if not len(done):
+            return None
+        rows = {name: row for row, name in enumerate(self.names)}
+        # A pair's number tells it from those of builds with other seeds, which may be merged with this one.
+        places = [
+            [rows[one.pair.concept], pair_seed(one.pair.concept, self.settings.seed, one.number)]
+            for one in (self.pairs[place] for place in done)
+        ]
+        return Effects(state.effects[done], state.norms[done], np.array(places, dtype=np.int64))
+
+    def _agreements(self, state: CausalState) -> list[float | None]:
+        evidence = self.evidence(state)
+        return [] if evidence is None else agreements(evidence, len(self.names))
+
+    def report(self, state: CausalState, evidence: Effects, checks: Mapping[str, tuple[float, int]]) -> CausalReport:
+        """What was found; ``checks`` are the true shares of the top heads and from how many pairs, by concept."""
+        scores = evidence.scores(len(self.names))
+        tops = top_heads(scores)
+        found = []
+        for row, (name, agreement) in enumerate(zip(self.names, agreements(evidence, len(self.names)), strict=True)):
+            own = np.array([one.pair.concept == name for one in self.pairs]) & state.done
+            prompts = Counter(self.pairs[place].pair.prompts for place in np.flatnonzero(own))
+            true, pairs = checks.get(name, (None, 0))
+            found.append(
+                ConceptReport(
+                    concept=name,
+                    pairs=int(own.sum()),
+                    different=len(prompts),
+                    complete=float(scores[row].sum()),
+                    groups=group_shares(state.groups[own], state.norms[own]),
+                    top=float(scores[row, list(tops[row])].sum()),
+                    top_true=true,
+                    checked=pairs,
+                    agreement=agreement,
+                )
+            )
+        return CausalReport(tuple(found), len(tops[0]))

@@ -1,0 +1,163 @@
+"""What a causal build found besides the HRV: how complete it is, how sure, and through which tokens a concept acts."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from ..drawing.matrix import matrix_picture
+from ..relevance.evidence import Effects, Scores
+from .causal_state import GROUPS
+from .convergence import expected_agreement
+
+TOP_SHARE = 1 / 16
+"""The share of the heads that is patched together to check the estimate: 8 of SD 1.x's 128."""
+
+THROUGH_OWN_WORD = 0.5
+"""With less of its effect through its own word, a concept is said to be out of reach of controls on that word."""
+
+_COLUMNS = ("sum over heads", "own word", "other words", "end", "padding", "top heads", "top heads, true", "agreement")
+_MOST_ROWS = 60
+
+
+@dataclass(frozen=True)
+class ConceptReport:
+    """What was found for one concept; numbers that were not measured are None.
+
+    ``pairs``        how many pairs were measured, ``different`` how many of them differ in their prompts.
+    ``complete``     the sum of all heads' shares, 1.0 if the estimate accounts for the whole effect.
+    ``groups``       the share of the effect that goes through each group of tokens (:data:`~.causal_state.GROUPS`).
+    ``top``          the share that the estimate gives the top heads together, ``top_true`` what patching them does,
+                     both in the ``checked`` pairs.
+    ``agreement``    expected correlation of the shares with those of an endless build, from two halves of the pairs.
+    """
+
+    concept: str
+    pairs: int
+    different: int
+    complete: float
+    groups: Mapping[str, float | None]
+    top: float | None
+    top_true: float | None
+    checked: int
+    agreement: float | None
+
+    @property
+    def own_word(self) -> float | None:
+        return self.groups[GROUPS[0]]
+
+    def sentences(self) -> list[str]:
+        """What a user must know before using this concept; nothing if all is well."""
+        said = []
+        if self.own_word is not None and self.own_word < THROUGH_OWN_WORD:
+            through = max((name for name in GROUPS[1:]), key=lambda name: self.groups[name] or 0.0)
+            said.append(
+                f"Only {self.own_word:.0%} of what {self.concept} does goes through its own word (most of the rest: "
+                f"{through}), so controls on that word can reach little of it."
+            )
+        if not 0.8 <= self.complete <= 1.25:
+            said.append(f"{self.concept}: the heads' shares add up to {self.complete:.2f} instead of about 1.")
+        if self.different < self.pairs:
+            said.append(
+                f"{self.concept} has {self.different} different pairs of prompts, so some were measured again on other "
+                "images. More words or sentences make it surer."
+            )
+        return said
+
+
+@dataclass(frozen=True)
+class CausalReport:
+    """The reports of all concepts, in order."""
+
+    concepts: tuple[ConceptReport, ...]
+    top_heads: int
+
+    def text(self) -> str:
+        """One line a concept, then what must be known."""
+        lines = [
+            f"{one.concept}: {one.pairs} pairs, sum {one.complete:.2f}, own word {_share(one.own_word)}, "
+            f"agreement {_number(one.agreement)}"
+            for one in self.concepts
+        ]
+        return "\n".join([*lines, *self.sentences()])
+
+    def sentences(self) -> list[str]:
+        return [sentence for one in self.concepts for sentence in one.sentences()]
+
+    def to_json(self) -> str:
+        return json.dumps(
+            {
+                "top_heads": self.top_heads,
+                "concepts": [asdict(one) for one in self.concepts],
+                "sentences": self.sentences(),
+            },
+            indent=1,
+        )
+
+    def picture(self) -> Image.Image:
+        """A row for each concept (the first 60), a column for each number."""
+        shown = self.concepts[:_MOST_ROWS]
+        rows = [
+            [one.complete, *(one.groups[name] for name in GROUPS), one.top, one.top_true, one.agreement]
+            for one in shown
+        ]
+        numbers = np.array([[math.nan if value is None else value for value in row] for row in rows])
+        return matrix_picture(
+            numbers, [one.concept for one in shown], _COLUMNS, "share of a concept's effect", title="Causal HRV"
+        )
+
+
+def agreements(evidence: Effects, concepts: int) -> list[float | None]:
+    """The expected correlation of each concept's shares with those of an endless build; None for less than two pairs.
+
+    The pairs of a concept go to two halves in turn; of halves that correlate by r the whole is expected to correlate
+    by sqrt(2r / (1 + r)) with an endless build (:mod:`.convergence`).
+    """
+    rows = evidence.pairs[:, 0]
+    turn = np.zeros(len(rows), dtype=np.int64)
+    for row in range(concepts):
+        own = rows == row
+        turn[own] = np.arange(own.sum()) % 2
+    halves = [half.scores(concepts) for half in (evidence.chosen(turn == 0), evidence.chosen(turn == 1)) if half]
+    if len(halves) < 2:
+        return [None] * concepts
+    found = expected_agreement(_correlations(halves[0], halves[1]))
+    return [float(found[row]) if (rows == row).sum() > 1 else None for row in range(concepts)]
+
+
+def group_shares(groups: npt.NDArray[np.float32], norms: npt.NDArray[np.float32]) -> dict[str, float | None]:
+    """The share of a concept's effect through each group of tokens, of pairs [P, L, 4] and [P, L]; NaN is left out."""
+    there = ~np.isnan(groups).any(axis=(1, 2))
+    sums = groups[there].astype(np.float64).sum(axis=0)
+    whole = norms[there].astype(np.float64).sum(axis=0)
+    if not there.any() or not (whole > 0).any():
+        return dict.fromkeys(GROUPS)
+    shares = (sums[whole > 0] / whole[whole > 0, None]).mean(axis=0)
+    return dict(zip(GROUPS, map(float, shares), strict=True))
+
+
+def top_heads(scores: Scores) -> list[frozenset[int]]:
+    """The most relevant heads of every concept, a :data:`TOP_SHARE` of all, from scores [N, H]."""
+    number = max(1, round(TOP_SHARE * scores.shape[1]))
+    return [frozenset(np.argsort(-row, kind="stable")[:number].tolist()) for row in scores]
+
+
+def _correlations(one: Scores, other: Scores) -> Scores:
+    """Pearson's correlation of every row of two arrays [N, H]; 0 where a row is constant."""
+    a, b = (scores - scores.mean(axis=1, keepdims=True) for scores in (one, other))
+    scale = np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
+    return np.divide((a * b).sum(axis=1), scale, out=np.zeros(len(scale)), where=scale > 0)
+
+
+def _share(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.0%}"
+
+
+def _number(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.2f}"

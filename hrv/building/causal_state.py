@@ -1,0 +1,66 @@
+"""What is saved of a causal build on its way: the effects of every pair that was measured.
+
+A state belongs to one build, told by a key over everything that its effects depend on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ..storage.state_file import read_state, write_state
+
+KIND = "causal build"
+"""What the state is of, for people and for the names in its file."""
+
+GROUPS = ("own word", "other words", "end", "padding")
+"""Groups of tokens through which a text acts, in the order of :attr:`CausalState.groups`."""
+
+
+@dataclass
+class CausalState:
+    """A causal build under way, NaN where nothing was measured yet.
+
+    ``key``      tells the build from any other.
+    ``effects``  float32 [P, L, H], each head's part of a pair's effect at each noise level.
+    ``norms``    float32 [P, L], the whole effect.
+    ``groups``   float32 [P, L, 4], the part that goes through each group of tokens (:data:`GROUPS`); measured for
+                 the first pairs of each concept only.
+    """
+
+    key: str
+    effects: npt.NDArray[np.float32]
+    norms: npt.NDArray[np.float32]
+    groups: npt.NDArray[np.float32]
+
+    @classmethod
+    def beginning(cls, key: str, pairs: int, levels: int, heads: int) -> CausalState:
+        """The state before the first pair."""
+        shapes = ((pairs, levels, heads), (pairs, levels), (pairs, levels, len(GROUPS)))
+        return cls(key, *(np.full(shape, np.nan, dtype=np.float32) for shape in shapes))
+
+    @property
+    def done(self) -> npt.NDArray[np.bool_]:
+        """Which pairs were measured: bool [P]."""
+        measured: npt.NDArray[np.bool_] = np.isfinite(self.norms).min(axis=1)
+        return measured
+
+    def save(self, path: Path) -> None:
+        """Write the state; raises HRVError if the file can't be written."""
+        arrays = {"effects": self.effects, "norms": self.norms, "groups": self.groups}
+        write_state(path, KIND, self.key, {}, arrays)
+
+    def resumed(self, path: Path) -> CausalState:
+        """The state of the same build in a file, or this one if there is no file.
+
+        Raises HRVError for a file that is damaged or belongs to another build; it is left as it is.
+        """
+        shapes = {"effects": self.effects.shape, "norms": self.norms.shape, "groups": self.groups.shape}
+        found = read_state(path, KIND, self.key, (), shapes)
+        if found is None:
+            return self
+        _, arrays = found
+        return CausalState(self.key, arrays["effects"], arrays["norms"], arrays["groups"])

@@ -1,0 +1,190 @@
+"""Causal builds on small models: any way to the end gives the same HRV, and what is said of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from comfy.model_management import InterruptProcessingException
+from hrv_pack.host.building.causal import CausalBuild, CausalSettings, build_causal_hrv
+from hrv_pack.host.work.job import Progress
+from hrv_pack.hrv.building.causal_state import GROUPS
+from hrv_pack.hrv.building.pairs import Example, examples_of
+from hrv_pack.hrv.errors import HRVError
+from hrv_pack.hrv.relevance.arithmetic import merge
+from hrv_pack.hrv.relevance.evidence import Effects
+from hrv_pack.hrv.relevance.files import load_hrv, save_hrv
+from hrv_pack.hrv.relevance.vectors import HRV
+from hrv_pack.hrv.relevance.vocabulary import parse_vocabulary
+from hrv_pack.tests.support.small_host import picture_of_model
+
+EXAMPLES = examples_of(parse_vocabulary("Color: red, blue, green\nSize: tiny, huge"), ("a {word} car",))
+SETTINGS = CausalSettings(
+    pairs=2,
+    seed=3,
+    steps=2,
+    cfg=2.0,
+    sampler_name="euler",
+    scheduler="normal",
+    width=64,
+    height=64,
+    levels=(0.2, 0.6),
+)
+
+
+class Builder:
+    """Builds with one model and states in one folder."""
+
+    def __init__(self, model: Any, clip: Any, states: Path):
+        self.model, self.clip, self.states = model, clip, states
+        self.reports: list[Progress] = []
+
+    def __call__(
+        self,
+        examples: Any = EXAMPLES,
+        report: Callable[[Progress], None] | None = None,
+        states: Path | None = None,
+        **changes: Any,
+    ) -> CausalBuild:
+        self.reports = []
+
+        def note(progress: Progress) -> None:
+            self.reports.append(progress)
+            if report is not None:
+                report(progress)
+
+        settings = replace(SETTINGS, **changes)
+        with torch.inference_mode():
+            return build_causal_hrv(
+                self.model, self.clip, examples, settings, states=states or self.states, report=note
+            )
+
+
+@pytest.fixture
+def builder(model: Any, clip: Any, tmp_path: Path) -> Builder:
+    return Builder(model, clip, tmp_path / "states")
+
+
+@pytest.fixture(scope="module")
+def whole(model: Any, clip: Any, tmp_path_factory: pytest.TempPathFactory) -> CausalBuild:
+    """The build in one piece."""
+    return Builder(model, clip, tmp_path_factory.mktemp("whole"))()
+
+
+def effects(hrv: HRV) -> Effects:
+    assert isinstance(hrv.evidence, Effects)
+    return hrv.evidence
+
+
+def test_shares_of_all_heads_sum_to_about_one(whole: CausalBuild) -> None:
+    scores = effects(whole.hrv).scores(2)
+    assert scores.sum(axis=1) == pytest.approx([1.0, 1.0], abs=0.2)
+    assert [one.complete for one in whole.report.concepts] == pytest.approx(scores.sum(axis=1).tolist())
+
+
+def test_values_are_the_shares_above_zero_brought_to_an_average_head(whole: CausalBuild) -> None:
+    kept = np.maximum(effects(whole.hrv).scores(2), 0)
+    expected = kept / kept.sum(axis=1, keepdims=True) * whole.hrv.layout.head_count
+    np.testing.assert_allclose(whole.hrv.values, expected, rtol=1e-5)
+
+
+def test_the_report_tells_through_which_tokens_concepts_act_and_what_the_top_heads_do(whole: CausalBuild) -> None:
+    for one in whole.report.concepts:
+        assert one.pairs == one.checked == 2
+        assert all(share is not None for share in one.groups.values()) and set(one.groups) == set(GROUPS)
+        assert one.top is not None and one.top_true is not None
+    (color, size) = whole.report.concepts
+    assert color.different == 2 and size.different == 2
+
+
+def test_a_cancelled_build_resumes_at_the_pair(builder: Builder, whole: CausalBuild) -> None:
+    before = picture_of_model(builder.model)
+
+    def cancel(progress: Progress) -> None:
+        if progress.done == 3 and progress.unit == "pairs":
+            raise InterruptProcessingException
+
+    with pytest.raises(InterruptProcessingException):
+        builder(report=cancel)
+    assert picture_of_model(builder.model) == before
+    again = builder()
+    assert [report.done for report in builder.reports if report.unit == "pairs"] == [4]
+    assert again.hrv.same_as(whole.hrv) and again.report == whole.report
+    assert builder().hrv.same_as(whole.hrv) and not builder.reports
+
+
+def test_shards_merge_to_the_whole_build_bit_for_bit(builder: Builder, whole: CausalBuild, tmp_path: Path) -> None:
+    shards = [builder(shard=(number, 3)).hrv for number in (1, 2, 3)]
+    merged = merge([load_hrv(save_hrv(hrv, tmp_path / f"{place}.safetensors")) for place, hrv in enumerate(shards)])
+    assert np.array_equal(merged.values, whole.hrv.values)
+    for name, array in effects(whole.hrv).arrays().items():
+        assert np.array_equal(array, effects(merged).arrays()[name]), name
+
+
+def test_pairs_measured_together_are_measured_alike(builder: Builder, whole: CausalBuild) -> None:
+    together = builder(batch_size=3)
+    np.testing.assert_allclose(effects(together.hrv).effects, effects(whole.hrv).effects, rtol=2e-3, atol=1e-5)
+
+
+def test_a_concept_is_measured_alike_whichever_others_there_are(builder: Builder, whole: CausalBuild) -> None:
+    alone = builder({"Size": EXAMPLES["Size"]})
+    np.testing.assert_array_equal(alone.hrv.row("Size"), whole.hrv.row("Size"))
+
+
+def test_a_build_ends_early_when_it_is_settled(builder: Builder) -> None:
+    settled = builder(pairs=8, stop_at=0.01)
+    pairs = settled.hrv.provenance["images"]
+    assert 8 <= pairs < 16
+    assert builder(pairs=8, stop_at=0.01).hrv.same_as(settled.hrv)
+
+
+def test_an_experiment_gives_pairs_too(builder: Builder) -> None:
+    prompts = [Example("a red car, night", "red"), Example("a blue car, night", "blue"), Example("a blue cat", "blue")]
+    built = builder({"Color": prompts})
+    assert {tuple(one[1:]) for one in built.hrv.provenance["prompts"]} == {
+        ("a red car, night", "a blue car, night"),
+        ("a blue car, night", "a red car, night"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"pairs": 0}, "takes 1 to 10000 pairs"),
+        ({"levels": ()}, "Noise levels are 1 to 16"),
+        ({"levels": (0.5, 1.0)}, "Noise levels are 1 to 16 numbers between 0"),
+        ({"levels": (float("nan"),)}, "Noise levels"),
+        ({"shard": (3, 2)}, "no shard 3 of 2"),
+        ({"stop_at": 1.0}, "agreement below 1"),
+        ({"stop_at": 0.5, "shard": (1, 2)}, "A shard cannot stop early"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(HRVError, match=message):
+        replace(SETTINGS, **changes)
+
+
+@pytest.mark.parametrize(
+    ("examples", "message"),
+    [
+        ({}, "no concepts to measure"),
+        ({"Color": [Example("a red car", "red")]}, r"Color has no pair of prompts.*red \(1\)"),
+        (
+            {"Color": [Example("a red car", "red"), Example("a skyscraper car", "skyscraper")]},
+            "Add another word of 1 or 3",
+        ),
+    ],
+)
+def test_words_without_pairs_are_refused(builder: Builder, examples: Any, message: str) -> None:
+    with pytest.raises(HRVError, match=message):
+        builder(examples)
+
+
+def test_a_shard_without_pairs_is_refused(builder: Builder) -> None:
+    with pytest.raises(HRVError, match="Shard 1 of 9 has no pairs"):
+        builder(shard=(1, 9))

@@ -1,0 +1,101 @@
+"""What a causal build says of itself: agreement, token groups, top heads, and what a user must know."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hrv_pack.hrv.building.causal_report import (
+    CausalReport,
+    ConceptReport,
+    agreements,
+    group_shares,
+    top_heads,
+)
+from hrv_pack.hrv.building.causal_state import GROUPS
+from hrv_pack.hrv.relevance.evidence import Effects
+
+ALL_OWN = dict(zip(GROUPS, (0.9, 0.1, 0.0, 0.0), strict=True))
+
+
+def report(**changes: object) -> ConceptReport:
+    fields: dict[str, object] = {
+        "concept": "Color",
+        "pairs": 4,
+        "different": 4,
+        "complete": 1.02,
+        "groups": ALL_OWN,
+        "top": 0.8,
+        "top_true": 0.7,
+        "checked": 2,
+        "agreement": 0.9,
+    }
+    return ConceptReport(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+def evidence(noise: float, pairs: int = 8) -> Effects:
+    random = np.random.default_rng(0)
+    shares = random.uniform(0, 1, 32)
+    effects = shares + noise * random.normal(0, 1, (pairs, 1, 32))
+    return Effects(
+        effects.astype(np.float32), np.ones((pairs, 1), np.float32), np.array([[0, number] for number in range(pairs)])
+    )
+
+
+def test_agreement_is_sure_without_noise_and_falls_with_it() -> None:
+    sure, unsure = agreements(evidence(0.0), 1)[0], agreements(evidence(3.0), 1)[0]
+    assert sure == pytest.approx(1.0) and unsure is not None and 0.0 <= unsure < 0.9
+
+
+def test_agreement_is_unknown_for_a_single_pair_or_none() -> None:
+    assert agreements(evidence(0.0, pairs=1), 1) == [None]
+    assert agreements(evidence(0.0), 2)[1] is None
+
+
+def test_agreement_is_that_of_simulated_endless_builds() -> None:
+    """The mean over many builds of the expected correlation, against the true one."""
+    random = np.random.default_rng(1)
+    shares = random.normal(0, 1, 200)
+    expected, true = [], []
+    for _ in range(40):
+        effects = shares + 2.0 * random.normal(0, 1, (16, 1, 200))
+        found = Effects(
+            effects.astype(np.float32), np.ones((16, 1), np.float32), np.array([[0, number] for number in range(16)])
+        )
+        expected.append(agreements(found, 1)[0])
+        true.append(np.corrcoef(found.scores(1)[0], shares)[0, 1])
+    assert np.mean(np.array(expected, dtype=float)) == pytest.approx(np.mean(true), abs=0.01)
+
+
+def test_group_shares_leave_out_what_was_not_measured() -> None:
+    groups = np.full((3, 2, 4), np.nan, np.float32)
+    groups[0] = [[2, 1, 1, 0], [1, 1, 0, 0]]
+    norms = np.array([[4, 2], [9, 9], [9, 9]], np.float32)
+    assert group_shares(groups, norms) == pytest.approx(dict(zip(GROUPS, (0.5, 0.375, 0.125, 0.0), strict=True)))
+    assert group_shares(groups[1:], norms[1:]) == dict.fromkeys(GROUPS)
+
+
+def test_top_heads_are_a_sixteenth_and_at_least_one() -> None:
+    scores = np.arange(128, dtype=float)[None]
+    assert top_heads(scores) == [frozenset(range(120, 128))]
+    assert top_heads(scores[:, :3]) == [frozenset({2})]
+
+
+def test_a_concept_that_does_not_go_through_its_own_word_is_said() -> None:
+    lost = report(groups=dict(zip(GROUPS, (0.01, 0.0, 0.0, 0.99), strict=True)))
+    assert "Only 1% of what Color does goes through its own word (most of the rest: padding)" in lost.sentences()[0]
+    assert not report().sentences()
+
+
+def test_incomplete_shares_and_repeated_pairs_are_said() -> None:
+    assert "add up to 0.40" in report(complete=0.4).sentences()[0]
+    assert "2 different pairs" in report(different=2).sentences()[0]
+
+
+def test_the_report_as_text_json_and_picture() -> None:
+    whole = CausalReport((report(), report(concept="Size", top_true=None, agreement=None, checked=0)), 8)
+    assert whole.text().splitlines()[1] == "Size: 4 pairs, sum 1.02, own word 90%, agreement unknown"
+    read = json.loads(whole.to_json())
+    assert read["top_heads"] == 8 and read["concepts"][1]["top_true"] is None
+    assert whole.picture().mode == "RGB" and whole.picture().height > 100

@@ -1,0 +1,76 @@
+"""Pairs of prompts: which belong together, and that draws depend on nothing but what they are for."""
+
+from __future__ import annotations
+
+import pytest
+from hrv_pack.hrv.building.pairs import Example, Pair, draw_pairs, examples_of, pair_seed
+from hrv_pack.hrv.errors import HRVError
+from hrv_pack.hrv.relevance.vocabulary import parse_vocabulary
+
+VOCABULARY = parse_vocabulary("Color: red, blue, dark green, light grey\nSize: tiny, huge")
+FRAMES = ("a {word} car", "{word}")
+
+
+def tokens(word: str) -> int:
+    return len(word.split())
+
+
+def drawn(concept: str = "Color", number: int = 8, seed: int = 0, frames: tuple[str, ...] = FRAMES) -> list[Pair]:
+    return draw_pairs(concept, examples_of(VOCABULARY, frames)[concept], tokens, number, seed)
+
+
+def test_pairs_differ_in_one_word_of_equally_many_tokens() -> None:
+    for pair in drawn(number=50):
+        a, b = pair.prompts
+        assert pair.words[0] != pair.words[1] and tokens(pair.words[0]) == tokens(pair.words[1])
+        assert a.replace(pair.words[0], "*") == b.replace(pair.words[1], "*") and pair.concept == "Color"
+
+
+def test_all_different_pairs_come_before_any_comes_again() -> None:
+    """Two pairs of words with one token and two with two, each way round in two sentences."""
+    pairs = drawn(number=16)
+    assert len(set(pairs[:8])) == 8 and pairs[8:] == pairs[:8]
+
+
+def test_the_order_depends_on_seed_and_concept_alone() -> None:
+    assert drawn() == drawn() != drawn(seed=1)
+    assert drawn(number=3) == drawn(number=8)[:3]
+    alone = draw_pairs("color", examples_of(VOCABULARY, FRAMES)["Color"], tokens, 8, 0)
+    assert [pair.prompts for pair in alone] == [pair.prompts for pair in drawn()]
+
+
+def test_seeds_are_told_apart_by_all_that_they_are_for() -> None:
+    seeds = {
+        pair_seed(concept, seed, number, what)
+        for concept in ("Color", "Size")
+        for seed in (0, 1)
+        for number in (0, 1)
+        for what in (0, 1)
+    }
+    assert len(seeds) == 16 and all(0 <= seed < 2**63 for seed in seeds)
+    assert pair_seed("Color", 0, 0) == pair_seed("color", 0, 0)
+
+
+def test_sentences_of_an_experiment_pair_up_where_only_the_word_differs() -> None:
+    examples = [Example("a red car", "red"), Example("a blue car", "blue"), Example("a blue bowl", "blue")]
+    pairs = draw_pairs("Color", examples, tokens, 2, 0)
+    assert {pair.prompts for pair in pairs} == {("a red car", "a blue car"), ("a blue car", "a red car")}
+
+
+def test_words_inside_other_words_do_not_count() -> None:
+    examples = [Example("a red credenza", "red"), Example("a blue credenza", "blue")]
+    (pair,) = draw_pairs("Color", examples, tokens, 1, 0)
+    assert set(pair.prompts) == {"a red credenza", "a blue credenza"}
+
+
+def test_a_concept_without_pairs_names_its_words_and_what_to_add() -> None:
+    examples = [Example("red", "red"), Example("dark blue", "dark blue")]
+    message = r"Color has no pair.*red \(1\), dark blue \(2\)\. Add another word of 1 or 2 tokens"
+    with pytest.raises(HRVError, match=message):
+        draw_pairs("Color", examples, tokens, 1, 0)
+
+
+def test_many_examples_take_no_time() -> None:
+    """Ten thousand words make a hundred million pairs, none of which is listed."""
+    examples = [Example(f"a w{number} car", f"w{number}") for number in range(10_000)]
+    assert len(set(draw_pairs("Color", examples, tokens, 100, 0))) == 100
