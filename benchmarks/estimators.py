@@ -34,7 +34,8 @@ from hrv_pack.host.building.build import BuildSettings, alike, record_images
 from hrv_pack.host.building.concept_words import ALL_WORDS_ESTIMATOR, PAPER_ESTIMATOR, ConceptWords
 from hrv_pack.host.building.recording import Recorder
 from hrv_pack.host.mini.loader import load_mini
-from hrv_pack.hrv.building.convergence import measure, rank_agreement
+from hrv_pack.hrv.building.convergence import measure
+from hrv_pack.hrv.relevance.agreement import rank_agreement
 from hrv_pack.hrv.relevance.evidence import Counts, head_shares
 from hrv_pack.hrv.relevance.vocabulary import Vocabulary, parse_vocabulary
 from hrv_pack.hrv_kernels.word_pooling import POOLINGS

@@ -7,7 +7,7 @@ import json
 from comfy_api.latest import io
 
 from ..hrv.relevance.arithmetic import clamp, mean, merge, pick
-from ..hrv.relevance.comparison import cosine_picture, cosines
+from ..hrv.relevance.comparison import COSINE, MEASURES, comparison_picture
 from ..hrv.relevance.ranking import ranking_text, top_heads
 from ..hrv.relevance.vectors import HRV
 from .fields import split_words
@@ -155,9 +155,10 @@ class Compare(io.ComfyNode):
             node_id="HRV_Compare",
             display_name="Compare HRVs (image)",
             category=CATEGORY,
-            description="Draws how similar concepts are: the cosine between the vectors of every pair, within one "
-            "HRV or between two.",
-            search_aliases=["cosine", "similarity", "correlation", "matrix"],
+            description="Draws how similar concepts are, for every pair within one HRV or between two: the cosine of "
+            "their vectors, how much of one's relevance lies in the other's top heads, or whether their heads rank "
+            "alike.",
+            search_aliases=["cosine", "similarity", "correlation", "matrix", "rank agreement", "top heads"],
             is_output_node=True,
             inputs=[
                 HRVSocket.Input(
@@ -169,19 +170,28 @@ class Compare(io.ComfyNode):
                     default="",
                     tooltip="Concepts to compare, separated by commas; empty for all. With two HRVs: of both.",
                 ),
+                io.Combo.Input(
+                    "measure",
+                    options=list(MEASURES),
+                    default=COSINE,
+                    optional=True,
+                    tooltip="'cosine' of the vectors; 'shared relevance': how much of the row's relevance lies in the "
+                    "column's top heads, a sixteenth of all; 'rank agreement' of all heads, from -1 to 1.",
+                ),
             ],
             outputs=[
-                io.Image.Output(tooltip="The matrix of cosines, with the names of its rows and columns."),
-                io.String.Output("json", display_name="JSON", tooltip="Names of rows and columns, and the cosines."),
+                io.Image.Output(tooltip="The matrix, with the names of its rows and columns."),
+                io.String.Output("json", display_name="JSON", tooltip="Names of rows and columns, and the numbers."),
             ],
         )
 
     @classmethod
-    def execute(cls, hrv: HRV, concepts: str, other: HRV | None = None) -> io.NodeOutput:
+    def execute(cls, hrv: HRV, concepts: str, other: HRV | None = None, measure: str = COSINE) -> io.NodeOutput:
         names = split_words(concepts)
         rows, columns = (pick(each, names) if names else each for each in (hrv, other or hrv))
-        matrix = cosines(rows, columns)
-        title = "Cosines between the concepts of one HRV" if other is None else "Rows: hrv. Columns: other."
-        picture = cosine_picture(matrix, rows.concepts, columns.concepts, title=title)
-        table = {"rows": rows.concepts, "columns": columns.concepts, "cosines": matrix.tolist()}
+        matrix = MEASURES[measure][0](rows, columns)
+        title = "Concepts of one HRV" if other is None else "Rows: hrv. Columns: other."
+        picture = comparison_picture(matrix, rows.concepts, columns.concepts, measure, title=title)
+        name = "cosines" if measure == COSINE else measure.replace(" ", "_")
+        table = {"rows": rows.concepts, "columns": columns.concepts, name: matrix.tolist()}
         return picture_output(cls, picture, json.dumps(table))

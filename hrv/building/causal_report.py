@@ -13,11 +13,9 @@ from PIL import Image
 
 from ..drawing.matrix import matrix_picture
 from ..relevance.evidence import Effects, Scores
+from ..relevance.ranking import top_count
 from .causal_state import GROUPS
 from .convergence import expected_agreement
-
-TOP_SHARE = 1 / 16
-"""The share of the heads that is patched together to check the estimate: 8 of SD 1.x's 128."""
 
 THROUGH_OWN_WORD = 0.5
 """With less of its effect through its own word, a concept is said to be out of reach of controls on that word."""
@@ -143,8 +141,8 @@ def group_shares(groups: npt.NDArray[np.float32], norms: npt.NDArray[np.float32]
 
 
 def top_heads(scores: Scores) -> list[frozenset[int]]:
-    """The most relevant heads of every concept, a :data:`TOP_SHARE` of all, from scores [N, H]."""
-    number = max(1, round(TOP_SHARE * scores.shape[1]))
+    """The top heads of every concept (:func:`~..relevance.ranking.top_count`), from scores [N, H]."""
+    number = top_count(scores.shape[1])
     return [frozenset(np.argsort(-row, kind="stable")[:number].tolist()) for row in scores]
 
 

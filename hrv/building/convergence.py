@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ..relevance.agreement import rank_agreement
 from ..relevance.evidence import Counts, head_shares
 
 Shares = npt.NDArray[np.float64]
@@ -43,16 +44,6 @@ def measure(images: int, halves: Counts) -> Point | None:
     return Point(images, float(agreement.mean()), float(agreement.min()), float(expected.mean()), float(expected.min()))
 
 
-def rank_agreement(one: Shares, other: Shares) -> Shares:
-    """Spearman's rank correlation of every row of two arrays [N, H]: [N]; 0 where a row is constant.
-
-    Equal values share their mean rank.
-    """
-    a, b = _centred_ranks(one), _centred_ranks(other)
-    scale = np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
-    return np.divide((a * b).sum(axis=1), scale, out=np.zeros(len(scale)), where=scale > 0)
-
-
 def expected_agreement(halves: Shares) -> Shares:
     """From the agreement r of two halves the expected agreement of the whole with an endless build: sqrt(2r / (1 + r)).
 
@@ -65,13 +56,3 @@ def expected_agreement(halves: Shares) -> Shares:
 def next_measurement(images: int) -> int:
     """After how many images to measure again: a tenth more, at least one."""
     return images + max(1, images // 10)
-
-
-def _centred_ranks(values: Shares) -> Shares:
-    """Ranks of every row's elements, equal ones sharing the mean of theirs, less the mean rank."""
-    ranks = np.empty(values.shape, dtype=np.float64)
-    for row, target in zip(values, ranks, strict=True):
-        _, inverse, numbers = np.unique(row, return_inverse=True, return_counts=True)
-        ends = np.cumsum(numbers)
-        target[:] = (ends - (numbers - 1) / 2)[inverse.ravel()]
-    return ranks - (values.shape[1] + 1) / 2

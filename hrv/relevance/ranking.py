@@ -8,6 +8,14 @@ from typing import Any
 from ..errors import HRVError
 from .vectors import HRV
 
+TOP_SHARE = 1 / 16
+"""The share of the heads that are called a concept's top heads: 8 of SD 1.x's 128."""
+
+
+def top_count(heads: int) -> int:
+    """How many of so many heads are a concept's top heads; at least one."""
+    return max(1, round(TOP_SHARE * heads))
+
 
 def top_heads(hrv: HRV, concepts: Sequence[str] | None = None, *, count: int) -> dict[str, list[dict[str, Any]]]:
     """The ``count`` most relevant head positions of each concept (all of them by default), best first.

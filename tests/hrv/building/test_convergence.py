@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hrv_pack.hrv.building.convergence import Point, expected_agreement, measure, next_measurement, rank_agreement
+from hrv_pack.hrv.building.convergence import Point, expected_agreement, measure, next_measurement
+from hrv_pack.hrv.relevance.agreement import rank_agreement
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp

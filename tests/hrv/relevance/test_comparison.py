@@ -1,4 +1,4 @@
-"""Cosines of HRVs and their picture, read off the pixels."""
+"""How alike HRVs are, and the picture of it, read off the pixels."""
 
 from __future__ import annotations
 
@@ -7,7 +7,13 @@ import pytest
 from hrv_pack.hrv.drawing.paper import RAMP
 from hrv_pack.hrv.errors import HRVError
 from hrv_pack.hrv.heads.layout import AttentionLayer, HeadLayout
-from hrv_pack.hrv.relevance.comparison import cosine_picture, cosines
+from hrv_pack.hrv.relevance.comparison import (
+    MEASURES,
+    comparison_picture,
+    cosines,
+    rank_agreements,
+    shared_relevance,
+)
 from hrv_pack.hrv.relevance.vectors import HRV
 
 LAYOUT = HeadLayout((AttentionLayer("input", 1, 0, 2), AttentionLayer("middle", 0, 0, 2)))
@@ -31,6 +37,27 @@ def test_cosines_do_not_depend_on_lengths() -> None:
     np.testing.assert_array_equal(cosines(one, two), cosines(two, one).T)
 
 
+def test_shared_relevance_is_what_lies_in_the_top_heads_of_the_other() -> None:
+    """Of four heads one is a top head."""
+    one = hrv([1, 0, 0, 3], [0, 0, 0, 0])
+    other = hrv([0, 0, 0, 5], [9, 1, 1, 1])
+    np.testing.assert_allclose(shared_relevance(one, other), [[0.75, 0.25], [0, 0]])
+
+
+def test_rank_agreement_is_that_of_each_pair_alone() -> None:
+    one, other = hrv([1, 2, 3, 4], [4, 3, 2, 1]), hrv([1, 4, 9, 16], [1, 1, 1, 1])
+    np.testing.assert_allclose(rank_agreements(one, other), [[1, 0], [-1, 0]])
+
+
+def test_every_measure_stays_in_its_range_and_has_a_picture() -> None:
+    values = np.random.default_rng(0).exponential(size=(5, 4)).astype(np.float32)
+    made = hrv(*values.tolist())
+    for name, (compute, (least, most)) in MEASURES.items():
+        matrix = compute(made, made)
+        assert matrix.shape == (5, 5) and least <= matrix.min() <= matrix.max() <= most + 1e-12
+        assert comparison_picture(matrix, made.concepts, made.concepts, name).mode == "RGB"
+
+
 def test_nothing_is_more_alike_than_itself() -> None:
     values = np.random.default_rng(0).exponential(size=(50, 4)).astype(np.float32)
     matrix = cosines(hrv(*values.tolist()), hrv(*values.tolist()))
@@ -40,14 +67,15 @@ def test_nothing_is_more_alike_than_itself() -> None:
 
 def test_other_layouts_cannot_be_compared() -> None:
     other = HRV(np.ones((1, 3), dtype=np.float32), ("A",), HeadLayout((AttentionLayer("input", 1, 0, 3),)))
-    with pytest.raises(HRVError, match=r"4 heads in 2 .* 3 heads in 1"):
-        cosines(hrv([1, 1, 1, 1]), other)
+    for compute, _ in MEASURES.values():
+        with pytest.raises(HRVError, match=r"4 heads in 2 .* 3 heads in 1"):
+            compute(hrv([1, 1, 1, 1]), other)
 
 
 def test_cells_have_the_colors_of_their_cosines_where_they_belong() -> None:
     matrix = np.zeros((40, 30))
     matrix[39, 0] = matrix[0, 29] = 1
-    image = np.asarray(cosine_picture(matrix, ["row"] * 40, ["column"] * 30))
+    image = np.asarray(comparison_picture(matrix, ["row"] * 40, ["column"] * 30))
     cells = count(image, NEUTRAL)
     side = round((cells / (40 * 30 - 2)) ** 0.5)
     assert 25 <= side <= 40
@@ -62,7 +90,7 @@ def test_cells_have_the_colors_of_their_cosines_where_they_belong() -> None:
 
 def test_large_cells_carry_their_number() -> None:
     def neutral_in_a_cell(side: int) -> int:
-        image = np.asarray(cosine_picture(np.zeros((side, side)), ["row"] * side, ["column"] * side))
+        image = np.asarray(comparison_picture(np.zeros((side, side)), ["row"] * side, ["column"] * side))
         return count(image, NEUTRAL) // side**2
 
     plain = neutral_in_a_cell(60)
@@ -73,13 +101,13 @@ def test_large_cells_carry_their_number() -> None:
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (3, 40), (34, 34), (128, 128)])
 def test_pictures_are_neither_tiny_nor_gigantic(rows: int, columns: int) -> None:
     labels = ["A concept with a name that is far longer than any that fits beside the cells of a matrix"] * 128
-    image = cosine_picture(np.full((rows, columns), 0.5), labels[:rows], labels[:columns], title="Cosines")
+    image = comparison_picture(np.full((rows, columns), 0.5), labels[:rows], labels[:columns], title="Cosines")
     assert image.mode == "RGB"
     assert 300 <= image.width <= 2200 and 300 <= image.height <= 2300
 
 
 def test_what_cannot_be_drawn_is_refused() -> None:
     with pytest.raises(HRVError, match="129 concepts don't fit"):
-        cosine_picture(np.zeros((2, 129)), ["row"] * 2, ["column"] * 129)
+        comparison_picture(np.zeros((2, 129)), ["row"] * 2, ["column"] * 129)
     with pytest.raises(HRVError, match="2 row and 3 column labels"):
-        cosine_picture(np.zeros((3, 2)), ["row"] * 2, ["column"] * 3)
+        comparison_picture(np.zeros((3, 2)), ["row"] * 2, ["column"] * 3)
