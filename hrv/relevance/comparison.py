@@ -58,9 +58,8 @@ def rank_agreements(rows: HRV, columns: HRV) -> Likeness:
     """
     _require_same_heads(rows, columns)
     every = columns.values.astype(np.float64)
-    return np.stack(
-        [rank_agreement(np.broadcast_to(row, every.shape), every) for row in rows.values.astype(np.float64)]
-    )
+    repeated = (np.broadcast_to(row.astype(np.float64), every.shape) for row in rows.values)
+    return np.stack([rank_agreement(row, every) for row in repeated])
 
 
 COSINE, SHARED, RANKS = "cosine", "shared relevance", "rank agreement"

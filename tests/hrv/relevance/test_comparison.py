@@ -41,12 +41,12 @@ def test_shared_relevance_is_what_lies_in_the_top_heads_of_the_other() -> None:
     """Of four heads one is a top head."""
     one = hrv([1, 0, 0, 3], [0, 0, 0, 0])
     other = hrv([0, 0, 0, 5], [9, 1, 1, 1])
-    np.testing.assert_allclose(shared_relevance(one, other), [[0.75, 0.25], [0, 0]])
+    np.testing.assert_allclose(shared_relevance(one, other), np.array([[0.75, 0.25], [0, 0]]))
 
 
 def test_rank_agreement_is_that_of_each_pair_alone() -> None:
     one, other = hrv([1, 2, 3, 4], [4, 3, 2, 1]), hrv([1, 4, 9, 16], [1, 1, 1, 1])
-    np.testing.assert_allclose(rank_agreements(one, other), [[1, 0], [-1, 0]])
+    np.testing.assert_allclose(rank_agreements(one, other), np.array([[1, 0], [-1, 0]]))
 
 
 def test_every_measure_stays_in_its_range_and_has_a_picture() -> None:
