@@ -79,8 +79,8 @@ class BuildCausalHRV(io.ComfyNode):
                     "levels",
                     default=_DEFAULT_LEVELS,
                     optional=True,
-                    tooltip="Noise levels to measure at, as sampling progress between 0 (pure noise) and 1, separated "
-                    "by commas. Each takes the same time.",
+                    tooltip="Noise levels, as sampling progress between 0 (pure noise) and 1, separated by commas. The "
+                    "pairs of a concept take them in turn.",
                     advanced=True,
                 ),
                 io.Float.Input(

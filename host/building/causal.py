@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from ...hrv.building.causal_report import CausalReport, ConceptReport, agreements, group_shares, top_heads
-from ...hrv.building.causal_state import KIND, CausalState
+from ...hrv.building.causal_state import GROUPS, KIND, CausalState
 from ...hrv.building.pairs import MOST_PAIRS, Example, draw_pairs, pair_seed
 from ...hrv.errors import HRVError
 from ...hrv.relevance.evidence import Effects
@@ -51,9 +52,10 @@ _FEWEST = 4
 class CausalSettings:
     """How the images of a causal build are made, and what is measured on them; ``width`` and ``height`` are pixels.
 
-    ``pairs`` are measured of each concept, at the noise ``levels`` in sampling progress. ``shard`` (i, n) makes only
-    the i-th of n parts, counted from 1. ``stop_at`` ends the build when every concept's shares are expected to
-    correlate so much with those of an endless build; 0 never does. Raises HRVError for settings that make no sense.
+    ``pairs`` are measured of each concept, each at one of the noise ``levels`` (sampling progress), in turn. ``shard``
+    (i, n) makes only the i-th of n parts, counted from 1. ``stop_at`` ends the build when every concept's shares are
+    expected to correlate so much with those of an endless build; 0 never does. Raises HRVError for settings that make
+    no sense.
     """
 
     pairs: int
@@ -127,7 +129,6 @@ def build_causal_hrv(
         job.images,
         [job.pairs[place] for place in np.flatnonzero(state.done) if job.pairs[place].number < CHECKED],
         dict(zip(job.names, top_heads(evidence.scores(len(job.names))), strict=True)),
-        settings.levels,
         job_key(job.provenance, hrv.digest),
     )
     checked = run_job(checks, folder, report)
@@ -151,7 +152,10 @@ class _Build:
 
         drawn = [draw_pairs(name, of_name, tokens, settings.pairs, settings.seed) for name, of_name in examples.items()]
         # A pair of every concept before the next of any, so that an early stop leaves all of them equally sure.
-        self.pairs = [NumberedPair(pairs[number], number) for number in range(settings.pairs) for pairs in drawn]
+        levels = len(settings.levels)
+        self.pairs = [
+            NumberedPair(pairs[number], number, number % levels) for number in range(settings.pairs) for pairs in drawn
+        ]
         size = settings.batch_size
         batches = [range(first, min(first + size, len(self.pairs))) for first in range(0, len(self.pairs), size)]
         self.batches = shard_of(batches, settings.shard)
@@ -160,8 +164,8 @@ class _Build:
                 f"Shard {settings.shard[0]} of {settings.shard[1]} has no pairs: there are {len(batches)} batches of "
                 "pairs in all. Make fewer shards or smaller batches."
             )
-        self.images = PairImages(model, clip, settings, settings.negative, settings.seed)
-        self.units, self.steps = sum(map(len, self.batches)), settings.steps + len(settings.levels)
+        self.images = PairImages(model, clip, settings, settings.negative, settings.seed, settings.levels)
+        self.units, self.steps = sum(map(len, self.batches)), settings.steps + 1
         words = [(name, tuple(dict.fromkeys(one.word for one in of_name))) for name, of_name in examples.items()]
         made = asdict(settings)
         shard, _ = made.pop("shard"), made.pop("stop_at")
@@ -176,7 +180,7 @@ class _Build:
 
     def fresh(self) -> CausalState:
         key = job_key(self.provenance, self.settings.stop_at)
-        return CausalState.beginning(key, len(self.pairs), len(self.settings.levels), self.layout.head_count)
+        return CausalState.beginning(key, len(self.pairs), self.layout.head_count)
 
     def left(self, state: CausalState) -> list[range]:
         if self.is_finished(state):
@@ -189,22 +193,18 @@ class _Build:
     def maker(self, tick: Tick) -> Callable[[range], CausalState]:
         """What measures one batch; its effects as a state of these pairs alone."""
         attribution = Attribution(self.model)
-        levels = self.settings.levels
 
         def make(batch: range) -> CausalState:
             pairs = self.pairs[batch.start : batch.stop]
-            found = CausalState.beginning("", len(pairs), len(levels), self.layout.head_count)
-            for places, those in self.images.made(pairs, tick):
+            found = CausalState.beginning("", len(pairs), self.layout.head_count)
+            for places, sigma, those in self.images.made(pairs, tick):
                 own = [pairs[place] for place in places]
                 patches = self._patches(own)
-                for level, progress in enumerate(levels):
-                    noised = those._replace(noise=self.images.noise(own, level, those.latents))
-                    effects = attribution.effects(noised, self.images.sigma(progress), patches)
-                    found.effects[places, level] = effects.heads
-                    found.norms[places, level] = effects.squares
-                    if patches:
-                        found.groups[places, level] = effects.patches
-                    tick(len(own))
+                effects = attribution.effects(those, sigma, patches)
+                found.effects[places], found.norms[places] = effects.heads, effects.squares
+                if patches:
+                    found.groups[places] = effects.patches
+                tick(len(own))
             return found
 
         return make
@@ -238,7 +238,7 @@ class _Build:
         rows = {name: row for row, name in enumerate(self.names)}
         # A pair's number tells it from those of builds with other seeds, which may be merged with this one.
         places = [
-            [rows[one.pair.concept], pair_seed(one.pair.concept, self.settings.seed, one.number)]
+            [rows[one.pair.concept], pair_seed(one.pair.concept, self.settings.seed, one.number), one.level]
             for one in (self.pairs[place] for place in done)
         ]
         return Effects(state.effects[done], state.norms[done], np.array(places, dtype=np.int64))
@@ -246,6 +246,13 @@ class _Build:
     def _agreements(self, state: CausalState) -> list[float | None]:
         evidence = self.evidence(state)
         return [] if evidence is None else agreements(evidence, len(self.names))
+
+    def _groups(self, state: CausalState, own: npt.NDArray[np.bool_]) -> dict[str, float | None]:
+        """Through which tokens a concept acts whose pairs are ``own``, bool [P]."""
+        places = np.array([[0, number, self.pairs[number].level] for number in np.flatnonzero(own)], dtype=np.int64)
+        if not len(places):
+            return dict.fromkeys(GROUPS)
+        return group_shares(Effects(state.effects[own], state.norms[own], places), state.groups[own])
 
     def report(self, state: CausalState, evidence: Effects, checks: Mapping[str, tuple[float, int]]) -> CausalReport:
         """What was found; ``checks`` are the true shares of the top heads and from how many pairs, by concept."""
@@ -262,7 +269,7 @@ class _Build:
                     pairs=int(own.sum()),
                     different=len(prompts),
                     complete=float(scores[row].sum()),
-                    groups=group_shares(state.groups[own], state.norms[own]),
+                    groups=self._groups(state, own),
                     top=float(scores[row, list(tops[row])].sum()),
                     top_true=true,
                     checked=pairs,

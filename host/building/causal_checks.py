@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from ...hrv.relevance.evidence import Effects
 from ...hrv.storage.state_file import read_state, write_state
 from ..work.executor import Tick
 from .attribution import Attribution
@@ -21,7 +22,7 @@ KIND = "causal check"
 
 @dataclass
 class CheckState:
-    """Checks under way: ``found`` float32 [P, L, 2], what patching did and the whole effect; NaN where not yet."""
+    """Checks under way: ``found`` float32 [P, 2], what patching did and the whole effect; NaN where not yet."""
 
     key: str
     found: npt.NDArray[np.float32]
@@ -49,36 +50,31 @@ class TopHeadChecks:
         images: PairImages,
         pairs: Sequence[NumberedPair],
         tops: Mapping[str, frozenset[int]],
-        levels: Sequence[float],
         key: str,
     ):
-        self.images, self.pairs, self.tops, self.levels, self.key = images, pairs, tops, levels, key
-        self.units, self.steps = len(pairs), images.settings.steps + len(levels)
+        self.images, self.pairs, self.tops, self.key = images, pairs, tops, key
+        self.units, self.steps = len(pairs), images.settings.steps + 1
 
     def fresh(self) -> CheckState:
-        return CheckState(self.key, np.full((len(self.pairs), len(self.levels), 2), np.nan, dtype=np.float32))
+        return CheckState(self.key, np.full((len(self.pairs), 2), np.nan, dtype=np.float32))
 
     def left(self, state: CheckState) -> list[int]:
-        return np.flatnonzero(np.isnan(state.found).any(axis=(1, 2))).tolist()
+        return np.flatnonzero(np.isnan(state.found).any(axis=1)).tolist()
 
     def size(self, piece: int) -> int:
         return 1
 
     def maker(self, tick: Tick) -> Callable[[int], npt.NDArray[np.float32]]:
-        """What checks one pair: float32 [L, 2]."""
+        """What checks one pair: float32 [2]."""
         attribution = Attribution(self.images.model)
 
         def make(place: int) -> npt.NDArray[np.float32]:
             pair = self.pairs[place]
-            found = np.zeros((len(self.levels), 2), dtype=np.float32)
-            for _, those in self.images.made([pair], tick):
-                for level, progress in enumerate(self.levels):
-                    noised = those._replace(noise=self.images.noise([pair], level, those.latents))
-                    patch = Patch(heads=self.tops[pair.pair.concept])
-                    effects = attribution.patched(noised, self.images.sigma(progress), [patch])
-                    found[level] = effects.patches[0, 0], effects.squares[0]
-                    tick(1)
-            return found
+            patch = Patch(heads=self.tops[pair.pair.concept])
+            ((_, sigma, those),) = self.images.made([pair], tick)
+            effects = attribution.patched(those, sigma, [patch])
+            tick(1)
+            return np.array([effects.patches[0, 0], effects.squares[0]], dtype=np.float32)
 
         return make
 
@@ -96,9 +92,11 @@ class TopHeadChecks:
         """By concept the true share of its top heads, and in how many pairs."""
         shares: dict[str, tuple[float, int]] = {}
         for name in self.tops:
-            own = np.array([one.pair.concept == name for one in self.pairs], dtype=bool)
-            sums = state.found[own].astype(np.float64).sum(axis=0)
-            if own.any() and (sums[:, 1] > 0).any():
-                there = sums[:, 1] > 0
-                shares[name] = float((sums[there, 0] / sums[there, 1]).mean()), int(own.sum())
+            own = [place for place, one in enumerate(self.pairs) if one.pair.concept == name]
+            if not own or not state.found[own, 1].any():
+                continue
+            # The patch's share as that of a head, level by level.
+            places = np.array([[0, place, self.pairs[place].level] for place in own], dtype=np.int64)
+            effects = Effects(state.found[own, :1], state.found[own, 1], places)
+            shares[name] = float(effects.scores(1)[0, 0]), len(own)
         return shares

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
-import comfy.sample
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -22,53 +20,59 @@ from ..work.sampling import SamplingSettings, sample_latents, stacked
 from .attribution import Pairs
 from .build import encode_once
 
-_IMAGE, _LEVEL_NOISE = 0, 1
-
 
 class NumberedPair(NamedTuple):
-    """A pair with its number among those of its concept."""
+    """A pair with its number among those of its concept, and the number of the noise level to measure it at."""
 
     pair: Pair
     number: int
+    level: int
 
 
 class PairImages:
-    """Makes images of the first prompts of pairs with one MODEL and CLIP; all draws depend on (seed, pair) alone."""
+    """Makes images of the first prompts of pairs with one MODEL and CLIP; all draws depend on (seed, pair) alone.
 
-    def __init__(self, model: Any, clip: Any, settings: SamplingSettings, negative: str, seed: int):
+    An image is made as far as the noise level that its pair is measured at: there the sampler's latent is a noised
+    image of the prompt, and the rest of the way would only be noised again. ``levels`` are in sampling progress.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        clip: Any,
+        settings: SamplingSettings,
+        negative: str,
+        seed: int,
+        levels: Sequence[float],
+    ):
         self.model, self.clip, self.settings, self.seed = model, clip, settings, seed
+        sampling = model.get_model_object("model_sampling")
+        self.sigmas = [float(sampling.percent_to_sigma(level)) for level in levels]
         self.negative: Conditioning = [encode_once(clip, negative)]
 
-    def made(self, pairs: Sequence[NumberedPair], tick: Tick) -> Iterator[tuple[list[int], Pairs]]:
-        """The pairs with their images, those whose conditionings have one shape together: (their places, pairs).
+    def made(self, pairs: Sequence[NumberedPair], tick: Tick) -> Iterator[tuple[list[int], float, Pairs]]:
+        """The pairs at their noised images, those of one level and shape together: (their places, sigma, pairs).
 
-        :attr:`Pairs.noise` is still empty. ``tick`` is told after every sampling step.
+        ``tick`` is told of all sampling steps of a whole image, those that need not be made too.
         """
-        together: dict[tuple[int, ...], list[int]] = {}
+        together: dict[Any, list[int]] = {}
         encoded = [[encode_once(self.clip, prompt) for prompt in one.pair.prompts] for one in pairs]
-        for place, (a, _) in enumerate(encoded):
-            together.setdefault(tuple(a[0].shape), []).append(place)
-        for places in together.values():
+        for place, one in enumerate(pairs):
+            together.setdefault((one.level, tuple(encoded[place][0][0].shape)), []).append(place)
+        for (level, _), places in together.items():
             a, b = (stacked([encoded[place][side] for place in places]) for side in range(2))
-            seeds = [self._seed(pairs[place], _IMAGE) for place in places]
-            latents = sample_latents(self.model, seeds, a, self.negative, self.settings, partial(tick, len(places)))
+            seeds = [pair_seed(pairs[place].pair.concept, self.seed, pairs[place].number) for place in places]
+            steps = _Steps(tick, len(places))
+            sigma = self.sigmas[level]
+            latents = sample_latents(self.model, seeds, a, self.negative, self.settings, steps.done, until=sigma)
+            steps.finish(self.settings.steps)
             names = [" / ".join(pairs[place].pair.prompts) for place in places]
-            yield places, Pairs(names, a, b, latents, torch.zeros_like(latents))
-
-    def noise(self, pairs: Sequence[NumberedPair], level: int, like: torch.Tensor) -> torch.Tensor:
-        """Noise of unit variance in the shape of latents [P, C, h, w], for the number of a noise level."""
-        return torch.cat([comfy.sample.prepare_noise(like[:1], self._seed(one, _LEVEL_NOISE + level)) for one in pairs])
-
-    def sigma(self, progress: float) -> float:
-        """The noise level of a sampling progress."""
-        return float(self.model.get_model_object("model_sampling").percent_to_sigma(progress))
+            # What is sampled so far holds its noise, so none is added.
+            yield places, sigma, Pairs(names, a, b, latents, torch.zeros_like(latents))
 
     def groups(self, pairs: Sequence[NumberedPair]) -> npt.NDArray[np.bool_]:
         """Which tokens of the pairs belong to which of :data:`GROUPS`: bool [4, P, T]."""
         return np.stack([self._groups_of(one.pair) for one in pairs], axis=1)
-
-    def _seed(self, one: NumberedPair, what: int) -> int:
-        return pair_seed(one.pair.concept, self.seed, one.number, what)
 
     def _groups_of(self, pair: Pair) -> npt.NDArray[np.bool_]:
         a, b = (token_map(self.clip, prompt) for prompt in pair.prompts)
@@ -85,6 +89,20 @@ class PairImages:
         for number, positions in enumerate((sorted(own), sorted(words - own), end, padding)):
             groups[number, positions] = True
         return groups
+
+
+class _Steps:
+    """Tells of the steps of some images, and of those left out at the end."""
+
+    def __init__(self, tick: Tick, images: int):
+        self._tick, self._images, self._made = tick, images, 0
+
+    def done(self) -> None:
+        self._made += 1
+        self._tick(self._images)
+
+    def finish(self, steps: int) -> None:
+        self._tick(self._images * max(0, steps - self._made))
 
 
 def _own_positions(a: TokenMap, b: TokenMap, pair: Pair) -> set[int]:

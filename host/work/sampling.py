@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import comfy.model_management
 import comfy.sample
+import comfy.samplers
 import torch
 
 from ..models.latents import pixels_per_position
@@ -45,11 +46,13 @@ def sample_latents(
     negative: Conditioning,
     settings: SamplingSettings,
     step_done: Callable[[], None],
+    until: float = 0.0,
 ) -> torch.Tensor:
     """Latents [B, C, h, w] of B seeds, made together from empty ones.
 
     The starting noise of each is what its seed gives alone. Samplers that draw noise on the way draw it for all of
-    them together, by the first seed. ``step_done`` is called after every step; a cancel takes effect there.
+    them together, by the first seed. ``step_done`` is called after every step; a cancel takes effect there. With
+    ``until`` sampling ends at this sigma, and the latents still hold that noise.
     """
     channels, pixels = model.get_model_object("latent_format").latent_channels, pixels_per_position(model)
     shape = channels, settings.height // pixels, settings.width // pixels
@@ -68,4 +71,14 @@ def sample_latents(
         callback=lambda *_: step_done(),
         disable_pbar=True,
         seed=seeds[0],
+        sigmas=sigmas_until(model, settings, until) if until else None,
     )
+
+
+def sigmas_until(model: Any, settings: SamplingSettings, until: float) -> torch.Tensor:
+    """The sigmas of a run that ends at one of its own or between two of them: those above it, then itself."""
+    sampler = comfy.samplers.KSampler(
+        model, settings.steps, model.load_device, settings.sampler_name, settings.scheduler, model_options={}
+    )
+    above = sampler.sigmas[sampler.sigmas > until]
+    return torch.cat([above, torch.full_like(sampler.sigmas[:1], until)])

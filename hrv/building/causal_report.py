@@ -114,14 +114,14 @@ class CausalReport:
 def agreements(evidence: Effects, concepts: int) -> list[float | None]:
     """The expected correlation of each concept's shares with those of an endless build; None for less than two pairs.
 
-    The pairs of a concept go to two halves in turn; of halves that correlate by r the whole is expected to correlate
-    by sqrt(2r / (1 + r)) with an endless build (:mod:`.convergence`).
+    The pairs of a concept go to two halves in turn, noise level by noise level; of halves that correlate by r the whole
+    is expected to correlate by sqrt(2r / (1 + r)) with an endless build (:mod:`.convergence`).
     """
-    rows = evidence.pairs[:, 0]
+    rows, numbers, levels = evidence.pairs.T
     turn = np.zeros(len(rows), dtype=np.int64)
     for row in range(concepts):
-        own = rows == row
-        turn[own] = np.arange(own.sum()) % 2
+        own = np.flatnonzero(rows == row)
+        turn[own[np.lexsort((numbers[own], levels[own]))]] = np.arange(len(own)) % 2
     halves = [half.scores(concepts) for half in (evidence.chosen(turn == 0), evidence.chosen(turn == 1)) if half]
     if len(halves) < 2:
         return [None] * concepts
@@ -129,15 +129,17 @@ def agreements(evidence: Effects, concepts: int) -> list[float | None]:
     return [float(found[row]) if (rows == row).sum() > 1 else None for row in range(concepts)]
 
 
-def group_shares(groups: npt.NDArray[np.float32], norms: npt.NDArray[np.float32]) -> dict[str, float | None]:
-    """The share of a concept's effect through each group of tokens, of pairs [P, L, 4] and [P, L]; NaN is left out."""
-    there = ~np.isnan(groups).any(axis=(1, 2))
-    sums = groups[there].astype(np.float64).sum(axis=0)
-    whole = norms[there].astype(np.float64).sum(axis=0)
-    if not there.any() or not (whole > 0).any():
+def group_shares(effects: Effects, groups: npt.NDArray[np.float32]) -> dict[str, float | None]:
+    """The share of one concept's effect through each group of tokens, of the parts [P, 4] in the same pairs.
+
+    Pairs in which they were not measured, NaN, are left out.
+    """
+    there = ~np.isnan(groups).any(axis=1)
+    if not there.any() or not effects.norms[there].any():
         return dict.fromkeys(GROUPS)
-    shares = (sums[whole > 0] / whole[whole > 0, None]).mean(axis=0)
-    return dict(zip(GROUPS, map(float, shares), strict=True))
+    # Groups share an effect as heads do.
+    parts = Effects(groups[there], effects.norms[there], effects.pairs[there])
+    return dict(zip(GROUPS, map(float, parts.scores(int(parts.pairs[:, 0].max()) + 1)[-1]), strict=True))
 
 
 def top_heads(scores: Scores) -> list[frozenset[int]]:

@@ -25,9 +25,9 @@ class CausalState:
     """A causal build under way, NaN where nothing was measured yet.
 
     ``key``      tells the build from any other.
-    ``effects``  float32 [P, L, H], each head's part of a pair's effect at each noise level.
-    ``norms``    float32 [P, L], the whole effect.
-    ``groups``   float32 [P, L, 4], the part that goes through each group of tokens (:data:`GROUPS`); measured for
+    ``effects``  float32 [P, H], each head's part of a pair's effect.
+    ``norms``    float32 [P], the whole effect.
+    ``groups``   float32 [P, 4], the part that goes through each group of tokens (:data:`GROUPS`); measured for
                  the first pairs of each concept only.
     """
 
@@ -37,16 +37,17 @@ class CausalState:
     groups: npt.NDArray[np.float32]
 
     @classmethod
-    def beginning(cls, key: str, pairs: int, levels: int, heads: int) -> CausalState:
+    def beginning(cls, key: str, pairs: int, heads: int) -> CausalState:
         """The state before the first pair."""
-        shapes = ((pairs, levels, heads), (pairs, levels), (pairs, levels, len(GROUPS)))
-        return cls(key, *(np.full(shape, np.nan, dtype=np.float32) for shape in shapes))
+        effects, norms, groups = (
+            np.full(shape, np.nan, dtype=np.float32) for shape in ((pairs, heads), (pairs,), (pairs, len(GROUPS)))
+        )
+        return cls(key, effects, norms, groups)
 
     @property
     def done(self) -> npt.NDArray[np.bool_]:
         """Which pairs were measured: bool [P]."""
-        measured: npt.NDArray[np.bool_] = np.isfinite(self.norms).min(axis=1)
-        return measured
+        return ~np.isnan(self.norms)
 
     def save(self, path: Path) -> None:
         """Write the state; raises HRVError if the file can't be written."""

@@ -109,9 +109,10 @@ class Effects:
     Two prompts that differ in a word of the concept change what the model predicts by d. A head's part of <d, d> is
     its effect in that pair; divided by <d, d>, the parts of all heads sum to about 1.
 
-    ``effects``  float32 [P, L, H], each head's part of <d, d> in every pair and at every noise level; may be negative.
-    ``norms``    float32 [P, L], <d, d> itself.
-    ``pairs``    int64 [P, 2], the row of each pair's concept and the pair's number in that concept; each once.
+    ``effects``  float32 [P, H], each head's part of <d, d> in every pair; may be negative.
+    ``norms``    float32 [P], <d, d> itself.
+    ``pairs``    int64 [P, 3], where each pair belongs: the row of its concept, its number in that concept, and the
+                 number of the noise level at which it was measured; each once.
 
     Pairs are kept apart and sorted, so that any split of the pairs gives the same bits once merged. Raises HRVError for
     arrays that don't belong together, a pair twice, and numbers that are not finite or norms that are negative.
@@ -125,16 +126,16 @@ class Effects:
     def __post_init__(self) -> None:
         effects, norms = (np.asarray(array, dtype=np.float32) for array in (self.effects, self.norms))
         pairs = np.asarray(self.pairs)
-        if effects.ndim != 3 or norms.shape != effects.shape[:2] or pairs.shape != (len(effects), 2):
+        if effects.ndim != 2 or norms.shape != effects.shape[:1] or pairs.shape != (len(effects), 3):
             raise HRVError(
-                "The effects of an HRV need a number for each pair, noise level and head, a norm for each pair and "
-                "level, and the concept and number of each pair; these arrays don't belong together."
+                "The effects of an HRV need a number for each pair and head, a norm for each pair, and the concept, "
+                "number and noise level of each pair; these arrays don't belong together."
             )
         if not effects.size or pairs.dtype.kind not in "iu" or (pairs < 0).any():
             raise HRVError("The effects of an HRV need at least one pair, with whole numbers from 0 for its place.")
         if not (np.isfinite(effects).all() and np.isfinite(norms).all()) or (norms < 0).any():
             raise HRVError("The effects of this HRV contain NaN, infinity or negative norms.")
-        order = np.lexsort((pairs[:, 1], pairs[:, 0]))
+        order = np.lexsort(pairs.T[::-1])
         pairs = pairs[order].astype(np.int64)
         if (pairs[1:] == pairs[:-1]).all(axis=1).any():
             raise HRVError("The effects of this HRV contain the same pair twice; a pair can count only once.")
@@ -142,28 +143,25 @@ class Effects:
             object.__setattr__(self, name, read_only(array))
 
     def checked(self, concepts: int, layout: HeadLayout) -> Effects:
-        require_shape("effects", self.effects, (*self.norms.shape, layout.head_count))
+        require_shape("effects", self.effects, (len(self.norms), layout.head_count))
         if (self.pairs[:, 0] >= concepts).any():
             raise HRVError("The effects of this HRV are for a concept that it doesn't have.")
         return self
 
     def scores(self, concepts: int) -> Scores:
-        """Each head's share of a concept's whole effect, summed over pairs and averaged over noise levels.
+        """Each head's share of a concept's whole effect, summed over the pairs of a noise level.
 
-        A concept without pairs, or whose words change nothing at a level, has zeros there.
+        Averaged over the levels at which the concept was measured and its words change anything; zeros if none is.
         """
-        sums = self.sums(concepts)
-        norms = np.zeros((concepts, self.norms.shape[1]))
-        np.add.at(norms, self.pairs[:, 0], self.norms.astype(np.float64))
+        levels = int(self.pairs[:, 2].max()) + 1
+        sums, norms = np.zeros((concepts, levels, self.effects.shape[1])), np.zeros((concepts, levels))
+        places = self.pairs[:, 0], self.pairs[:, 2]
+        np.add.at(sums, places, self.effects.astype(np.float64))
+        np.add.at(norms, places, self.norms.astype(np.float64))
         shares = np.divide(sums, norms[..., None], out=np.zeros_like(sums), where=norms[..., None] > 0)
-        averaged: Scores = shares.mean(axis=1)
+        measured = np.maximum((norms > 0).sum(axis=1), 1)[:, None]
+        averaged: Scores = shares.sum(axis=1) / measured
         return averaged
-
-    def sums(self, concepts: int) -> Scores:
-        """Effects summed over the pairs of each concept: float64 [N, L, H]."""
-        sums = np.zeros((concepts, *self.effects.shape[1:]))
-        np.add.at(sums, self.pairs[:, 0], self.effects.astype(np.float64))
-        return sums
 
     def chosen(self, which: npt.NDArray[np.bool_]) -> Effects | None:
         """The evidence of some pairs, a bool [P] each; None if that is none."""
@@ -174,14 +172,13 @@ class Effects:
         those = self.chosen(np.isin(self.pairs[:, 0], list(places)))
         if those is None:
             return None
-        moved = np.array([[places[row], number] for row, number in those.pairs.tolist()], dtype=np.int64)
+        moved = np.array([[places[row], *rest] for row, *rest in those.pairs.tolist()], dtype=np.int64)
         return Effects(those.effects, those.norms, moved)
 
     def added(self, other: Evidence) -> Effects:
         if not isinstance(other, Effects):
             raise HRVError(f"Effects can't be added to {other.kind}: merge HRVs of one estimator.")
-        if self.effects.shape[1:] != other.effects.shape[1:]:
-            raise HRVError("Effects at different numbers of noise levels can't be added: build with the same levels.")
+        require_shape("effects", other.effects, (len(other.effects), self.effects.shape[1]))
         return Effects(
             np.concatenate([self.effects, other.effects]),
             np.concatenate([self.norms, other.norms]),
@@ -219,11 +216,12 @@ def normalised(scores: Scores) -> npt.NDArray[np.float32]:
     return rows.astype(np.float32)
 
 
-def require_shape(what: str, array: npt.NDArray[Any], shape: tuple[int, ...]) -> None:
-    """Raise HRVError unless an array has this shape."""
+def require_shape(what: str, array: npt.NDArray[Any], shape: tuple[int, int]) -> None:
+    """Raise HRVError unless an array has this shape [concepts or pairs, heads]."""
     if array.shape != shape:
         got = " x ".join(str(size) for size in array.shape) or "a single number"
-        wanted = f"{shape[0]} concepts x {shape[1]} heads" if len(shape) == 2 else " x ".join(map(str, shape))
+        rows = "pairs" if what == "effects" else "concepts"
+        wanted = f"{shape[0]} {rows} x {shape[1]} heads"
         raise HRVError(f"The {what} of this HRV should be {wanted}, but they are {got}.")
 
 

@@ -46,9 +46,9 @@ _TENSORS = {
     "hrv": _Tensor("F32", np.dtype("<f4"), "[concepts, heads]", 1),
     "counts": _Tensor("I64", np.dtype("<i8"), "[concepts, heads]", 1),
     "step_counts": _Tensor("I64", np.dtype("<i8"), "[steps, concepts, heads]", 1),
-    "effects": _Tensor("F32", np.dtype("<f4"), "[pairs, levels, heads]", 2),
-    "effect_norms": _Tensor("F32", np.dtype("<f4"), "[pairs, levels]", 2),
-    "effect_pairs": _Tensor("I64", np.dtype("<i8"), "[pairs, concept and number]", 2),
+    "effects": _Tensor("F32", np.dtype("<f4"), "[pairs, heads]", 2),
+    "effect_norms": _Tensor("F32", np.dtype("<f4"), "[pairs]", 2),
+    "effect_pairs": _Tensor("I64", np.dtype("<i8"), "[pairs, place]", 2),
 }
 _EXTENSION_PREFIX = "x_"
 # Parts of tensor names, and what a file with such names usually is.

@@ -37,9 +37,9 @@ def report(**changes: object) -> ConceptReport:
 def evidence(noise: float, pairs: int = 8) -> Effects:
     random = np.random.default_rng(0)
     shares = random.uniform(0, 1, 32)
-    effects = shares + noise * random.normal(0, 1, (pairs, 1, 32))
+    effects = shares + noise * random.normal(0, 1, (pairs, 32))
     return Effects(
-        effects.astype(np.float32), np.ones((pairs, 1), np.float32), np.array([[0, number] for number in range(pairs)])
+        effects.astype(np.float32), np.ones(pairs, np.float32), np.array([[0, number, 0] for number in range(pairs)])
     )
 
 
@@ -59,9 +59,9 @@ def test_agreement_is_that_of_simulated_endless_builds() -> None:
     shares = random.normal(0, 1, 200)
     expected, true = [], []
     for _ in range(40):
-        effects = shares + 2.0 * random.normal(0, 1, (16, 1, 200))
+        effects = shares + 2.0 * random.normal(0, 1, (16, 200))
         found = Effects(
-            effects.astype(np.float32), np.ones((16, 1), np.float32), np.array([[0, number] for number in range(16)])
+            effects.astype(np.float32), np.ones(16, np.float32), np.array([[0, number, 0] for number in range(16)])
         )
         expected.append(agreements(found, 1)[0])
         true.append(np.corrcoef(found.scores(1)[0], shares)[0, 1])
@@ -69,11 +69,13 @@ def test_agreement_is_that_of_simulated_endless_builds() -> None:
 
 
 def test_group_shares_leave_out_what_was_not_measured() -> None:
-    groups = np.full((3, 2, 4), np.nan, np.float32)
-    groups[0] = [[2, 1, 1, 0], [1, 1, 0, 0]]
-    norms = np.array([[4, 2], [9, 9], [9, 9]], np.float32)
-    assert group_shares(groups, norms) == pytest.approx(dict(zip(GROUPS, (0.5, 0.375, 0.125, 0.0), strict=True)))
-    assert group_shares(groups[1:], norms[1:]) == dict.fromkeys(GROUPS)
+    groups = np.full((3, 4), np.nan, np.float32)
+    groups[:2] = [[2, 1, 1, 0], [1, 1, 0, 0]]
+    norms = np.array([4, 2, 9], np.float32)
+    found = Effects(np.ones((3, 8), np.float32), norms, np.array([[1, 0, 0], [1, 1, 1], [1, 2, 0]]))
+    expected = dict(zip(GROUPS, (0.5, 0.375, 0.125, 0.0), strict=True))
+    assert group_shares(found, groups) == pytest.approx(expected)
+    assert group_shares(found, groups * np.float32(np.nan)) == dict.fromkeys(GROUPS)
 
 
 def test_top_heads_are_a_sixteenth_and_at_least_one() -> None:

@@ -17,14 +17,14 @@ from safetensors import safe_open
 
 LAYOUT = HeadLayout((AttentionLayer("input", 1, 0, 2), AttentionLayer("middle", 0, 0, 3)))
 CONCEPTS = ("Color", "Shape", "Size")
-PAIRS = np.array([[0, 0], [0, 1], [0, 2], [1, 0], [1, 5], [2, 7]])
+PAIRS = np.array([[0, 0, 0], [0, 1, 1], [0, 2, 0], [1, 0, 0], [1, 5, 1], [2, 7, 1]])
 
 
 def effects(seed: int = 0, pairs: Any = PAIRS) -> Effects:
     random = np.random.default_rng(seed)
     return Effects(
-        random.normal(0.3, 1.0, (len(pairs), 2, 5)).astype(np.float32),
-        random.uniform(1.0, 9.0, (len(pairs), 2)).astype(np.float32),
+        random.normal(0.3, 1.0, (len(pairs), 5)).astype(np.float32),
+        random.uniform(1.0, 9.0, len(pairs)).astype(np.float32),
         np.array(pairs),
     )
 
@@ -90,15 +90,17 @@ def test_scores_of_effects_are_shares_of_the_whole_averaged_over_levels() -> Non
     found = effects()
     whole = np.zeros((3, 5))
     for concept in range(3):
-        own = PAIRS[:, 0] == concept
+        shares = []
         for level in range(2):
-            norm = found.norms[own, level].astype(float).sum()
-            whole[concept] += found.effects[own, level].astype(float).sum(0) / norm / 2
+            own = (PAIRS[:, 0] == concept) & (PAIRS[:, 2] == level)
+            if own.any():
+                shares.append(found.effects[own].astype(float).sum(0) / found.norms[own].astype(float).sum())
+        whole[concept] = np.mean(shares, axis=0)
     np.testing.assert_allclose(found.scores(3), whole, rtol=1e-12)
 
 
 def test_a_concept_without_pairs_or_without_any_effect_has_zeros() -> None:
-    made = effects(pairs=[[0, 0], [2, 0]])
+    made = effects(pairs=[[0, 0, 0], [2, 0, 0]])
     silent = Effects(made.effects * 0, made.norms * 0, made.pairs)
     assert not made.scores(3)[1].any() and made.scores(3)[0].any()
     assert not silent.scores(3).any() and not HRV.from_evidence(silent, CONCEPTS, LAYOUT).values.any()
@@ -132,20 +134,20 @@ def test_effects_say_something_about_some_concepts_alone_and_votes_do_not() -> N
     assert isinstance(picked.evidence, Effects)
     np.testing.assert_array_equal(picked.evidence.scores(2), effects().scores(3)[[2, 0]])
     assert pick(HRV.from_evidence(votes(), CONCEPTS, LAYOUT), ["Size"]).evidence is None
-    assert effects(pairs=[[0, 0]]).picked([1], 3) is None
+    assert effects(pairs=[[0, 0, 0]]).picked([1], 3) is None
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"norms": np.ones((6, 3))}, "don't belong together"),
+        ({"norms": np.ones((6, 2))}, "don't belong together"),
         ({"pairs": PAIRS[:5]}, "don't belong together"),
         ({"pairs": PAIRS * 1.5}, "whole numbers"),
         ({"pairs": -PAIRS}, "whole numbers from 0"),
         ({"pairs": PAIRS * 0}, "the same pair|The same pair"),
-        ({"effects": np.full((6, 2, 5), np.nan)}, "NaN"),
-        ({"norms": -np.ones((6, 2))}, "negative norms"),
-        ({"effects": np.ones((0, 2, 5)), "norms": np.ones((0, 2)), "pairs": PAIRS[:0]}, "at least one pair"),
+        ({"effects": np.full((6, 5), np.nan)}, "NaN"),
+        ({"norms": -np.ones(6)}, "negative norms"),
+        ({"effects": np.ones((0, 5)), "norms": np.ones(0), "pairs": PAIRS[:0]}, "at least one pair"),
     ],
 )
 def test_effects_that_make_no_sense_are_refused(change: dict[str, Any], message: str) -> None:
