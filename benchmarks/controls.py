@@ -3,7 +3,8 @@
     python benchmarks/controls.py [--model hrv-mini] [--device cpu] [--rounds 5] [--out FOLDER]
 
 Every round samples the same images plainly, with a model that has the mechanism and a prompt without controls, with one
-control, with four (one of them in a window), and with the same four by explicit maps, in turn. ``sd15`` and ``sdxl``
+control, with four (one of them in a window), with 16 heads anywhere that read another prompt, and with the same four
+controls by explicit maps, in turn. ``sd15`` and ``sdxl``
 are UNets of full size with random weights. Needs a host on COMFYUI_PATH. Writes ``controls-MODEL.json`` and ``.md``.
 """
 
@@ -26,10 +27,11 @@ import comfy.model_management
 import numpy as np
 import torch
 from hrv_pack.benchmarks.measuring import add_options, compare, load, sampling
-from hrv_pack.host.mechanism import add_control, with_mechanism
+from hrv_pack.host.mechanism import add_control, add_reading, with_mechanism
 from hrv_pack.host.models.layouts import head_layout
 from hrv_pack.host.prompts.carried import CONTROLS_KEY, TOKEN_MAP_KEY
 from hrv_pack.hrv.controls.control import Control
+from hrv_pack.hrv.controls.reading import Reading
 from hrv_pack.hrv.heads.layout import HeadLayout, LayerKey
 from hrv_pack.hrv.progress import Window
 from hrv_pack.hrv.prompts.tokens import PromptWord, TokenMap
@@ -37,6 +39,8 @@ from hrv_pack.hrv.prompts.tokens import PromptWord, TokenMap
 # Prompts of random numbers have these words; the windows of four controls, one a word.
 WORDS = ("red", "circle", "left", "night")
 WINDOWS = (Window(), Window(), Window(0.0, 0.6), Window())
+# Heads that read another prompt.
+READING_HEADS = 16
 
 
 def with_controls(model: Any, positive: Any, count: int) -> tuple[Any, Any]:
@@ -50,6 +54,15 @@ def with_controls(model: Any, positive: Any, count: int) -> tuple[Any, Any]:
 
         model, positive = add_control(model, positive, [WORDS[number]], control)
     return model, positive
+
+
+def with_reading(model: Any, positive: Any) -> tuple[Any, Any]:
+    """Heads anywhere in the model that read another prompt of as many tokens."""
+    layout = head_layout(model)
+    gates = np.zeros(layout.head_count, np.float32)
+    gates[np.random.default_rng(0).permutation(layout.head_count)[:READING_HEADS]] = 1.0
+    other = [[torch.randn_like(positive[0][0]), {}]]
+    return add_reading(model, positive, other, lambda _: Reading(gates, layout))
 
 
 def by_explicit_maps(model: Any, positive: Any) -> Any:
@@ -95,6 +108,8 @@ def ways(options: argparse.Namespace, device: torch.device) -> dict[str, Callabl
     one, four = (with_controls(model, positive, count) for count in (1, 4))
     made["1 control"] = lambda: sample(*one)
     made["4 controls"] = lambda: sample(*four)
+    reading = with_reading(model, positive)
+    made[f"{READING_HEADS} heads read another prompt"] = lambda: sample(*reading)
     if not options.without_maps:
         exact = by_explicit_maps(model, four[1])
         made["4 controls by explicit maps"] = lambda: sample(exact, positive)
