@@ -47,6 +47,7 @@ SEARCHES = {
     "cosine": "Compare HRVs (image)",
     "ordered weakening": "Weaken Heads by Order",
     "manual heads": "Scale Heads",
+    "mix prompts": "Read by Concept",
     "word swap": "Prompt Edit (P2P-HRV)",
     "reweight words": "Edit Words (P2P-HRV)",
     "keep background": "Local Blend (P2P-HRV)",
