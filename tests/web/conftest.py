@@ -29,6 +29,8 @@ SEARCHES = {
     "demo model": "Load HRV-mini",
     "concept words": "HRV Concepts",
     "make hrv": "Build HRV",
+    "causal relevance": "Build Causal HRV",
+    "value contrast": "Instant HRV",
     "export hrv": "Save HRV",
     "import hrv": "Load HRV",
     "clip text encode": "CLIP Text Encode (HRV)",
