@@ -5,8 +5,8 @@
 The effect of each head is integrated attribution (host/building/attribution.py) on pairs of captions that differ in one
 word of a concept, at noised pictures of the first one. Words are split in two halves, and pairs hold words of one half
 only: variants are compared on the first half, and what counts is the second one. "Top 8" is the share of the effect
-that the first 8 of 128 heads hold, mean over the concepts. Effects are kept in ``effects.npz``, so that a second run
-takes seconds. Needs a host on COMFYUI_PATH. Writes ``value_contrast.json`` and ``.md``.
+that the first 8 of 128 heads hold, mean over the concepts. Effects are kept as ``effects-*.npy``, so that a run goes on
+where it was. Needs a host on COMFYUI_PATH. Writes ``value_contrast.json`` and ``.md``.
 """
 
 from __future__ import annotations
@@ -53,7 +53,10 @@ Numbers = npt.NDArray[np.float64]
 
 
 def halves_of(clip: Any, words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Words in two halves of pairs with equally many tokens; words that are left over are in neither."""
+    """Words in two halves of pairs with equally many tokens; words that are left over are in neither.
+
+    Where there is one such pair only, it is both halves, which then differ in captions alone.
+    """
     by_tokens: dict[int, list[str]] = {}
     for word in words:
         # The center has another preposition than the other positions.
@@ -63,7 +66,7 @@ def halves_of(clip: Any, words: Sequence[str]) -> tuple[list[str], list[str]]:
     for alike in by_tokens.values():
         for first in range(0, len(alike) - 1, 2):
             min(halves, key=len).extend(alike[first : first + 2])
-    return halves
+    return halves if halves[1] else (halves[0], halves[0])
 
 
 def pairs_of(
@@ -118,13 +121,18 @@ def effects_of(
 
 
 def measured_effects(model: Any, clip: Any, vocabulary: Vocabulary, options: argparse.Namespace) -> Numbers:
-    """Effects [halves, N, H]."""
+    """Effects [halves, N, H]; what is measured is kept row by row."""
     rows = []
     for half in (0, 1):
         for number, (concept, words) in enumerate(vocabulary):
+            kept = options.out / f"effects-{half}-{number}.npy"
+            if kept.exists():
+                rows.append(np.load(kept))
+                continue
             rng = np.random.default_rng((options.seed, half, number))
             captions, latents = pairs_of(clip, concept, halves_of(clip, words)[half], options.pairs, rng)
             rows.append(effects_of(model, clip, captions, latents, options.levels))
+            np.save(kept, rows[-1])
             print(f"{concept}, {HALVES[half]}: {captions[0]}, sum {rows[-1].sum():.2f}", flush=True)
     return np.stack(rows).reshape(2, len(vocabulary), -1)
 
@@ -158,12 +166,9 @@ def main() -> None:
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     vocabulary = parse_vocabulary((PRESETS / "vocabularies" / "hrv-mini.txt").read_text(encoding="utf-8"))
-    kept = options.out / "effects.npz"
     with torch.inference_mode():
         model, clip, _ = load_mini()
-        if not kept.exists():
-            np.savez(kept, effects=measured_effects(model, clip, vocabulary, options))
-        effects = np.load(kept)["effects"]
+        effects = measured_effects(model, clip, vocabulary, options)
         variants = {f"effects of {HALVES[half]}": effects[half] for half in (0, 1)}
         variants |= variants_of(model, clip, vocabulary)
     made = {
