@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
-from hrv_pack.tests.support.host_process import clip, hrv, loaded, model, pytest_pycollect_makemodule, shown
+from hrv_pack.tests.support.host_process import (
+    clip,
+    hrv,
+    loaded,
+    model,
+    pytest_pycollect_makemodule,
+    sd15,
+    sd20,
+    sdxl,
+    shown,
+)
 
-__all__ = ["clip", "hrv", "loaded", "model", "pytest_pycollect_makemodule", "shown"]
+__all__ = ["clip", "hrv", "loaded", "model", "pytest_pycollect_makemodule", "sd15", "sd20", "sdxl", "shown"]

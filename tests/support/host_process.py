@@ -76,6 +76,33 @@ def clip() -> Any:
     return small_clip_sd15()
 
 
+def _setup(request: pytest.FixtureRequest, family: str) -> Any:
+    """A model of a family with its CLIP and the module's ``PROMPT``, as the module's ``SETUP`` or a plain one."""
+    from hrv_pack.tests.support import small_host
+
+    kind = getattr(request.module, "SETUP", small_host.Setup)
+    model, clip = getattr(small_host, f"small_{family}"), getattr(small_host, f"small_clip_{family}")
+    return kind.of(model(), clip(), request.module.PROMPT)
+
+
+@pytest.fixture(scope="module")
+def sd15(request: pytest.FixtureRequest) -> Any:
+    """A small model like SD 1.x, its CLIP, an HRV for it and the module's prompt, one for each test module."""
+    return _setup(request, "sd15")
+
+
+@pytest.fixture(scope="module")
+def sd20(request: pytest.FixtureRequest) -> Any:
+    """As :func:`sd15`, like SD 2.x."""
+    return _setup(request, "sd20")
+
+
+@pytest.fixture(scope="module")
+def sdxl(request: pytest.FixtureRequest) -> Any:
+    """As :func:`sd15`, like SDXL."""
+    return _setup(request, "sdxl")
+
+
 @pytest.fixture(scope="module")
 def hrv(model: Any) -> Any:
     """An HRV of random elements for it."""

@@ -44,11 +44,7 @@ from hrv_pack.tests.support.small_host import (
     picture_of_model,
     relative_error,
     small_clip_sd15,
-    small_clip_sd20,
-    small_clip_sdxl,
     small_sd15,
-    small_sd20,
-    small_sdxl,
 )
 
 PROMPT = "a red car and a skyscrapers view"
@@ -74,25 +70,13 @@ class Excited(Setup):
         return excite(self.model, self.prompt, subjects, self.hrv, settings, **more)
 
 
-@pytest.fixture(scope="module")
-def sd15() -> Excited:
-    return Excited.of(small_sd15(), small_clip_sd15(), PROMPT)
+SETUP = Excited
 
 
 @pytest.fixture(scope="module")
 def exact() -> Excited:
     """The same model and weights, computing in float64."""
     return Excited.of(small_sd15(torch.float64), small_clip_sd15(), PROMPT)
-
-
-@pytest.fixture(scope="module")
-def sdxl() -> Excited:
-    return Excited.of(small_sdxl(), small_clip_sdxl(), PROMPT)
-
-
-@pytest.fixture(scope="module")
-def sd20() -> Excited:
-    return Excited.of(small_sd20(), small_clip_sd20(), PROMPT)
 
 
 # What the publications say, written down a second time, map by map.

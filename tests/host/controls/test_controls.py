@@ -26,10 +26,6 @@ from hrv_pack.tests.support.small_host import (
     encoded,
     latents,
     relative_error,
-    small_clip_sd15,
-    small_clip_sdxl,
-    small_sd15,
-    small_sdxl,
     unet_rows,
     with_explicit_maps,
 )
@@ -45,16 +41,6 @@ from nodes import (
 PROMPT = "a red car and a skyscrapers view"
 # Where its words lie behind the start token; CLIP has three tokens for "skyscrapers".
 POSITIONS = {"red": (2,), "car": (3,), "skyscrapers": (6, 7, 8), "a": (1, 5), "red car": (2, 3)}
-
-
-@pytest.fixture(scope="module")
-def sd15() -> Setup:
-    return Setup.of(small_sd15(), small_clip_sd15(), PROMPT)
-
-
-@pytest.fixture(scope="module")
-def sdxl() -> Setup:
-    return Setup.of(small_sdxl(), small_clip_sdxl(), PROMPT)
 
 
 @dataclass(frozen=True)

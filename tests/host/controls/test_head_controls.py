@@ -21,10 +21,6 @@ from hrv_pack.tests.support.small_host import (
     encoded,
     latents,
     relative_error,
-    small_clip_sd15,
-    small_clip_sdxl,
-    small_sd15,
-    small_sdxl,
     unet_rows,
     with_explicit_maps,
 )
@@ -33,16 +29,6 @@ PROMPT = "a red car and a skyscrapers view"
 WORDS = tuple(range(1, 10))
 SKYSCRAPERS = (6, 7, 8)
 TOLERANCE = 1e-5
-
-
-@pytest.fixture(scope="module")
-def sd15() -> Setup:
-    return Setup.of(small_sd15(), small_clip_sd15(), PROMPT)
-
-
-@pytest.fixture(scope="module")
-def sdxl() -> Setup:
-    return Setup.of(small_sdxl(), small_clip_sdxl(), PROMPT)
 
 
 def weakened(setup: Setup, conditioning: Any = None, **changes: Any) -> tuple[Any, Any]:

@@ -34,12 +34,7 @@ from hrv_pack.tests.support.small_host import (
     picture,
     picture_of_model,
     relative_error,
-    small_clip_sd15,
-    small_clip_sd20,
-    small_clip_sdxl,
     small_sd15,
-    small_sd20,
-    small_sdxl,
     unet_rows,
 )
 
@@ -49,21 +44,6 @@ PROMPT = "a red car and a skyscrapers view"
 OTHER = "a blue square"
 LONG = "a red tree " + "and a large tree of many leaves " * 12
 TOLERANCE = 1e-5
-
-
-@pytest.fixture(scope="module")
-def sd15() -> Setup:
-    return Setup.of(small_sd15(), small_clip_sd15(), PROMPT)
-
-
-@pytest.fixture(scope="module")
-def sd20() -> Setup:
-    return Setup.of(small_sd20(), small_clip_sd20(), PROMPT)
-
-
-@pytest.fixture(scope="module")
-def sdxl() -> Setup:
-    return Setup.of(small_sdxl(), small_clip_sdxl(), PROMPT)
 
 
 @dataclass(frozen=True)

@@ -24,31 +24,11 @@ from hrv_pack.tests.support.small_host import (
     assert_rows_close,
     encoded,
     relative_error,
-    small_clip_sd15,
-    small_clip_sd20,
-    small_clip_sdxl,
-    small_sd15,
-    small_sd20,
-    small_sdxl,
     unet_rows,
 )
 
 SOURCE = "a red car and a tree"
-
-
-@pytest.fixture(scope="module")
-def sd15() -> Setup:
-    return Setup.of(small_sd15(), small_clip_sd15(), SOURCE)
-
-
-@pytest.fixture(scope="module")
-def sd20() -> Setup:
-    return Setup.of(small_sd20(), small_clip_sd20(), SOURCE)
-
-
-@pytest.fixture(scope="module")
-def sdxl() -> Setup:
-    return Setup.of(small_sdxl(), small_clip_sdxl(), SOURCE)
+PROMPT = SOURCE
 
 
 def columns(moved: dict[int, dict[int, float]]) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
