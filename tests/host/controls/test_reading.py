@@ -13,12 +13,15 @@ import numpy as np
 import pytest
 import torch
 from comfy.ldm.modules.attention import optimized_attention
+from comfy_api.torch_helpers import set_torch_compile_wrapper
+from hrv_pack.host.attend_and_excite.subjects import excite
 from hrv_pack.host.controls.reading import ReadingRun
 from hrv_pack.host.editing.prompts import add_row, edit_prompt
 from hrv_pack.host.models.architectures import architecture_of
 from hrv_pack.host.models.layouts import head_layout
 from hrv_pack.host.prompts.carried import READINGS_KEY
 from hrv_pack.host.prompts.joining import concatenate
+from hrv_pack.hrv.attend_and_excite.settings import ExcitementSettings
 from hrv_pack.hrv.editing.edit import EditWindows
 from hrv_pack.hrv.errors import HRVError
 from hrv_pack.hrv.progress import Window
@@ -532,6 +535,39 @@ def test_a_target_of_an_edit_reads_its_own_other_prompt(sd15: Setup) -> None:
     found = latents(model, rows, sd15.negative, seeds=(5, 5))
     assert relative_error(found[:1], latents(sd15.model, sd15.prompt, sd15.negative)) <= TOLERANCE
     assert relative_error(found[1:], latents(sd15.model, other, sd15.negative)) <= TOLERANCE
+
+
+def test_gradients_go_through_both_prompts(sd15: Setup) -> None:
+    """What Attend and Excite moves the latent by is what explicit maps of both prompts give."""
+    settings = ExcitementSettings(step_size=0.5, thresholds=())
+    exact = with_explicit_readings(sd15.model, [Ask().explicit(sd15, sd15.prompt)])
+
+    def moved(model: Any, positive: Any) -> torch.Tensor:
+        model, positive, _ = excite(model, positive, [("car", "Color")], sd15.hrv, settings)
+        return latents(model, positive, sd15.negative, size=16)
+
+    found = moved(*reading(sd15, Ask()))
+    assert relative_error(found, moved(exact, sd15.prompt)) <= 100 * TOLERANCE
+    assert relative_error(found, moved(sd15.model, sd15.prompt)) > 1000 * TOLERANCE
+
+
+def test_a_compiled_model_is_compiled_once(sd15: Setup) -> None:
+    graphs = 0
+
+    def count(module: Any, inputs: Any) -> Any:
+        nonlocal graphs
+        graphs += 1
+        return module.forward
+
+    torch.compiler.reset()
+    model, positive = reading(sd15, Ask(start=0.2, end=0.8))
+    expected = latents(model, positive, sd15.negative)
+    model = model.clone()
+    set_torch_compile_wrapper(model, count)
+    assert relative_error(latents(model, positive, sd15.negative), expected) <= TOLERANCE
+    first = graphs
+    latents(model, positive, sd15.negative, steps=6)
+    assert first > 0 and graphs == first
 
 
 def test_half_precision_loses_no_more_than_sampling_the_other_prompt_does(sd15: Setup) -> None:
