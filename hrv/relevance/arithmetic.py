@@ -44,7 +44,8 @@ def merge(hrvs: Sequence[HRV]) -> HRV:
         builds.setdefault(_folded(hrv), []).append(hrv)
     merged = [_added(same) if len(same) > 1 else same[0] for same in builds.values()]
     for one, other in combinations(merged, 2):
-        shared = [name for name in one.concepts if fold(name) in _folded(other)]
+        theirs = set(_folded(other))
+        shared = [name for name in one.concepts if fold(name) in theirs]
         if shared:
             raise HRVError(
                 "HRVs can be merged if they have no concept in common, or the same concepts in the same order. These "
@@ -81,8 +82,9 @@ def mean(hrvs: Sequence[HRV]) -> HRV:
     _require_one_layout(hrvs)
     first, *others = hrvs
     for other in others:
-        missing = [name for name in first.concepts if fold(name) not in _folded(other)]
-        extra = [name for name in other.concepts if fold(name) not in _folded(first)]
+        mine, theirs = set(_folded(first)), set(_folded(other))
+        missing = [name for name in first.concepts if fold(name) not in theirs]
+        extra = [name for name in other.concepts if fold(name) not in mine]
         if missing or extra:
             raise HRVError(
                 f"A mean needs HRVs with the same concepts, but not all of these have {_listed(missing + extra)}. Keep "

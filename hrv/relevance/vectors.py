@@ -84,7 +84,8 @@ class HRV:
 
     def index(self, concept: str) -> int:
         """Number of a concept's row; HRVError if unknown. Case and spacing do not matter."""
-        return find_concept(concept, self.concepts, "HRV")
+        row = self._rows.get(fold(concept))
+        return find_concept(concept, self.concepts, "HRV") if row is None else row
 
     def row(self, concept: str) -> Values:
         """The vector [H] of one concept, read-only; found as by :meth:`index`."""
@@ -98,6 +99,10 @@ class HRV:
         index = self.index(concept)
         scores = self.values[index] if self.evidence is None else self._scores[index]
         return np.argsort(-scores, kind="stable").astype(np.int64)
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        return {fold(name): row for row, name in enumerate(self.concepts)}
 
     @cached_property
     def _scores(self) -> Scores:

@@ -12,6 +12,8 @@ from ..errors import HRVError
 
 # Control characters, lone surrogates, line and paragraph separators: nothing that can be shown on one line.
 _UNPRINTABLE = {"Cc", "Cs", "Zl", "Zp"}
+# Concepts that a message lists at most.
+_LISTED = 40
 _EXAMPLE = "Write one concept per line, like this: Color: red, blue, green."
 _NUMBERED_LINE = re.compile(r"\d+\s*\.\s*(.*)")
 
@@ -119,8 +121,9 @@ def find_concept(name: str, concepts: Sequence[str], where: str) -> int:
     close = [known.index(match) for match in difflib.get_close_matches(fold(name), known, n=3)]
     order = close + [index for index in range(len(concepts)) if index not in close]
     hint = f" Did you mean {concepts[close[0]]}?" if close else ""
-    listed = ", ".join(concepts[index] for index in order)
-    raise HRVError(f"There is no concept {_short(name)} in this {where}.{hint} It has: {listed}.")
+    listed = ", ".join(concepts[index] for index in order[:_LISTED])
+    more = f" and {len(order) - _LISTED} more" if len(order) > _LISTED else ""
+    raise HRVError(f"There is no concept {_short(name)} in this {where}.{hint} It has: {listed}{more}.")
 
 
 def _lines(text: str) -> Iterator[tuple[str, str]]:

@@ -11,6 +11,7 @@ stands for four prompts of the concept Color; in each, the word in angle bracket
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -77,13 +78,15 @@ def parse_experiment(text: str) -> Experiment:
     for anything else, for a text without prompts, and for more than ten thousand of them.
     """
     cases: dict[Case, None] = {}
+    names: dict[str, str] = {}
     concept = ""
     for number, line in enumerate(text.splitlines(), start=1):
         content = tidy(line.partition("#")[0])
         if not content:
             continue
         if content.startswith("[") and content.endswith("]"):
-            concept = _named(tidy(content[1:-1]), [case.concept for case in cases], number)
+            name = _checked_name(tidy(content[1:-1]), number)
+            concept = names.setdefault(fold(name), name)
             continue
         if not concept:
             raise HRVError(f"Line {number}: {content!r} comes before the first concept. {_EXAMPLE}")
@@ -96,11 +99,11 @@ def parse_experiment(text: str) -> Experiment:
     return Experiment(tuple(cases))
 
 
-def _named(name: str, known: Sequence[str], line: int) -> str:
-    """A concept's name as it was first written."""
+def _checked_name(name: str, line: int) -> str:
+    """The name of a concept. Raises HRVError for one that can't be shown."""
     if not is_printable(name):
         raise HRVError(f"Line {line}: there is no name in the brackets. {_EXAMPLE}")
-    return next((other for other in known if fold(other) == fold(name)), name)
+    return name
 
 
 def _expanded(concept: str, template: str, line: int) -> Iterator[Case]:
@@ -114,9 +117,17 @@ def _expanded(concept: str, template: str, line: int) -> Iterator[Case]:
     rest = _GROUP.sub("", template)
     if any(letter in rest for letter in "<>{}"):
         raise HRVError(f"Line {line}: a bracket in {template!r} is not closed, or is inside another. {_EXAMPLE}")
-    choices = [[tidy(choice) for choice in (group[1] or group[2] or "").split("|")] for group in groups]
+    # Each choice once, so that what is multiplied out is what is counted.
+    choices = [
+        list(dict.fromkeys(tidy(choice) for choice in (group[1] or group[2] or "").split("|"))) for group in groups
+    ]
     if not all(itertools.chain(*choices)):
         raise HRVError(f"Line {line}: {template!r} has an empty group. {_EXAMPLE}")
+    if math.prod(map(len, choices)) > _MOST_CASES:
+        raise HRVError(
+            f"Line {line}: the groups of {template[:40]!r} multiply to more prompts than an experiment can have, which "
+            f"is at most {_MOST_CASES} prompts."
+        )
     target_group = next(number for number, group in enumerate(groups) if group[1] is not None)
     for chosen in itertools.product(*choices):
         words = iter(chosen)

@@ -166,3 +166,8 @@ def test_a_section_that_a_model_lacks_is_said_to_be_missing() -> None:
 def test_positions_beyond_the_layout_have_no_spelling(positions: list[int]) -> None:
     with pytest.raises(HRVError, match=r"head positions of 21 heads in 7 cross-attention layers .* are 0 to 20"):
         spell_heads(SMALL, positions)
+
+
+def test_long_texts_of_white_space_are_read() -> None:
+    assert parse_heads(SMALL, "mid" + " " * 100_000 + "up0") == (*MID_0, *MID_1, *UP0)
+    assert parse_heads(SMALL, "mid" + " " * 50_000 + ":" + "\n" * 50_000 + "0") == (8, 12)

@@ -12,6 +12,7 @@ from hrv_pack.hrv.errors import HRVError
 from hrv_pack.hrv.heads.layout import AttentionLayer, HeadLayout
 from hrv_pack.hrv.relevance.arithmetic import clamp, mean, merge, pick
 from hrv_pack.hrv.relevance.evidence import Votes
+from hrv_pack.hrv.relevance.ranking import top_heads
 from hrv_pack.hrv.relevance.vectors import HRV
 
 LAYOUT = HeadLayout((AttentionLayer("input", 1, 0, 2), AttentionLayer("middle", 0, 0, 3)))
@@ -215,3 +216,18 @@ def test_every_result_can_be_written_down() -> None:
         made = clamp(pick(made, CONCEPTS), 9)
     assert len(json.loads(made.provenance_json())["processing"]) == 200
     assert json.loads(mean([made, build(2)]).provenance_json())["sources"][1]["seed"] == 2
+
+
+def test_ten_thousand_concepts_are_merged_averaged_picked_and_ranked() -> None:
+    names = tuple(f"Concept {number}" for number in range(10_000))
+    one, other = hrv(names), hrv(tuple(f"Other {number}" for number in range(10_000)), seed=1)
+    assert merge([one, other]).concepts == (*names, *other.concepts)
+    assert mean([one, hrv(names[::-1])]).concepts == names
+    assert pick(one, names[::-1]).concepts == names[::-1]
+    assert len(top_heads(one, count=1)) == 10_000
+
+
+def test_an_unknown_concept_of_many_gets_a_short_message() -> None:
+    with pytest.raises(HRVError, match=r"It has: .* and 9960 more\.") as caught:
+        hrv(tuple(f"Concept {number}" for number in range(10_000))).index("Colour")
+    assert len(str(caught.value)) < 1000

@@ -106,3 +106,18 @@ def test_hrv_minis_experiment_asks_for_what_its_world_has() -> None:
 
 def test_equal_experiments_are_equal() -> None:
     assert parse_experiment("[Color]\n<red>") == Experiment((Case("Color", "red", "red"),))
+
+
+def test_groups_that_multiply_to_too_many_prompts_are_refused_before_any_is_made() -> None:
+    """Thirty groups of two make a thousand million prompts."""
+    with pytest.raises(HRVError, match=r"Line 2: the groups of .* at most 10000 prompts"):
+        parse_experiment("[C]\n<x> " + "{a|b} " * 30)
+
+
+def test_a_choice_that_is_there_twice_counts_once() -> None:
+    assert len(parse_experiment("[C]\n<x> " + "{a|a} " * 30).cases) == 1
+
+
+def test_thousands_of_headings_and_prompts_are_read() -> None:
+    text = "".join(f"[C{number}]\n<red | blue> car {number}\n" for number in range(5000))
+    assert len(parse_experiment(text).concepts) == 5000
