@@ -43,7 +43,7 @@ def test_a_named_folder_without_a_part_of_the_host_is_refused(
     folder = make_host(tmp_path / "host")
     (folder / part).rename(tmp_path / "elsewhere")
     monkeypatch.setenv("COMFYUI_PATH", str(folder))
-    with pytest.raises(LauncherError, match=rf"is no ComfyUI: there is no {part}\."):
+    with pytest.raises(LauncherError, match=rf"isn't a ComfyUI: there is no {part}\."):
         find_host(None, NO_PYTHON)
 
 
@@ -70,7 +70,7 @@ def test_a_version_asked_for_goes_before_the_named_host(tmp_path: Path, monkeypa
 
 
 def test_an_unknown_version_lists_the_known_ones() -> None:
-    with pytest.raises(LauncherError, match=r"carries ComfyUI 9\.9\.9\. Known: 0\.30\.0, 0\.27\.0"):
+    with pytest.raises(LauncherError, match=r"contains ComfyUI 9\.9\.9\. Known: 0\.30\.0, 0\.27\.0"):
         find_host("9.9.9", NO_PYTHON)
 
 

@@ -34,7 +34,7 @@ def test_an_hrv_is_made_once(folder: Path) -> None:
     assert hrv.concepts == ("Color", "Shape") and hrv.provenance["estimator"] == "values"
     assert hrv.provenance["frames"] == ("{word}", "a {word}")
     again = run(folder, "--background", "never")
-    assert again.returncode == 1 and "exists already" in again.stderr
+    assert again.returncode == 1 and "already exists" in again.stderr
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ WHITE = {"height": 128, "batch_size": 1, "color": 0xFFFFFF}
     [
         (node("HRV_ScorerMini"), 128, {"concept": "Mood", "target": "happy"}, "no concept 'Mood' in this mini world"),
         (node("HRV_ScorerMini"), 128, {"concept": "Color", "target": "pink"}, "There is no Color 'pink'"),
-        (node("HRV_ScorerMini"), 96, {"concept": "Color", "target": "red"}, "not off 96 x 128"),
+        (node("HRV_ScorerMini"), 96, {"concept": "Color", "target": "red"}, "not on 96 x 128"),
         (node("HRV_ScorerTransformers", folder="absent"), 128, {"concept": "", "target": "red"}, "no folder 'absent'"),
         (node("HRV_ScorerTransformers", folder=".."), 128, {"concept": "", "target": "red"}, "There is no folder"),
     ],

@@ -119,7 +119,7 @@ def test_a_sweep_has_an_area_for_each_factor(api: ApiClient) -> None:
         ({"concept": "Animals"}, PROMPTS, "There is no concept 'Animals'", "node"),
         ({"concept": " "}, PROMPTS, "There is no concept", "node"),
         ({"seeds": 0}, PROMPTS, "smaller than min", "node"),
-        ({"head_counts": "129"}, PROMPTS, "has 128 heads: 129 of them", "node"),
+        ({"head_counts": "129"}, PROMPTS, "has 128 heads, so 129 of them", "node"),
         ({"width": 120}, PROMPTS, "a multiple of 32", "node"),
         ({"filename_prefix": "../out"}, PROMPTS, "leads out of the output folder", "node"),
         ({}, "[Color]\na red car", "exactly one group in angle brackets", "experiment"),
