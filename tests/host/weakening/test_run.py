@@ -269,7 +269,7 @@ def test_nothing_of_the_users_is_changed(analyst: Analyst) -> None:
         ({"plan": Plan((0, 8, 64))}, "The plan is for 64 heads"),
         ({"width": 128}, "Too bright"),
         ({"seeds": ()}, "at least one seed"),
-        ({"seeds": (1, 1)}, "each once"),
+        ({"seeds": (1, 1)}, "each only once"),
         ({"concepts": ()}, "no prompts to analyse"),
         ({"experiment": parse_experiment("[Color]\n<()>")}, "has no words"),
         ({"concepts": ("Animals",), "experiment": parse_experiment("[Animals]\na <cat>")}, "Animals"),
