@@ -74,7 +74,7 @@ def test_places_are_those_of_what_the_prompt_is_about() -> None:
 
 @pytest.mark.parametrize(("width", "height"), [(128, 96), (96, 128), (100, 100), (16, 16), (0, 0)])
 def test_sizes_that_cannot_be_read_are_refused(width: int, height: int) -> None:
-    with pytest.raises(HRVError, match=f"square pictures .* multiple of 32, .* not off {width} x {height}"):
+    with pytest.raises(HRVError, match=f"square images .* multiple of 32, .* not on {width} x {height}"):
         SCORER.check([], width, height)
 
 

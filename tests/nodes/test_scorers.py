@@ -95,7 +95,7 @@ def test_the_truth_of_mini_pictures_is_shown() -> None:
     assert [float(line.split()[-1]) for line in lines[1:]] == expected
     with pytest.raises(HRVError, match="There is no Color 'pink'"):
         shown(images, scorer, "Color", "pink")
-    with pytest.raises(HRVError, match="square pictures"):
+    with pytest.raises(HRVError, match="square images"):
         shown(images[:, :20], scorer, "Color", "mint")
 
 

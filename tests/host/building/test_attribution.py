@@ -501,7 +501,7 @@ def test_models_without_gradients_are_refused(sd15: Small) -> None:
     layer = next(iter(architecture_of(model).cross_attention.values())).to_q
     quantised = QuantizedTensor.from_float(layer.weight.data, "TensorCoreFP8Layout")
     layer.weight = torch.nn.Parameter(quantised, requires_grad=False)
-    with pytest.raises(HRVError, match=r"but measuring what heads do needs one\. Load the checkpoint in half precision"):
+    with pytest.raises(HRVError, match=r"but measuring what heads do needs one\. Load the checkpoint in half"):
         Attribution(model)
     silent = sd15.model.clone()
     silent.set_model_unet_function_wrapper(

@@ -256,7 +256,7 @@ def test_the_smaller_encoder_of_sdxl_is_not_taken() -> None:
 
 
 def test_other_vision_models_are_refused() -> None:
-    with pytest.raises(HRVError, match=r"\(siglip_vision_model\) is no CLIP"):
+    with pytest.raises(HRVError, match=r"\(siglip_vision_model\) isn't a CLIP"):
         ClipScorer(small_vision(16, model_type="siglip_vision_model"), small_clip_sd15())
 
 

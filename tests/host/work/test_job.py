@@ -173,7 +173,7 @@ def test_one_job_is_done_by_one_process_at_a_time(tmp_path: Path) -> None:
         refused.append(str(caught.value))
 
     run_job(Squares([1, 2]), tmp_path, again)
-    assert len(refused) == 2 and "by another process" in refused[0]
+    assert len(refused) == 2 and "Another process is working on this sum" in refused[0]
 
 
 def test_another_executor_gets_the_pieces_that_are_left(tmp_path: Path) -> None:
