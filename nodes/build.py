@@ -13,7 +13,7 @@ from ..host.page.texts import show_text
 from ..host.work.job import Progress
 from ..hrv.relevance.vocabulary import Vocabulary
 from .input_groups import with_groups
-from .inputs import seed_input
+from .inputs import seed_input, shard_inputs, stop_input
 from .menu import CATEGORY
 from .sampling import Sampling
 from .sockets import ConceptsSocket, HRVSocket
@@ -71,36 +71,11 @@ class BuildHRV(io.ComfyNode):
                     "needs fewer images; 'all words' uses every word each time, and ranks heads differently.",
                     advanced=True,
                 ),
-                io.Float.Input(
-                    "stop_at",
-                    default=0.0,
-                    min=0.0,
-                    max=0.999,
-                    step=0.005,
-                    optional=True,
-                    tooltip="Stop early, once the rankings are expected to agree this well with those of an endless "
-                    "build (0.98 is good). 0 makes all images.",
-                    advanced=True,
+                stop_input(
+                    "Stop early, once the rankings are expected to agree this well with those of an endless "
+                    "build (0.98 is good). 0 makes all images."
                 ),
-                io.Int.Input(
-                    "shard",
-                    default=1,
-                    min=1,
-                    max=100_000,
-                    optional=True,
-                    tooltip="Which shard to build. Shards are parts of one build; they can be made on different "
-                    "machines and combined with Merge HRVs.",
-                    advanced=True,
-                ),
-                io.Int.Input(
-                    "shards",
-                    default=1,
-                    min=1,
-                    max=100_000,
-                    optional=True,
-                    tooltip="How many shards to split the build into; 1 builds all of it here.",
-                    advanced=True,
-                ),
+                *shard_inputs(),
             ],
             hidden=[io.Hidden.unique_id],
             outputs=[HRVSocket.Output("hrv", display_name="HRV", tooltip="One vector per concept.")],

@@ -17,7 +17,7 @@ from ..hrv.relevance.vocabulary import Vocabulary
 from ..hrv.scoring.experiments import Experiment
 from .fields import split_words
 from .input_groups import with_groups
-from .inputs import seed_input
+from .inputs import seed_input, shard_inputs, stop_input
 from .menu import CATEGORY
 from .outputs import image_tensor
 from .sampling import Sampling
@@ -83,36 +83,11 @@ class BuildCausalHRV(io.ComfyNode):
                     "pairs of a concept take them in turn.",
                     advanced=True,
                 ),
-                io.Float.Input(
-                    "stop_at",
-                    default=0.0,
-                    min=0.0,
-                    max=0.999,
-                    step=0.005,
-                    optional=True,
-                    tooltip="End earlier, once every concept is expected to correlate this well with an endless build "
-                    "(0.95 is good). 0 measures all pairs.",
-                    advanced=True,
+                stop_input(
+                    "End earlier, once every concept is expected to correlate this well with an endless build "
+                    "(0.95 is good). 0 measures all pairs."
                 ),
-                io.Int.Input(
-                    "shard",
-                    default=1,
-                    min=1,
-                    max=100_000,
-                    optional=True,
-                    tooltip="Which of the shards to build: parts of one build, made anywhere and combined with Merge "
-                    "HRVs.",
-                    advanced=True,
-                ),
-                io.Int.Input(
-                    "shards",
-                    default=1,
-                    min=1,
-                    max=100_000,
-                    optional=True,
-                    tooltip="How many shards the build is split into; 1 builds all of it here.",
-                    advanced=True,
-                ),
+                *shard_inputs(),
             ],
             hidden=[io.Hidden.unique_id],
             outputs=[

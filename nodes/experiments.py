@@ -58,5 +58,5 @@ class ExperimentNode(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, file: str, prompts: str) -> tuple[str, str]:
-        """A file that was changed is read anew."""
+        """A file that was changed is read again."""
         return ("" if file == NO_FILE else experiment_file(file)), prompts

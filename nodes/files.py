@@ -60,5 +60,5 @@ class LoadHRV(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, file: str) -> tuple[str, int]:
-        """A file that was written anew is read anew."""
+        """A file that was rewritten is read again."""
         return file, hrv_path(file).stat().st_mtime_ns

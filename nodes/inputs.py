@@ -59,3 +59,35 @@ def clamp_input() -> Any:
         tooltip="Upper limit for the HRV's elements; 0 for no limit. Published: 9 for SDXL, none for SD 1.x.",
         advanced=True,
     )
+
+
+def stop_input(tooltip: str) -> Any:
+    """The agreement at which a build ends early."""
+    return io.Float.Input(
+        "stop_at", default=0.0, min=0.0, max=0.999, step=0.005, optional=True, tooltip=tooltip, advanced=True
+    )
+
+
+def shard_inputs() -> list[Any]:
+    """Which part of a build to make."""
+    return [
+        io.Int.Input(
+            "shard",
+            default=1,
+            min=1,
+            max=100_000,
+            optional=True,
+            tooltip="Which shard to build. Shards are parts of one build; they can be made on different machines and "
+            "combined with Merge HRVs.",
+            advanced=True,
+        ),
+        io.Int.Input(
+            "shards",
+            default=1,
+            min=1,
+            max=100_000,
+            optional=True,
+            tooltip="How many shards to split the build into; 1 builds all of it here.",
+            advanced=True,
+        ),
+    ]

@@ -100,7 +100,7 @@ class ImportNpy(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, vectors: str, head_index: str, concepts: Vocabulary | None = None) -> list[int]:
-        """Files that were written anew are read anew."""
+        """Files that were rewritten are read again."""
         return [user_file(name).stat().st_mtime_ns for name in (vectors, head_index)]
 
 
@@ -145,5 +145,5 @@ class ImportConcepts(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, file: str) -> int:
-        """A file that was written anew is read anew."""
+        """A file that was rewritten is read again."""
         return user_file(file).stat().st_mtime_ns

@@ -1,4 +1,4 @@
-"""How images are made that a node makes by itself."""
+"""How a node makes the images that it needs."""
 
 from __future__ import annotations
 

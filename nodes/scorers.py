@@ -111,7 +111,7 @@ class ScorerTransformers(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, folder: str) -> list[tuple[str, int, int]]:
-        """A model that was exchanged is read anew."""
+        """A model that was exchanged is read again."""
         return folder_stamp(folder)
 
 
