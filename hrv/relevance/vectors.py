@@ -44,11 +44,13 @@ class HRV:
     layout: HeadLayout
     evidence: Evidence | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    _rows: Mapping[str, int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         concepts = _checked_concepts(self.concepts)
         shape = len(concepts), self.layout.head_count
         object.__setattr__(self, "concepts", concepts)
+        object.__setattr__(self, "_rows", {fold(name): row for row, name in enumerate(concepts)})
         object.__setattr__(self, "values", _checked_values(self.values, shape))
         if self.evidence is not None:
             object.__setattr__(self, "evidence", self.evidence.checked(len(concepts), self.layout))
@@ -99,10 +101,6 @@ class HRV:
         index = self.index(concept)
         scores = self.values[index] if self.evidence is None else self._scores[index]
         return np.argsort(-scores, kind="stable").astype(np.int64)
-
-    @cached_property
-    def _rows(self) -> dict[str, int]:
-        return {fold(name): row for row, name in enumerate(self.concepts)}
 
     @cached_property
     def _scores(self) -> Scores:
