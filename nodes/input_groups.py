@@ -1,7 +1,7 @@
 """Groups of inputs: what several nodes take together, read as one value.
 
 The host calls ``execute`` with a keyword argument for each input of the schema. A node that takes a group names it
-among its parameters, beside inputs of its own::
+among its parameters, next to its other inputs::
 
     @classmethod
     @with_groups

@@ -33,8 +33,8 @@ class ReadByConcept(io.ComfyNode):
                 *ControlledWords.connections(),
                 io.Conditioning.Input(
                     "other",
-                    tooltip="The prompt to take the concept from, encoded with the same CLIP. It may have controls "
-                    "of its own.",
+                    tooltip="The prompt to take the concept from, encoded with the same CLIP. It may carry its own "
+                    "controls.",
                 ),
                 hrv_input(),
                 io.String.Input("concept", default="Shape", tooltip="The concept to take: a concept of the HRV."),

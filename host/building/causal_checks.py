@@ -82,7 +82,7 @@ class TopHeadChecks:
         state.found[piece] = made
 
     def is_finished(self, state: CheckState) -> bool:
-        """All pairs are checked."""
+        """Every pair counts, so the checks never end early."""
         return False
 
     def detail(self, state: CheckState, piece: int) -> str:

@@ -82,9 +82,9 @@ def _frames(example: Example) -> Iterator[tuple[str, str]]:
         yield example.prompt[: match.start()], example.prompt[match.end() :]
 
 
-def pair_seed(concept: str, seed: int, number: int, what: int = 0) -> int:
-    """The seed of one thing (``what``) that is drawn for a concept's pair, below 2**63 as torch takes it."""
-    return int(hashed(seed, _name_number(concept), number, what) >> np.uint64(1))
+def pair_seed(concept: str, seed: int, number: int) -> int:
+    """The seed of what is drawn for a concept's pair, below 2**63 as torch takes it."""
+    return int(hashed(seed, _name_number(concept), number, 0) >> np.uint64(1))
 
 
 def _name_number(concept: str) -> int:
