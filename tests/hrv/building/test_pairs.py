@@ -41,10 +41,7 @@ def test_the_order_depends_on_seed_and_concept_alone() -> None:
 
 def test_seeds_are_told_apart_by_all_that_they_are_for() -> None:
     seeds = {
-        pair_seed(concept, seed, number)
-        for concept in ("Color", "Size")
-        for seed in (0, 1)
-        for number in (0, 1, 2, 3)
+        pair_seed(concept, seed, number) for concept in ("Color", "Size") for seed in (0, 1) for number in (0, 1, 2, 3)
     }
     assert len(seeds) == 16 and all(0 <= seed < 2**63 for seed in seeds)
     assert pair_seed("Color", 0, 0) == pair_seed("color", 0, 0)
