@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -23,6 +22,7 @@ from check_types import check_types
 from launcher.errors import errors_for_people
 from launcher.paths import PACK_ROOT
 from launcher.prepare import enter_environment, interrupt_on_termination
+from launcher.pytest_run import run_pytest
 
 if TYPE_CHECKING:
     import pytest
@@ -34,11 +34,6 @@ def check_style() -> int:
     return subprocess.run(
         [sys.executable, "-m", "ruff", "check", "--output-format", "concise", "."], cwd=PACK_ROOT
     ).returncode
-
-
-def workers() -> int:
-    """How many processes run tests side by side."""
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def covered() -> str:
@@ -74,20 +69,10 @@ class Summary:
             terminalreporter.line(f"{name} found problems; they are listed above.", red=True)
 
 
-def run_pytest(host: Path, arguments: list[str], others: Mapping[str, int], coverage: bool) -> int:
-    """Run pytest in this process with ``host`` as its ComfyUI, after the ``others``; its exit status.
-
-    tests/conftest.py says in which order tests go to workers, and which of them to the same.
-    """
-    import pytest
-
-    print("== pytest", flush=True)
-    os.environ["COMFYUI_PATH"] = str(host)
-    os.chdir(PACK_ROOT)
-    chosen = ["-n", str(workers()), "--dist", "loadscope", "--no-loadscope-reorder"]
-    if coverage:
-        chosen += ["--cov", "--cov-report="]
-    return int(pytest.main([*chosen, *arguments], plugins=[Summary(others, coverage)]))
+def run_checked(host: Path, arguments: list[str], others: Mapping[str, int], coverage: bool) -> int:
+    """Run pytest with ``host`` as its ComfyUI, after the ``others``; the worst exit status of all."""
+    chosen = ["--cov", "--cov-report="] if coverage else []
+    return max(run_pytest(host, [*chosen, *arguments], [Summary(others, coverage)]), *others.values())
 
 
 def main() -> int:
@@ -102,7 +87,7 @@ def main() -> int:
         host = enter_environment(Path(__file__).resolve(), options.host_version, with_tests=True)
 
         others = {"ruff": check_style(), "mypy": check_types(), "import-linter": check_imports()}
-        return max(run_pytest(host.folder, pytest_arguments, others, options.coverage), *others.values())
+        return run_checked(host.folder, pytest_arguments, others, options.coverage)
 
 
 if __name__ == "__main__":

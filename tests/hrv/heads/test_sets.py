@@ -7,6 +7,7 @@ from hrv_pack.hrv.errors import HRVError
 from hrv_pack.hrv.heads.families import FAMILIES
 from hrv_pack.hrv.heads.layout import AttentionLayer, HeadLayout, LayerKey
 from hrv_pack.hrv.heads.sets import parse_heads, spell_heads
+from hrv_pack.tests.support.fuzzing import fuzz
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -171,3 +172,16 @@ def test_positions_beyond_the_layout_have_no_spelling(positions: list[int]) -> N
 def test_long_texts_of_white_space_are_read() -> None:
     assert parse_heads(SMALL, "mid" + " " * 100_000 + "up0") == (*MID_0, *MID_1, *UP0)
     assert parse_heads(SMALL, "mid" + " " * 50_000 + ":" + "\n" * 50_000 + "0") == (8, 12)
+
+
+PIECES = st.sampled_from(["down", "mid", "up", "all", "!", ".", ":", ",", "-", ";", " ", "\n", "0", "4", "11", "99999"])
+
+
+@fuzz(examples=200)
+@given(text=st.lists(PIECES | st.characters(), max_size=12).map("".join))
+def test_any_text_is_heads_or_a_sentence(text: str) -> None:
+    try:
+        heads = parse_heads(SMALL, text)
+    except HRVError:
+        return
+    assert list(heads) == sorted(set(heads)) and set(heads) <= set(range(SMALL.head_count))
