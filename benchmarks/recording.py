@@ -30,8 +30,8 @@ import torch
 from hrv_pack.benchmarks.measuring import add_options, compare, load, sampling
 from hrv_pack.host.building.concept_words import ALL_WORDS_ESTIMATOR, PAPER_ESTIMATOR, ConceptWords
 from hrv_pack.host.building.recording import Recorder
-from hrv_pack.host.models.architectures import architecture_of
-from hrv_pack.host.runs.attention import plain_attention
+from hrv_pack.host.models.architectures import unet_of
+from hrv_pack.host.models.families.replacers import plain_attention
 from hrv_pack.hrv.heads.layout import AttentionLayer
 from hrv_pack.hrv.relevance.evidence import Counts
 from hrv_pack.hrv.relevance.vocabulary import Vocabulary, parse_vocabulary
@@ -85,7 +85,7 @@ class ExplicitMaps:
 
     def __init__(self, model: Any, words: ConceptWords, seed: int):
         self.words, self.seed = words, seed
-        self.modules = architecture_of(model).cross_attention
+        self.modules = unet_of(model).cross_attention
         self.maps: list[torch.Tensor] = []
         self.counted: torch.Tensor | int = 0
         self.model = model.clone()

@@ -18,9 +18,9 @@ from ...hrv.attend_and_excite.subjects import Subject
 from ...hrv.errors import HRVError
 from ...hrv.heads.layout import AttentionLayer, HeadLayout, LayerKey
 from ...hrv_kernels.weighted_maps import weighted_maps
-from ..models.families.architecture import Architecture
+from ..models.families.replacers import Replacer
+from ..models.families.unet import UNet
 from ..prompts.carried import EXCITEMENT_KEY
-from ..runs.attention import LayerWrapping, Replacer
 from ..runs.rows import row_groups
 
 SubjectKey = tuple[str, str]
@@ -77,13 +77,13 @@ class _Wanted(NamedTuple):
 class SubjectMaps:
     """The attention maps of one pass, as far as its subjects need them, by uuid of their conditioning."""
 
-    def __init__(self, architecture: Architecture, settings: ExcitementSettings, conds: Sequence[dict[str, Any]]):
+    def __init__(self, architecture: UNet, settings: ExcitementSettings, conds: Sequence[dict[str, Any]]):
         self.layout, self.settings = architecture.layout, settings
         self.prompts = {
             cond["uuid"]: _Prompt(cond[EXCITEMENT_KEY], cond["model_conds"]["c_crossattn"].cond.shape[1])
             for cond in conds
         }
-        self.wrapping = LayerWrapping(architecture, self.replacer)
+        self.wrapping = architecture.replacing(self.replacer)
         self.wanted: dict[tuple[Any, LayerKey], _Wanted] = {}
         # Sums over the heads so far: weighted by each subject's HRV, and plain ones of one size of maps.
         self.weighted: dict[Any, torch.Tensor] = {}

@@ -23,7 +23,8 @@ import torch
 from ...hrv.attend_and_excite.loss import image_losses
 from ...hrv.attend_and_excite.report import ExcitedStep, ExcitementReport, Iteration
 from ...hrv.errors import HRVError
-from ..models.architectures import architecture_of
+from ..models.architectures import unet_of
+from ..models.capabilities import Capability
 from ..models.older_hosts import prepare_state
 from ..page.texts import show_on_running_node
 from ..runs.gradients import checkpointed, gradients, require_differentiable
@@ -54,7 +55,7 @@ class ExcitementRun:
                 "Two Attend and Excite nodes with different settings are used in one run, but a latent can only be "
                 "moved in one way. Give them the same settings."
             )
-        self.architecture = architecture_of(guider.model_patcher)
+        self.architecture = unet_of(guider.model_patcher, Capability.EXCITEMENT)
         layout = self.architecture.layout
         for excitement in excitements:
             if excitement.layout.signature != layout.signature:

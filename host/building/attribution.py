@@ -28,6 +28,7 @@ import torch
 
 from ...hrv.errors import HRVError
 from ..models.architectures import architecture_of
+from ..models.capabilities import Capability
 from ..prompts.carried import Conditioning
 from ..runs.gradients import require_differentiable
 from .one_level import OTHER, AtOneLevel, Level
@@ -72,7 +73,7 @@ class Attribution:
     """
 
     def __init__(self, model: Any, alphas: int = 3, checkpointing: bool = True):
-        self.architecture = architecture_of(model)
+        self.architecture = architecture_of(model, Capability.CAUSAL)
         self.layout = self.architecture.layout
         require_differentiable(model, _NEEDED_BY)
         self.model, self.alphas, self.checkpointing = model, alphas, checkpointing

@@ -11,8 +11,9 @@ import torch
 
 from ...hrv.errors import HRVError
 from ..models.families.architecture import Architecture
+from ..models.families.attention_call import Wrapping
 from ..models.ours import our_key
-from ..runs.attention import LayerWrapping, at_every_call
+from ..runs.attention import at_every_call
 from ..runs.gradients import checkpointed, gradients, options_for_gradients, scaled_gradient
 from .patching import Patch, TextReader, gated, patched
 
@@ -141,11 +142,11 @@ class Level:
     def _along(self, change: torch.Tensor) -> torch.Tensor:
         return (change.cpu().double() * self.difference.cpu().double()).flatten(1).sum(1)
 
-    def _predict(self, model: Any, conds: list[dict[str, Any]], wrapping: LayerWrapping) -> torch.Tensor:
+    def _predict(self, model: Any, conds: list[dict[str, Any]], wrapping: Wrapping) -> torch.Tensor:
         """The denoised latents [P, C, h, w] of conditionings with replacers around whatever attention there is."""
         comfy.model_management.throw_exception_if_processing_interrupted()
         # All passes compute alike, whether or not they have a gradient.
         options = options_for_gradients(self.options)
-        at_every_call(options, _WRAPPER_KEY, lambda x, context, call_options: wrapping.into(call_options))
+        at_every_call(options, _WRAPPER_KEY, lambda x, context, call_options: wrapping.into(call_options, context))
         prediction: torch.Tensor = comfy.samplers.calc_cond_batch(model, [conds], self.x, self.sigma, options)[0]
         return prediction

@@ -1,4 +1,4 @@
-"""Letting some heads of a pass read another text: what a pass reads of its text, and replacers that exchange it.
+"""Letting some heads of a pass read another text: what a pass reads of its text, and what exchanges it.
 
 Keys and values depend on the text alone, so those of one plain pass with the other text serve every pass at the same
 noise level. They are taken where attention gets them, behind everything that other nodes and hooks do to the context
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from ...hrv.errors import HRVError
 from ...hrv.heads.layout import AttentionLayer, LayerKey
 from ...hrv_kernels.gated_attention import gate_heads
 from ..models.families.architecture import Architecture
-from ..runs.attention import LayerWrapping, Replacer
+from ..models.families.attention_call import Attend, AttentionCall, Wrapping
 
 
 class Reading(NamedTuple):
@@ -48,20 +48,20 @@ class TextReader:
         self.readings: dict[LayerKey, Reading] = {}
         self.finite: dict[LayerKey, torch.Tensor] = {}
 
-    def wrapping(self) -> LayerWrapping:
-        """Replacers for one pass. Not kept: in a circle with this, what was read would outlive its use."""
-        return LayerWrapping(self._architecture, self._replacer)
+    def wrapping(self) -> Wrapping:
+        """For one pass. Not kept: in a circle with this, what was read would outlive its use."""
+        return self._architecture.wrapping(self._attend_at)
 
-    def _replacer(self, layer: AttentionLayer, previous: Replacer) -> Replacer:
-        def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, extra: dict[str, Any]) -> torch.Tensor:
+    def _attend_at(self, layer: AttentionLayer) -> Attend:
+        def attend(call: AttentionCall) -> torch.Tensor:
             if layer.key in self.readings:
                 raise HRVError(
                     f"Another node calls the model several times for one latent ({layer.name} ran twice), as tiled "
                     "diffusion does, so heads cannot be exchanged. Take it off the model."
                 )
             # Copies, because what comes after may work in place.
-            self.readings[layer.key] = Reading(k.clone(), v.clone())
-            out = previous(q, k, v, extra)
+            self.readings[layer.key] = Reading(call.keys.clone(), call.values.clone())
+            out = call.plain()
             self.finite[layer.key] = out.isfinite().all()
             return out
 
@@ -89,23 +89,25 @@ class TextReader:
         return next(broken, "the last layers")
 
 
-def gated(architecture: Architecture, gates: torch.Tensor, other: Mapping[LayerKey, Reading]) -> LayerWrapping:
-    """Replacers that mix each head's output of its own text with that of the ``other`` by ``gates`` [P, H]."""
+def gated(architecture: Architecture, gates: torch.Tensor, other: Mapping[LayerKey, Reading]) -> Wrapping:
+    """Mixes each head's output of its own text with that of the ``other`` by ``gates`` [P, H]."""
     layout = architecture.layout
 
-    def wrap(layer: AttentionLayer, previous: Replacer) -> Replacer:
+    def wrap(layer: AttentionLayer) -> Attend:
         own, reading = gates[:, layout.head_slice(layer.key)], other[layer.key]
+        return lambda call: _mixed(call, call.found(*reading), own)
 
-        def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, extra: dict[str, Any]) -> torch.Tensor:
-            return gate_heads(previous(q, k, v, extra), previous(q, *reading, extra), own)
-
-        return attend
-
-    return LayerWrapping(architecture, wrap)
+    return architecture.wrapping(wrap)
 
 
-def patched(architecture: Architecture, patch: Patch, other: Mapping[LayerKey, Reading]) -> LayerWrapping:
-    """Replacers that let the heads of a patch read the ``other`` text. Raises HRVError for positions that don't fit."""
+def _mixed(call: AttentionCall, found: torch.Tensor, gates: torch.Tensor) -> torch.Tensor:
+    """The result of a call whose image queries found this elsewhere, by ``gates`` [P, heads] instead of their own."""
+    plain = call.plain()
+    return call.out(gate_heads(plain[:, call.image], found, gates), plain)
+
+
+def patched(architecture: Architecture, patch: Patch, other: Mapping[LayerKey, Reading]) -> Wrapping:
+    """Lets the heads of a patch read the ``other`` text. Raises HRVError for positions that don't fit."""
     layout = architecture.layout
     positions = None if patch.positions is None else np.atleast_2d(patch.positions)
     if positions is not None:
@@ -116,22 +118,22 @@ def patched(architecture: Architecture, patch: Patch, other: Mapping[LayerKey, R
                 f"prompts reach attention with {tokens} tokens."
             )
 
-    def wrap(layer: AttentionLayer, previous: Replacer) -> Replacer:
+    def wrap(layer: AttentionLayer) -> Attend | None:
         heads = range(layout.head_count)[layout.head_slice(layer.key)]
         chosen = [patch.heads is None or head in patch.heads for head in heads]
         if not any(chosen):
-            return previous
+            return None
         reading = other[layer.key]
         where = None if positions is None else torch.from_numpy(positions).to(reading.keys.device)[..., None]
         gates = torch.tensor([chosen], dtype=torch.float32, device=reading.keys.device)
 
-        def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, extra: dict[str, Any]) -> torch.Tensor:
+        def attend(call: AttentionCall) -> torch.Tensor:
             keys, values = reading
             if where is not None:
-                keys, values = torch.where(where, keys, k), torch.where(where, values, v)
-            patched_heads = previous(q, keys, values, extra)
-            return patched_heads if all(chosen) else gate_heads(previous(q, k, v, extra), patched_heads, gates)
+                keys, values = torch.where(where, keys, call.keys), torch.where(where, values, call.values)
+            found = call.found(keys, values)
+            return call.out(found) if all(chosen) else _mixed(call, found, gates)
 
         return attend
 
-    return LayerWrapping(architecture, wrap)
+    return architecture.wrapping(wrap)

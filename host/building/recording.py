@@ -20,9 +20,11 @@ from ...hrv.heads.layout import AttentionLayer
 from ...hrv.relevance.evidence import Counts
 from ...hrv_kernels.token_attention import token_attention
 from ...hrv_kernels.word_pooling import pool_words
-from ..models.architectures import architecture_of
+from ..models.architectures import unet_of
+from ..models.capabilities import Capability
+from ..models.families.replacers import Replacer
 from ..models.ours import our_key
-from ..runs.attention import LayerWrapping, Replacer, at_every_call, own_options
+from ..runs.attention import at_every_call, own_options
 from .concept_words import Asked, ConceptWords, sent
 
 _WRAPPER_KEY = our_key("recording")
@@ -48,7 +50,7 @@ class Recorder:
     """
 
     def __init__(self, model: Any, words: ConceptWords, seed: int, estimator: str, pooling: str = "mean"):
-        self.architecture = architecture_of(model)
+        self.architecture = unet_of(model, Capability.RECORDING)
         self.modules, self.layout = self.architecture.cross_attention, self.architecture.layout
         self.words, self.seed, self.estimator, self.pooling = words, seed, estimator, pooling
         self.layer_numbers = {layer.key: number for number, layer in enumerate(self.layout.layers)}
@@ -158,7 +160,7 @@ class Recorder:
                 comfy.patcher_extension.add_wrapper_with_key(
                     kind, _WRAPPER_KEY, wrapper, options, is_model_options=True
                 )
-            wrapping = LayerWrapping(self.architecture, self._replacer)
+            wrapping = self.architecture.replacing(self._replacer)
             at_every_call(options, _WRAPPER_KEY, lambda x, context, call_options: wrapping.into(call_options))
             return executor(*args, **kwargs)
 

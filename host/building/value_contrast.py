@@ -30,8 +30,9 @@ from ...hrv.relevance.vectors import HRV
 from ...hrv.relevance.vocabulary import Vocabulary, fold, parse_vocabulary
 from ...hrv_kernels.value_contrast import value_contrast
 from ..files.folders import PRESETS
-from ..models.architectures import architecture_of
-from ..models.families.architecture import CrossAttention
+from ..models.architectures import unet_of
+from ..models.capabilities import Capability
+from ..models.families.unet import CrossAttention
 from ..models.ours import our_key
 from ..prompts.encoding import word_tokens
 from ..work.sampling import sample_latents
@@ -84,7 +85,7 @@ def instant_hrv(
     evaluated because another node skips it.
     """
     every = _compared(vocabulary, background)
-    architecture = architecture_of(model)
+    architecture = unet_of(model, Capability.VALUES)
     layout, modules = architecture.layout, architecture.cross_attention
     words = list(dict.fromkeys(word for _, listed in every for word in listed))
     batches = [words[first : first + _TOGETHER] for first in range(0, len(words), _TOGETHER)]

@@ -18,11 +18,13 @@ from comfy.patcher_extension import WrappersMP
 from ...hrv.errors import HRVError
 from ...hrv.heads.layout import AttentionLayer, LayerKey
 from ...hrv_kernels.value_rescaling import rescale_values
-from ..models.architectures import architecture_of
+from ..models.architectures import unet_of
+from ..models.capabilities import Capability
+from ..models.families.replacers import Replacer, plain_attention
 from ..models.ours import our_key
 from ..page.texts import SaidOnce
 from ..prompts.carried import READINGS_KEY, ROWS_KEY, Chunk, PromptReading, PromptRows, brought
-from ..runs.attention import LayerWrapping, Replacer, at_every_call, plain_attention, with_transformer_option
+from ..runs.attention import at_every_call, with_transformer_option
 from ..runs.rows import REGIONS_KEY, row_groups
 from ..runs.windows import WindowEnds
 from .weights import ControlWeights, PromptControls
@@ -87,7 +89,7 @@ class ReadingRun:
     """What one sampling run with readings keeps. Raises HRVError for one of another head layout than the model's."""
 
     def __init__(self, model: Any, readings: Sequence[PromptReading]):
-        architecture = architecture_of(model)
+        architecture = unet_of(model, Capability.READING)
         self.layout = architecture.layout
         self.modules = architecture.cross_attention
         for made in (made for one in readings for made in one.made):
@@ -107,7 +109,7 @@ class ReadingRun:
             if len(chosen := np.flatnonzero(one.reading.weights[self.layout.head_slice(layer.key)]))
         }
         self.layers = {layer for layer, _ in self.heads}
-        self.wrapping = LayerWrapping(architecture, self.replacer)
+        self.wrapping = architecture.replacing(self.replacer)
         self.contexts: dict[tuple[Any, ...], torch.Tensor] = {}
         self.tensors: dict[tuple[Any, ...], torch.Tensor] = {}
         # By identity of what they do, which is kept so that no other object can take its identity.

@@ -14,10 +14,12 @@ from ...hrv.errors import HRVError
 from ...hrv.heads.layout import AttentionLayer, HeadLayout, LayerKey
 from ...hrv_kernels.value_rescaling import rescale_values
 from ..models.architectures import architecture_of
+from ..models.capabilities import Capability
+from ..models.families.attention_call import Attend, AttentionCall
 from ..models.ours import our_key
 from ..page.texts import SaidOnce
 from ..prompts.carried import CONTROLS_KEY, ROWS_KEY, TOKEN_MAP_KEY, Chunk, PromptRows, brought
-from ..runs.attention import LayerWrapping, Replacer, at_every_call, with_transformer_option
+from ..runs.attention import at_every_call, with_transformer_option
 from ..runs.rows import COUPLE_LAYOUTS, REGIONS_KEY, RowGroup, row_groups
 from ..runs.windows import WindowEnds
 from .weights import ControlWeights, PromptControls
@@ -72,13 +74,13 @@ class ControlledRun:
     """
 
     def __init__(self, model: Any, controls: Sequence[Control], missing: Sequence[str]):
-        architecture = architecture_of(model)
+        architecture = architecture_of(model, Capability.CONTROLS)
         self.layout: HeadLayout = architecture.layout
         self.require_layout(controls)
         self.windows = WindowEnds(model)
         self.missing = missing
         self.negpip = False
-        self.wrapping = LayerWrapping(architecture, self.replacer)
+        self.wrapping = architecture.wrapping(self.attend_at)
         self.say = SaidOnce()
         self.weights = ControlWeights(self.layout, self.windows, self.say)
 
@@ -146,28 +148,29 @@ class ControlledRun:
         weights, changed = self.weights.at(call.sigma, prompts, call.rows, call.tokens, halved=False, device=x.device)
         for layer in changed:
             call.weights[layer] = weights[..., self.layout.head_slice(layer)]
-        return self.wrapping.into({**transformer_options, _CALL_KEY: call})
+        return self.wrapping.into({**transformer_options, _CALL_KEY: call}, context)
 
-    def replacer(self, layer: AttentionLayer, previous: Replacer) -> Replacer:
+    def attend_at(self, layer: AttentionLayer) -> Attend:
         key = layer.key
 
-        def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, extra: dict[str, Any]) -> torch.Tensor:
-            call: _Call = extra[_CALL_KEY]
-            as_announced = v.shape[0] == call.rows and v.shape[1] == call.tokens
-            if as_announced and not any(layout in extra for layout in COUPLE_LAYOUTS):
+        def attend(attention: AttentionCall) -> torch.Tensor:
+            call: _Call = attention.extra[_CALL_KEY]
+            as_announced = attention.rows == call.rows and attention.tokens == call.tokens
+            if as_announced and not any(layout in attention.extra for layout in COUPLE_LAYOUTS):
                 weights = call.weights.get(key)
             else:
-                weights = self.rearranged(layer, call, v, extra)
-            return previous(q, k, v if weights is None else rescale_values(v, weights), extra)
+                weights = self.rearranged(attention, call)
+            if weights is None:
+                return attention.plain()
+            return attention.out(attention.found(values=rescale_values(attention.values, weights)))
 
         return attend
 
-    def rearranged(
-        self, layer: AttentionLayer, call: _Call, v: torch.Tensor, extra: dict[str, Any]
-    ) -> torch.Tensor | None:
+    def rearranged(self, attention: AttentionCall, call: _Call) -> torch.Tensor | None:
         """The weights [B, T, heads] of a layer whose rows or tokens another pack has changed, or None for none."""
+        extra, rows, tokens = attention.extra, attention.rows, attention.tokens
         groups = row_groups([number for number, _ in call.chunks], extra)
-        if groups is None or v.shape[0] % len(groups):
+        if groups is None or rows % len(groups):
             self.say_unknown_rows()
             return None
         coupled = any(group.region for group in groups)
@@ -176,14 +179,15 @@ class ControlledRun:
                 f"{', '.join(self.missing)}: on no prompt of this run. This attention couple doesn't say which "
                 "regional conditionings it uses, so only the controls of its base prompt act."
             )
-        rows, tokens = v.shape[:2]
         prompts = _spread([self.prompts_of(group, call, extra) for group in groups], rows)
         # Without attention couple the halved context shows; with it the common length of all prompts hides it.
         halved = self.negpip if coupled else 2 * tokens == call.tokens
         # Of this layer's heads alone: this runs at every layer.
-        heads = self.layout.head_slice(layer.key)
-        weights, changed = self.weights.at(call.sigma, prompts, rows, tokens, halved, v.device, heads)
-        return weights if layer.key in changed else None
+        key, device = attention.layer.key, attention.v.device
+        weights, changed = self.weights.at(
+            call.sigma, prompts, rows, tokens, halved, device, self.layout.head_slice(key)
+        )
+        return weights if key in changed else None
 
     def prompts_of(self, group: RowGroup, call: _Call, extra: Mapping[str, Any]) -> tuple[PromptControls, ...]:
         """The prompts of a group of rows; those of regions as prompt-control tells it."""

@@ -19,10 +19,11 @@ from ...hrv.editing.blend import Blend, Positions
 from ...hrv.editing.edit import is_small
 from ...hrv.heads.layout import AttentionLayer
 from ...hrv_kernels.phrase_attention import phrase_attention
-from ..models.families.architecture import Architecture
+from ..models.families.replacers import Replacer
+from ..models.families.unet import UNet
 from ..models.ours import our_key
 from ..page.texts import show_on_running_node
-from ..runs.attention import LayerWrapping, Replacer, at_every_call
+from ..runs.attention import at_every_call
 from ..runs.windows import WindowEnds
 from .run import Follower, followers_of
 
@@ -46,7 +47,7 @@ class LocalBlending:
 
     def __init__(
         self,
-        architecture: Architecture,
+        architecture: UNet,
         windows: WindowEnds,
         blend: Blend,
         noise: torch.Tensor,
@@ -56,7 +57,7 @@ class LocalBlending:
         self.windows, self.blend, self.pixels = windows, blend, pixels
         self.rows, self.group, self.size = len(noise), group, noise.shape[-2:]
         self.attention: dict[_Grid, torch.Tensor] = {}  # float32 [source's words or own, rows, h, w]
-        self.wrapping = LayerWrapping(architecture, self.replacer)
+        self.wrapping = architecture.replacing(self.replacer)
 
     def install(self, options: dict[str, Any]) -> None:
         """Get into a run by its own model options."""

@@ -15,11 +15,13 @@ from ...hrv.editing.edit import Edit, is_small
 from ...hrv.heads.layout import AttentionLayer
 from ...hrv.progress import Window
 from ...hrv_kernels.value_rescaling import rescale_values
-from ..models.architectures import architecture_of
+from ..models.architectures import unet_of
+from ..models.capabilities import Capability
+from ..models.families.replacers import Replacer, plain_attention
 from ..models.ours import our_key
 from ..page.texts import SaidOnce
 from ..prompts.carried import ROWS_KEY, Chunk, PromptRows, brought
-from ..runs.attention import LayerWrapping, Replacer, at_every_call, plain_attention, with_transformer_option
+from ..runs.attention import at_every_call, with_transformer_option
 from ..runs.rows import COUPLE_LAYOUTS
 from ..runs.windows import WindowEnds
 
@@ -73,13 +75,13 @@ class EditingRun:
     """What one sampling run with edits keeps. Raises HRVError for an HRV of another head layout than the model's."""
 
     def __init__(self, model: Any, edited: Sequence[PromptRows]):
-        self.architecture = architecture_of(model)
+        self.architecture = unet_of(model, Capability.EDITING)
         self.layout = self.architecture.layout
         for edit in (row.edit for prompts in edited for row in prompts.rows if row.edit is not None):
             edit.require_layout(self.layout)
         self.windows = WindowEnds(model)
-        self.cross_wrapping = LayerWrapping(self.architecture, self.cross_replacer)
-        self.self_wrapping = LayerWrapping(self.architecture, self.self_replacer, "attn1")
+        self.cross_wrapping = self.architecture.replacing(self.cross_replacer)
+        self.self_wrapping = self.architecture.replacing(self.self_replacer, "attn1")
         self.made: dict[tuple[Any, ...], _Cross | None] = {}
         self.orders: dict[tuple[Any, ...], dict[int, torch.Tensor | None]] = {}
         self.say = SaidOnce()

@@ -5,21 +5,33 @@ from __future__ import annotations
 from typing import Any
 
 from ...hrv.errors import HRVError
+from .capabilities import Capability
 from .families.architecture import Architecture
 from .families.unet import UNet
 
 FAMILIES: tuple[type[Architecture], ...] = (UNet,)
 
 
-def architecture_of(model: Any) -> Architecture:
-    """The adapter of a MODEL, object patches included. Raises HRVError where there are no heads to speak of."""
+def architecture_of(model: Any, capability: Capability | None = None) -> Architecture:
+    """The adapter of a MODEL, object patches included.
+
+    Raises HRVError where there are no heads to speak of, and where the family lacks the ``capability`` that is needed.
+    """
     denoiser = model.get_model_object("diffusion_model")
-    for family in FAMILIES:
-        if isinstance(denoiser, family.denoiser_class):
-            architecture = family(denoiser)
-            if architecture.cross_attention:
-                return architecture
-    raise HRVError(
-        f"This model ({type(denoiser).__name__}) has no cross-attention heads that an HRV could describe. Supported "
-        f"are {'; '.join(family.supported for family in FAMILIES)}."
-    )
+    family = next((family for family in FAMILIES if family.adapts(denoiser)), None)
+    if family is None:
+        raise HRVError(
+            f"This model ({type(denoiser).__name__}) has no cross-attention heads that an HRV could describe. "
+            f"Supported are {'; '.join(family.supported for family in FAMILIES)}."
+        )
+    if capability is not None and capability not in family.capabilities:
+        able = " and ".join(other.name for other in FAMILIES if capability in other.capabilities)
+        raise HRVError(f"{capability.value} isn't available for {family.name} yet, only for {able}.")
+    return family(denoiser)
+
+
+def unet_of(model: Any, capability: Capability | None = None) -> UNet:
+    """The adapter of a MODEL for a ``capability`` that UNets alone have; errors as :func:`architecture_of`."""
+    architecture = architecture_of(model, capability)
+    assert isinstance(architecture, UNet)
+    return architecture

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ...host.models.architectures import architecture_of
+from ...host.models.architectures import unet_of
 from .small_host import explicit_maps
 
 
@@ -38,7 +38,7 @@ class ExplicitReading:
 
 def with_explicit_readings(model: Any, readings: Sequence[ExplicitReading]) -> Any:
     """A clone of a MODEL some of whose rows read other prompts, a later reading over the earlier ones."""
-    architecture = architecture_of(model)
+    architecture = unet_of(model)
     layout, modules = architecture.layout, architecture.cross_attention
     clone = model.clone()
 

@@ -6,36 +6,13 @@ Nothing outside this folder knows a family's modules. :func:`~..architectures.ar
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from functools import cached_property
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import torch
 
-from ....hrv.heads.layout import AttentionLayer, HeadLayout, LayerKey
-
-ReplacerKey = tuple[str | int, ...]
-"""What the host finds a replacer by among ``patches_replace`` in the options of a call of the model."""
-
-
-class CrossAttention(Protocol):
-    """The module of one cross-attention layer.
-
-    Image states [B, P, C] to queries [B, P, heads x dim_head], a context [B, T, C_text] to keys and values
-    [B, T, heads x dim_head], heads one behind the other; ``to_out`` takes what they found to the layer's output.
-    """
-
-    heads: int
-    dim_head: int
-
-    @property
-    def to_q(self) -> torch.nn.Module: ...
-    @property
-    def to_k(self) -> torch.nn.Module: ...
-    @property
-    def to_v(self) -> torch.nn.Module: ...
-    @property
-    def to_out(self) -> torch.nn.Module: ...
+from ....hrv.heads.layout import HeadLayout
+from ..capabilities import Capability
+from .attention_call import Wrap, Wrapping
 
 
 class Architecture(ABC):
@@ -44,8 +21,14 @@ class Architecture(ABC):
     denoiser_class: ClassVar[type[torch.nn.Module]]
     """The module class by which the family's denoisers are known."""
 
+    name: ClassVar[str]
+    """What people call the family: "Anima"."""
+
     supported: ClassVar[str]
     """The family's models in words, for whoever comes with another: "models with ...: A, B and C"."""
+
+    capabilities: ClassVar[frozenset[Capability]]
+    """What can be done with the family's heads."""
 
     checkpointed: ClassVar[tuple[type[torch.nn.Module], ...]]
     """The modules that keep only their inputs for a backward pass, and are run again for it.
@@ -56,24 +39,16 @@ class Architecture(ABC):
     def __init__(self, denoiser: Any):
         self.denoiser = denoiser
 
-    @cached_property
+    @classmethod
+    def adapts(cls, denoiser: Any) -> bool:
+        """Whether a denoiser is one of the family that has heads."""
+        return isinstance(denoiser, cls.denoiser_class)
+
+    @property
     @abstractmethod
-    def cross_attention(self) -> Mapping[LayerKey, CrossAttention]:
-        """The modules of all cross-attention layers in canonical order; empty for a denoiser without any."""
-
-    @abstractmethod
-    def replacer_keys(self, layer: AttentionLayer) -> tuple[ReplacerKey, ...]:
-        """Where the host looks for the replacer of a layer's attention: it takes the first that is there.
-
-        They hold for its cross-attention ("attn2") as for the self-attention beside it ("attn1").
-        """
-
-    @cached_property
     def layout(self) -> HeadLayout:
-        """The head positions of :attr:`cross_attention`. Raises HRVError where there is none."""
-        return HeadLayout(
-            tuple(
-                AttentionLayer(block, number, index, heads=int(module.heads))
-                for (block, number, index), module in self.cross_attention.items()
-            )
-        )
+        """The head positions of all layers in which the image attends to the text, in canonical order."""
+
+    @abstractmethod
+    def wrapping(self, wrap: Wrap) -> Wrapping:
+        """What puts ``wrap``'s doings at every layer, each once for whatever it is put around."""

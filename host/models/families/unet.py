@@ -2,29 +2,62 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from functools import cached_property
+from typing import Any, Protocol
 
+import torch
 from comfy.ldm.modules.attention import BasicTransformerBlock, SpatialTransformer
 from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock, UNetModel
 
-from ....hrv.heads.layout import AttentionLayer, LayerKey
+from ....hrv.heads.layout import AttentionLayer, HeadLayout, LayerKey
 from ....hrv.heads.sections import DOWN, MID, UP
-from .architecture import Architecture, CrossAttention, ReplacerKey
+from ..capabilities import ALL
+from .architecture import Architecture
+from .attention_call import AttentionCall, Wrap
+from .replacers import LayerWrapping, Replacer, ReplacerKey
+
+
+class CrossAttention(Protocol):
+    """The module of one cross-attention layer.
+
+    Image states [B, P, C] to queries [B, P, heads x dim_head], a context [B, T, C_text] to keys and values
+    [B, T, heads x dim_head], heads one behind the other; ``to_out`` takes what they found to the layer's output.
+    """
+
+    heads: int
+    dim_head: int
+
+    @property
+    def to_q(self) -> torch.nn.Module: ...
+    @property
+    def to_k(self) -> torch.nn.Module: ...
+    @property
+    def to_v(self) -> torch.nn.Module: ...
+    @property
+    def to_out(self) -> torch.nn.Module: ...
 
 
 class UNet(Architecture):
     """Convolutions with transformers in between, whose ``attn2`` is the cross-attention."""
 
     denoiser_class = UNetModel
+    name = "the UNet of Stable Diffusion"
     supported = (
         "models with the UNet of Stable Diffusion: SD 1.x, SD 2.x, SDXL and its refiner, pruned variants of these, and "
         "HRV-mini"
     )
+    capabilities = ALL
     checkpointed = (ResBlock, SpatialTransformer)
 
+    @classmethod
+    def adapts(cls, denoiser: Any) -> bool:
+        """A UNet that reads text."""
+        return super().adapts(denoiser) and bool(cls(denoiser).cross_attention)
+
     @cached_property
-    def cross_attention(self) -> dict[LayerKey, CrossAttention]:
-        """The ``attn2`` modules by (block, id, transformer index)."""
+    def cross_attention(self) -> Mapping[LayerKey, CrossAttention]:
+        """The ``attn2`` modules by (block, id, transformer index), in canonical order."""
         unet = self.denoiser
         sections = {
             DOWN: list(unet.input_blocks),
@@ -41,6 +74,44 @@ class UNet(Architecture):
             if isinstance(transformer, BasicTransformerBlock) and transformer.attn2 is not None
         }
 
+    @cached_property
+    def layout(self) -> HeadLayout:
+        """The head positions of :attr:`cross_attention`."""
+        return HeadLayout(
+            tuple(
+                AttentionLayer(block, number, index, heads=int(module.heads))
+                for (block, number, index), module in self.cross_attention.items()
+            )
+        )
+
     def replacer_keys(self, layer: AttentionLayer) -> tuple[ReplacerKey, ...]:
-        """The transformer's own key, then its block's (``comfy/ldm/modules/attention.py``, BasicTransformerBlock)."""
+        """Where the host looks for the replacer of a layer's attention: it takes the first that is there.
+
+        The transformer's own key, then its block's (``comfy/ldm/modules/attention.py``, BasicTransformerBlock). They
+        hold for its cross-attention ("attn2") as for the self-attention beside it ("attn1").
+        """
         return layer.key, layer.key[:2]
+
+    def replacing(
+        self, wrap: Callable[[AttentionLayer, Replacer], Replacer], attention: str = "attn2"
+    ) -> LayerWrapping:
+        """What puts ``wrap(layer, previous)`` at every layer, in its cross-attention or its self-attention (attn1)."""
+        return LayerWrapping([(layer, self.replacer_keys(layer)) for layer in self.layout.layers], wrap, attention)
+
+    def wrapping(self, wrap: Wrap) -> LayerWrapping:
+        """All keys are the text's and all queries the image's."""
+
+        def around(layer: AttentionLayer, previous: Replacer) -> Replacer:
+            attend = wrap(layer)
+            if attend is None:
+                return previous
+
+            def replacer(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, extra: dict[str, Any]) -> torch.Tensor:
+                def run(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, _: slice) -> torch.Tensor:
+                    return previous(q, k, v, extra)
+
+                return attend(AttentionCall(layer, q, k, v, extra, run))
+
+            return replacer
+
+        return self.replacing(around)

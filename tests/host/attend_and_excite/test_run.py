@@ -28,7 +28,7 @@ from comfy_extras.nodes_custom_sampler import (
     SamplerCustomAdvanced,
 )
 from hrv_pack.host.attend_and_excite.subjects import excite
-from hrv_pack.host.models.architectures import architecture_of
+from hrv_pack.host.models.architectures import unet_of
 from hrv_pack.host.models.layouts import head_layout
 from hrv_pack.host.runs.gradients import checkpointed, gradients
 from hrv_pack.host.runs.steps import at_each_step
@@ -122,7 +122,7 @@ def explicit(
 
         return hook
 
-    for key, module in architecture_of(setup.model).cross_attention.items():
+    for key, module in unet_of(setup.model).cross_attention.items():
         path = next(name for name, part in setup.model.model.diffusion_model.named_modules() if part is module)
         unet.get_submodule(path).register_forward_pre_hook(keep(key), with_kwargs=True)
     sizes = {"input": x.shape[-2:]}
@@ -270,7 +270,7 @@ def test_activation_checkpointing_keeps_less(sd15: Excited) -> None:
             )
         return sum(held.values())
 
-    blocks = architecture_of(sd15.model).checkpointed
+    blocks = unet_of(sd15.model).checkpointed
     # Of a block its inputs alone are kept, and its weights as often as there are such.
     assert 0 < kept(lambda model, own: checkpointed(model, blocks, own)) < kept(lambda model, _: model) / 2
 
@@ -456,7 +456,7 @@ def test_weights_that_the_host_casts_for_every_call(sd15: Excited) -> None:
 
 def test_quantised_weights_are_refused(sd15: Excited) -> None:
     setup = Excited.of(small_sd15(), sd15.clip, PROMPT)
-    layer = next(iter(architecture_of(setup.model).cross_attention.values())).to_q
+    layer = next(iter(unet_of(setup.model).cross_attention.values())).to_q
     quantised = QuantizedTensor.from_float(layer.weight.data, "TensorCoreFP8Layout")
     layer.weight = torch.nn.Parameter(quantised, requires_grad=False)
     model, positive, _ = setup.excited()
@@ -466,7 +466,7 @@ def test_quantised_weights_are_refused(sd15: Excited) -> None:
 
 def test_a_model_that_gives_no_numbers_is_named(sd15: Excited) -> None:
     setup = Excited.of(small_sd15(), sd15.clip, PROMPT)
-    first = next(iter(architecture_of(setup.model).cross_attention.values()))
+    first = next(iter(unet_of(setup.model).cross_attention.values()))
     next(first.to_q.parameters()).data[0, 0] = math.nan
     model, positive, _ = setup.excited()
     with pytest.raises(HRVError, match=r"maps of a subject of image 1 .* aren't finite in step 1, iteration 1"):

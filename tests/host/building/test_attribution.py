@@ -20,9 +20,9 @@ from comfy.quant_ops import QuantizedTensor
 from comfy_extras.nodes_hooks import SetClipHooks
 from hrv_pack.host.building.attribution import Attribution, PairEffects, Pairs
 from hrv_pack.host.building.patching import Patch
-from hrv_pack.host.models.architectures import architecture_of
+from hrv_pack.host.models.architectures import unet_of
+from hrv_pack.host.models.families.replacers import plain_attention
 from hrv_pack.host.models.layouts import head_layout
-from hrv_pack.host.runs.attention import plain_attention
 from hrv_pack.host.work.sampling import stacked
 from hrv_pack.hrv.errors import HRVError
 from hrv_pack.tests.support.small_host import (
@@ -110,7 +110,7 @@ class Explicit:
         (x, times, context_b, y), (_, _, context_a, _) = calls[0].given, calls[1].given
         self.unet = copy.deepcopy(small.model.model.diffusion_model).double()
         self.given = x.double(), times, context_a.double(), None if y is None else y.double()
-        modules = architecture_of(small.model).cross_attention
+        modules = unet_of(small.model).cross_attention
         self.of_b = {
             key: [context_b.double() @ part.weight.double().T for part in (modules[key].to_k, modules[key].to_v)]
             for key in modules
@@ -452,7 +452,7 @@ def test_a_cancel_takes_effect_at_the_next_pass(sd15: Small) -> None:
 def test_bad_numbers_are_named(sd15: Small) -> None:
     model = small_sd15()
     layer = head_layout(model).layers[4]
-    broken = next(architecture_of(model).cross_attention[layer.key].to_v.parameters())
+    broken = next(unet_of(model).cross_attention[layer.key].to_v.parameters())
     broken.data[0, 0] = float("nan")
     with pytest.raises(HRVError, match=rf"the first prompt of 'a red cat' and 'a blue cat', first at {layer.name}"):
         Attribution(model).effects(sd15.pairs(), SIGMA)
@@ -498,7 +498,7 @@ def test_nodes_that_hide_heads_are_named(sd15: Small) -> None:
 
 def test_models_without_gradients_are_refused(sd15: Small) -> None:
     model = small_sd15()
-    layer = next(iter(architecture_of(model).cross_attention.values())).to_q
+    layer = next(iter(unet_of(model).cross_attention.values())).to_q
     quantised = QuantizedTensor.from_float(layer.weight.data, "TensorCoreFP8Layout")
     layer.weight = torch.nn.Parameter(quantised, requires_grad=False)
     with pytest.raises(HRVError, match=r"but measuring what heads do needs one\. Load the checkpoint in half"):

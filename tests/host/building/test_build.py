@@ -25,7 +25,7 @@ from hrv_pack.host.building import recording
 from hrv_pack.host.building.build import BuildSettings, build_hrv
 from hrv_pack.host.building.concept_words import ALL_WORDS_ESTIMATOR, ESTIMATORS, ConceptWords
 from hrv_pack.host.building.recording import Recorder
-from hrv_pack.host.models.architectures import architecture_of
+from hrv_pack.host.models.architectures import unet_of
 from hrv_pack.host.models.layouts import head_layout
 from hrv_pack.hrv.draws import draw_words, noise_seed
 from hrv_pack.hrv.errors import HRVError
@@ -117,7 +117,7 @@ def listening(model: Any, asked: list[Queries]) -> Any:
         return optimized_attention(q, k, v, extra["n_heads"])
 
     clone = model.clone()
-    for key in architecture_of(model).cross_attention:
+    for key in unet_of(model).cross_attention:
         clone.set_model_attn2_replace(listen, *key)
     return clone
 
@@ -136,7 +136,7 @@ def expected_counts(
 ) -> np.ndarray:
     """Counts [N, H] as the paper says, from the queries of evaluations in order: batches, in each the steps."""
     layout = head_layout(pair.model)
-    modules = architecture_of(pair.model).cross_attention
+    modules = unet_of(pair.model).cross_attention
     keys = [layer.key for layer in layout.layers]
     words = [[encoded_alone(pair.clip, word) for word in listed] for _, listed in VOCABULARY]
     counts = np.zeros((len(words), layout.head_count), dtype=np.int64)
@@ -214,7 +214,7 @@ def test_layers_that_are_asked_at_once_and_those_that_wait_count_alike(
 def test_keys_of_the_words_are_projected_once(sd15: Pair, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recording, "_WAITING_QUERIES", most)
     projected: list[int] = []
-    projections = [module.to_k for module in architecture_of(sd15.model).cross_attention.values()]
+    projections = [module.to_k for module in unet_of(sd15.model).cross_attention.values()]
     hooks = [part.register_forward_hook(lambda *_: projected.append(1)) for part in projections]
     sd15.counts(batch_size=2)
     for hook in hooks:
@@ -397,7 +397,7 @@ def test_images_need_not_be_square(sd15: Pair, width: int, height: int) -> None:
 def test_weights_that_the_host_offloads_count_alike(sd15: Pair, plain_counts: np.ndarray) -> None:
     """Such weights stay where they are and are cast for every call (comfy/ops.py, comfy_cast_weights)."""
     modules = [module for module in sd15.model.model.modules() if hasattr(module, "comfy_cast_weights")]
-    attentions = architecture_of(sd15.model).cross_attention.values()
+    attentions = unet_of(sd15.model).cross_attention.values()
     assert {id(attention.to_k) for attention in attentions} <= set(map(id, modules))
     before = [module.comfy_cast_weights for module in modules]
     try:

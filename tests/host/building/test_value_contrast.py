@@ -17,7 +17,7 @@ from comfy_extras.nodes_hooks import SetClipHooks
 from hrv_pack.host.building.value_contrast import ALWAYS, NEVER, WHEN_NEEDED, background_of, instant_hrv
 from hrv_pack.host.files.catalog import paper_concepts
 from hrv_pack.host.mini.loader import load_mini
-from hrv_pack.host.models.architectures import architecture_of
+from hrv_pack.host.models.architectures import unet_of
 from hrv_pack.host.models.layouts import head_layout
 from hrv_pack.hrv.errors import HRVError
 from hrv_pack.hrv.prompts.frames import DEFAULT_FRAMES
@@ -82,7 +82,7 @@ def expected(pair: Pair, vocabulary: Vocabulary, own: int) -> np.ndarray:
         for word in listed
     }
     columns = []
-    for attention in architecture_of(pair.model).cross_attention.values():
+    for attention in unet_of(pair.model).cross_attention.values():
         parts: Any = attention
         to_v, to_out = parts.to_v.weight.double(), parts.to_out[0].weight.double()
         for head in range(attention.heads):

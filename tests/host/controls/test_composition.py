@@ -40,7 +40,7 @@ from comfy_extras.nodes_nag import NAGuidance
 from comfy_extras.nodes_pag import PerturbedAttentionGuidance
 from comfy_extras.nodes_sag import SelfAttentionGuidance
 from comfy_extras.nodes_tomesd import TomePatchModel
-from hrv_pack.host.models.architectures import architecture_of
+from hrv_pack.host.models.architectures import unet_of
 from hrv_pack.nodes.controls import ConceptStrengthen
 from hrv_pack.tests.support.small_host import (
     Rescaling,
@@ -442,7 +442,7 @@ def test_weights_that_the_host_casts_for_every_call_make_no_difference(setup: Co
     """What it does with weights that it offloads (comfy/ops.py, comfy_cast_weights)."""
     expected = latents(*setup.controlled(setup.graph))
     modules = [module for module in setup.model.model.modules() if hasattr(module, "comfy_cast_weights")]
-    attentions = architecture_of(setup.model).cross_attention.values()
+    attentions = unet_of(setup.model).cross_attention.values()
     assert {id(attention.to_v) for attention in attentions} <= {id(module) for module in modules}
     before = [module.comfy_cast_weights for module in modules]
     try:

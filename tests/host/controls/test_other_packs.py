@@ -16,7 +16,7 @@ import comfy.hooks
 import pytest
 import torch
 from comfy.ldm.modules.attention import optimized_attention
-from hrv_pack.host.models.architectures import architecture_of
+from hrv_pack.host.models.architectures import unet_of
 from hrv_pack.host.models.layouts import head_layout
 from hrv_pack.host.prompts.joining import concatenate
 from hrv_pack.hrv.controls.control import Control, strengthen
@@ -88,7 +88,7 @@ def with_witness(model: Any, seen: list[Layer]) -> Any:
         return optimized_attention(q, k, v, extra["n_heads"])
 
     clone = model.clone()
-    for key in architecture_of(model).cross_attention:
+    for key in unet_of(model).cross_attention:
         clone.set_model_attn2_replace(witness, *key)
     return clone
 
@@ -148,7 +148,7 @@ def image_attention(
 def with_adapter(model: Any, weight: float, parts: int, sigma_end: float = 0.0) -> Any:
     """A clone with an adapter under two-part keys, as on SD 1.x, or three-part keys, as on SDXL."""
     clone = model.clone()
-    for key in architecture_of(model).cross_attention:
+    for key in unet_of(model).cross_attention:
         place = key[:parts] if parts == 2 else key
         options = clone.model_options["transformer_options"] = clone.model_options["transformer_options"].copy()
         replace = options["patches_replace"] = {**options.get("patches_replace", {})}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from comfy.ldm.modules.attention import optimized_attention
-from hrv_pack.host.models.architectures import architecture_of
+from hrv_pack.host.models.architectures import unet_of
 from hrv_pack.host.models.layouts import head_layout
 from hrv_pack.hrv.controls.control import adjust, strengthen
 from hrv_pack.hrv.heads.layout import LayerKey
@@ -45,7 +45,7 @@ def foreign(seen: Seen, name: str) -> Callable[..., torch.Tensor]:
 def with_foreign(model: Any, seen: Seen, keys: str) -> Any:
     """A clone with foreign replacers at every layer, under two-part or three-part keys or both."""
     clone = model.clone()
-    for block, number, index in architecture_of(model).cross_attention:
+    for block, number, index in unet_of(model).cross_attention:
         if keys in ("two", "both"):
             clone.set_model_attn2_replace(foreign(seen, "two"), block, number)
         if keys in ("three", "both"):

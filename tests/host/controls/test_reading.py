@@ -17,7 +17,7 @@ from comfy_api.torch_helpers import set_torch_compile_wrapper
 from hrv_pack.host.attend_and_excite.subjects import excite
 from hrv_pack.host.controls.reading import ReadingRun
 from hrv_pack.host.editing.prompts import add_row, edit_prompt
-from hrv_pack.host.models.architectures import architecture_of
+from hrv_pack.host.models.architectures import unet_of
 from hrv_pack.host.models.layouts import head_layout
 from hrv_pack.host.prompts.carried import READINGS_KEY
 from hrv_pack.host.prompts.joining import concatenate
@@ -348,7 +348,7 @@ def test_a_replacer_that_is_there_is_called_once_and_adds_what_it_adds(sd15: Set
 
     def adapted(model: Any) -> Any:
         clone = model.clone()
-        for key in architecture_of(model).cross_attention:
+        for key in unet_of(model).cross_attention:
             clone.set_model_attn2_replace(foreign(seen, 0.3), *key[:2])
         return clone
 

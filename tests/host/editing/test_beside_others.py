@@ -10,7 +10,7 @@ import pytest
 import torch
 from comfy_execution.utils import CurrentNodeContext
 from comfy_extras.nodes_hypertile import HyperTile
-from hrv_pack.host.models.architectures import architecture_of
+from hrv_pack.host.models.architectures import unet_of
 from hrv_pack.host.models.layouts import head_layout
 from hrv_pack.tests.host.controls.test_other_packs import image_attention, negpip, with_adapter, with_couple
 from hrv_pack.tests.host.editing.test_run import SOURCE, TARGET, run
@@ -102,7 +102,7 @@ def test_image_adapters_and_edits_are_both_in_effect(model: Any, clip: Any, part
 
     exact = with_explicit_edits(model, {1: change})
     replacers = exact.model_options["transformer_options"]["patches_replace"]["attn2"]
-    for key in architecture_of(model).cross_attention:
+    for key in unet_of(model).cross_attention:
         maps = replacers[key]
 
         def both(q: Any, k: Any, v: Any, extra: Any, maps: Any = maps) -> torch.Tensor:

@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 import torch
 from hrv_pack.host.models import architectures
-from hrv_pack.host.models.architectures import architecture_of
-from hrv_pack.host.models.families.architecture import Architecture, CrossAttention, ReplacerKey
+from hrv_pack.host.models.architectures import architecture_of, unet_of
+from hrv_pack.host.models.capabilities import Capability
+from hrv_pack.host.models.families.architecture import Architecture
+from hrv_pack.host.models.families.attention_call import Wrap
+from hrv_pack.host.models.families.replacers import LayerWrapping, Replacer, ReplacerKey, plain_attention
 from hrv_pack.host.models.families.unet import UNet
-from hrv_pack.host.runs.attention import Replacer, plain_attention
 from hrv_pack.hrv.errors import HRVError
-from hrv_pack.hrv.heads.layout import AttentionLayer, LayerKey
+from hrv_pack.hrv.heads.layout import AttentionLayer, HeadLayout
 from hrv_pack.tests.support.small_host import small_sd15, small_sd20, small_sdxl
 
 MODELS: list[Callable[[], Any]] = [small_sd15, small_sd20, small_sdxl]
@@ -42,8 +44,7 @@ def once_through(model: Any, options: dict[str, Any], kind: str) -> dict[int, to
 
 @each_model
 def test_modules_and_layout_speak_of_the_same_layers(make: Any) -> None:
-    architecture = architecture_of(make())
-    assert isinstance(architecture, UNet)
+    architecture = unet_of(make())
     assert [layer.key for layer in architecture.layout.layers] == list(architecture.cross_attention)
     for layer, module in zip(architecture.layout.layers, architecture.cross_attention.values(), strict=True):
         width = layer.heads * module.dim_head
@@ -56,7 +57,7 @@ def test_modules_and_layout_speak_of_the_same_layers(make: Any) -> None:
 @pytest.mark.parametrize("kind", ["attn1", "attn2"])
 def test_of_the_replacers_at_a_layers_keys_the_host_calls_the_first(make: Any, kind: str) -> None:
     model = make()
-    architecture = architecture_of(model)
+    architecture = unet_of(model)
     modules = {layer.key: architecture.cross_attention[layer.key] for layer in architecture.layout.layers}
     if kind == "attn1":
         names = dict(model.model.diffusion_model.named_modules())
@@ -85,7 +86,7 @@ def listening(key: ReplacerKey, called: dict[ReplacerKey, list[torch.Tensor]]) -
 @each_model
 def test_every_layer_is_inside_a_block_that_is_run_again_for_gradients(make: Any) -> None:
     model = make()
-    architecture = architecture_of(model)
+    architecture = unet_of(model)
     blocks = [part for part in model.model.diffusion_model.modules() if isinstance(part, architecture.checkpointed)]
     inside = {id(part) for block in blocks for part in block.modules()}
     assert all(id(module) in inside for module in architecture.cross_attention.values())
@@ -94,24 +95,20 @@ def test_every_layer_is_inside_a_block_that_is_run_again_for_gradients(make: Any
 class Pixels(torch.nn.Module):
     """A denoiser of a family of its own, with one layer that reads text."""
 
-    heads, dim_head = 2, 4
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.to_q = self.to_k = self.to_v = self.to_out = torch.nn.Linear(8, 8)
-
 
 class OtherFamily(Architecture):
     denoiser_class = Pixels
+    name = "pixels"
     supported = "models of pixels: this one"
+    capabilities = frozenset({Capability.CONTROLS})
     checkpointed = (torch.nn.Linear,)
 
     @cached_property
-    def cross_attention(self) -> dict[LayerKey, CrossAttention]:
-        return {("middle", 0, 0): self.denoiser}
+    def layout(self) -> HeadLayout:
+        return HeadLayout((AttentionLayer("middle", 0, 0, heads=2),))
 
-    def replacer_keys(self, layer: AttentionLayer) -> tuple[ReplacerKey, ...]:
-        return (layer.key,)
+    def wrapping(self, wrap: Wrap) -> LayerWrapping:
+        raise NotImplementedError
 
 
 def with_denoiser(denoiser: torch.nn.Module) -> Any:
@@ -125,6 +122,15 @@ def test_the_class_of_the_denoiser_chooses_the_family(monkeypatch: pytest.Monkey
     found = architecture_of(with_denoiser(Pixels()))
     assert isinstance(found, OtherFamily) and found.layout.describe() == ("2 heads in 1 cross-attention layer (1 mid)")
     assert isinstance(architecture_of(small_sd15()), UNet)
+
+
+def test_what_a_family_lacks_is_refused_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(architectures, "FAMILIES", (UNet, OtherFamily))
+    model = with_denoiser(Pixels())
+    assert isinstance(architecture_of(model, Capability.CONTROLS), OtherFamily)
+    with pytest.raises(HRVError) as told:
+        architecture_of(model, Capability.EDITING)
+    assert str(told.value) == "Prompt Edit isn't available for pixels yet, only for the UNet of Stable Diffusion."
 
 
 def test_who_comes_with_another_architecture_is_told_which_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
