@@ -4,7 +4,8 @@ Terms stand side by side, separated by white space or semicolons; each is
 
     [!] section [block ids] [.transformer indices] [:heads]
 
-with the section ``down``, ``mid`` or ``up`` (:mod:`.sections`), or ``all``. Ids and indices are a number or a range,
+with the section ``down``, ``mid`` or ``up`` (:mod:`.sections`; ``block``, or ``double`` and ``single``, in transformers),
+or ``all``. Ids and indices are a number or a range,
 heads are numbers and ranges separated by commas; what is left out means all. Blocks have the host's ids, as in
 :attr:`AttentionLayer.name`. A term adds its heads to those before it, one with ``!`` takes them away.
 """
@@ -16,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from ..errors import HRVError
-from .layout import AttentionLayer, HeadLayout
+from .layout import UNET_FAMILY, AttentionLayer, HeadLayout
 from .sections import SECTION_OF_BLOCK
 
 _RANGE = r"[0-9]{1,5}(?:-[0-9]{1,5})?"
@@ -29,6 +30,10 @@ _TERM = re.compile(
 _HELP = (
     "Write terms like down4.1:3,5 (section, block, transformer, heads), mid:0, up0-5, all, or !mid to remove heads "
     "again, with spaces between them."
+)
+_HELP_OF_TRANSFORMERS = (
+    "Write terms like {0}4:3,5 (section, block, heads), {0}0-5, all, or !{0}3 to remove heads again, with spaces between "
+    "them."
 )
 
 # What an error message shows at most, so that a long text does not bury the sentence.
@@ -53,10 +58,14 @@ def parse_heads(layout: HeadLayout, text: str) -> tuple[int, ...]:
     for term in terms:
         match = _TERM.fullmatch(term.lower())
         if match is None:
-            raise HRVError(f"{_quoted(term)} isn't a set of heads. {_HELP}")
+            raise HRVError(f"{_quoted(term)} isn't a set of heads. {_help(layout)}")
         heads = {position for layer in _layers(layout, term, match) for position in _heads(layout, term, match, layer)}
         chosen = chosen - heads if match["without"] else chosen | heads
     return tuple(sorted(chosen))
+
+
+def _help(layout: HeadLayout) -> str:
+    return _HELP if layout.family == UNET_FAMILY else _HELP_OF_TRANSFORMERS.format(layout.layers[0].section)
 
 
 def spell_heads(layout: HeadLayout, positions: Iterable[int]) -> str:
@@ -81,9 +90,13 @@ def _layers(layout: HeadLayout, term: str, match: re.Match[str]) -> list[Attenti
         there = [_name(block) for block in _blocks(layers)]
         raise HRVError(
             f"{_quoted(term)} picks no layer of this model. There {'is' if len(there) < 2 else 'are'} "
-            f"{', '.join(there) or f'no {section} layer'}."
+            f"{', '.join(there) or f'no {section} layer, only {_listed(layout)}'}."
         )
     return found
+
+
+def _listed(layout: HeadLayout) -> str:
+    return " and ".join(layout.sections())
 
 
 def _heads(layout: HeadLayout, term: str, match: re.Match[str], layer: AttentionLayer) -> list[int]:
@@ -155,6 +168,8 @@ def _blocks(layers: Sequence[AttentionLayer]) -> list[list[AttentionLayer]]:
 
 def _name(layers: Sequence[AttentionLayer]) -> str:
     """The name of consecutive layers of one block: "down7.2-9"."""
+    if not SECTION_OF_BLOCK[layers[0].block].nested:
+        return layers[0].name
     return f"{layers[0].name.partition('.')[0]}.{_range([layer.transformer_index for layer in layers])}"
 
 

@@ -14,14 +14,15 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import HRVError
-from ..heads.layout import HeadLayout
+from ..heads.layout import UNET_FAMILY, HeadLayout
 from ..storage.atomic_files import reason, write_atomically
 from ..storage.digest import content_digest
 from .evidence import evidence_of
 from .vectors import HRV
 
 # A file has the lowest version that knows all it holds, so that older versions of the pack read what they can.
-FORMAT_VERSIONS = (1, 2)
+FORMAT_VERSIONS = (1, 2, 3)
+_WITH_FAMILY = 3  # the first version that knows layouts of other families than the UNet's
 HEADER_LIMIT = 8 * 1024 * 1024
 
 _VERSION, _CONCEPTS, _LAYOUT, _PROVENANCE, _CHECKSUM = _KEYS = (
@@ -103,8 +104,9 @@ def _encode(hrv: HRV) -> bytes:
     tensors: Tensors = {"hrv": hrv.values}
     if hrv.evidence is not None:
         tensors.update(hrv.evidence.arrays())
+    version = max(_TENSORS[name].version for name in tensors)
     metadata = {
-        _VERSION: str(max(_TENSORS[name].version for name in tensors)),
+        _VERSION: str(version if hrv.layout.family == UNET_FAMILY else max(version, _WITH_FAMILY)),
         _CONCEPTS: json.dumps(hrv.concepts),
         _LAYOUT: hrv.layout.to_json(),
         _PROVENANCE: hrv.provenance_json(),
@@ -153,7 +155,7 @@ def _read(file: BinaryIO, size: int) -> tuple[Mapping[str, str], Tensors]:
     if metadata[_VERSION] not in map(str, FORMAT_VERSIONS):
         raise HRVError(
             f"it has format version {metadata[_VERSION][:20]!r}; this version of the pack knows "
-            f"{' and '.join(map(str, FORMAT_VERSIONS))}. A newer version of the pack may read it."
+            f"{FORMAT_VERSIONS[0]} to {FORMAT_VERSIONS[-1]}. A newer version of the pack may read it."
         )
     known = {name for name, kind in _TENSORS.items() if kind.version <= int(metadata[_VERSION])}
     spans = _checked_spans(header, known, size - 8 - length)
@@ -216,7 +218,10 @@ def _decode(metadata: Mapping[str, str], tensors: Tensors) -> HRV:
         raise HRVError("its list of concepts is not a JSON list.")
     provenance = _parse_json(metadata[_PROVENANCE], "provenance")
     evidence = evidence_of(tensors)
-    hrv = HRV(tensors["hrv"], tuple(concepts), HeadLayout.from_json(metadata[_LAYOUT]), evidence, provenance)
+    layout = HeadLayout.from_json(metadata[_LAYOUT])
+    if layout.family != UNET_FAMILY and int(metadata[_VERSION]) < _WITH_FAMILY:
+        raise HRVError(f"its layout is of another family than the UNet's, which format version {_WITH_FAMILY} has.")
+    hrv = HRV(tensors["hrv"], tuple(concepts), layout, evidence, provenance)
     _check_step_counts(tensors)
     texts = {key: metadata[key] for key in _KEYS if key != _CHECKSUM}
     if metadata[_CHECKSUM] != content_digest(texts, tensors):

@@ -166,3 +166,47 @@ def test_same_layout_is_required() -> None:
     shorter = HeadLayout(SD1.layers[:-1])
     with pytest.raises(HRVError, match=r"up11\.0 with 8 heads and the model no further layer"):
         require_same_layout(SD1, shorter)
+
+
+def transformer(family: str, blocks: int = 28, heads: int = 16) -> HeadLayout:
+    return HeadLayout(tuple(AttentionLayer("block", number, 0, heads) for number in range(blocks)), family)
+
+
+def test_families_with_equal_numbers_are_told_apart() -> None:
+    anima, other = transformer("anima"), transformer("pixart")
+    assert anima != other and anima.signature != other.signature
+    assert anima.describe() == "448 heads in 28 layers of anima (28 block)"
+    with pytest.raises(HRVError, match=r"another kind of model.*of anima .*of pixart .*nothing about another's"):
+        require_same_layout(anima, other)
+
+
+def test_a_transformers_layout_is_written_with_its_family() -> None:
+    small = transformer("anima", blocks=2, heads=3)
+    assert small.to_json() == '{"family":"anima","layers":[["block",0,0,3],["block",1,0,3]]}'
+    assert HeadLayout.from_json(small.to_json()) == small
+    assert [layer.name for layer in small.layers] == ["block0", "block1"]
+    assert small.head_names()[3] == "block, layer: 1, head: 0"
+
+
+def test_a_unets_layout_is_written_without_one() -> None:
+    assert SD1.to_json().startswith('[["input",1,0,8]') and SD1.family == "unet"
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ('{"family":"anima"}', "neither a list of layers nor an object"),
+        ('{"family":3,"layers":[["block",0,0,3]]}', "neither a list of layers nor an object"),
+        ('{"family":"An Ima","layers":[["block",0,0,3]]}', "lower-case letters"),
+        ('{"family":"","layers":[["block",0,0,3]]}', "lower-case letters"),
+        ('{"family":"unet","layers":[["input",0,0,3]]}', "is a list of layers alone"),
+        ('{"family":"anima","layers":[["input",1,0,3]]}', "can't have the layer down1.0"),
+        ('{"family":"anima","layers":[["block",1,1,3]]}', "transformer index 0, not 1"),
+        ('{"family":"anima","layers":3}', "not a list of"),
+        ('[["block",0,0,3]]', "'unet' can't have the layer block0"),
+        ('{"family":"flux","layers":[["single",0,0,3],["double",0,0,3]]}', "forward order"),
+    ],
+)
+def test_layouts_that_no_family_has_are_refused(text: str, sentence: str) -> None:
+    with pytest.raises(HRVError, match=sentence):
+        HeadLayout.from_json(text)

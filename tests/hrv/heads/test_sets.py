@@ -159,8 +159,37 @@ def test_a_long_text_is_cut_in_the_message() -> None:
 
 
 def test_a_section_that_a_model_lacks_is_said_to_be_missing() -> None:
-    with pytest.raises(HRVError, match=r"'mid' picks no layer of this model\. There is no mid layer\."):
+    with pytest.raises(HRVError, match=r"'mid' picks no layer of this model\. There is no mid layer, only down\."):
         parse_heads(HeadLayout(SMALL.layers[:1]), "mid")
+
+
+DOUBLE = [AttentionLayer("double", number, 0, heads=2) for number in range(3)]
+JOINT = HeadLayout((*DOUBLE, *(AttentionLayer("single", number, 0, heads=2) for number in range(4))), "flux")
+
+
+@pytest.mark.parametrize(
+    ("text", "positions"),
+    [
+        ("double1", (2, 3)),
+        ("double0-1:1 single2", (1, 3, 10, 11)),
+        ("single !single1-3:0", (6, 7, 9, 11, 13)),
+        ("all !double", (6, 7, 8, 9, 10, 11, 12, 13)),
+        ("Single3.0:1", (13,)),
+    ],
+)
+def test_transformers_have_blocks_instead_of_down_mid_and_up(text: str, positions: tuple[int, ...]) -> None:
+    assert parse_heads(JOINT, text) == positions
+    assert parse_heads(JOINT, spell_heads(JOINT, positions)) == positions
+
+
+def test_of_a_transformer_its_own_terms_are_explained() -> None:
+    with pytest.raises(HRVError, match=r"Write terms like double4:3,5 .*, double0-5, all, or !double3 to remove"):
+        parse_heads(JOINT, "what")
+    with pytest.raises(HRVError, match=r"'mid' picks no layer .* no mid layer, only double and single\."):
+        parse_heads(JOINT, "mid")
+    with pytest.raises(HRVError, match=r"'double7' picks no layer .* There are double0, double1, double2\."):
+        parse_heads(JOINT, "double7")
+    assert spell_heads(JOINT, [0, 2, 4, 5]) == "double0-1:0 double2"
 
 
 @pytest.mark.parametrize("positions", [[-1], [21], [0, 99]])

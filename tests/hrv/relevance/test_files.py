@@ -303,8 +303,8 @@ Change = Callable[[dict[str, str], dict[str, np.ndarray]], object]
     ("change", "message"),
     [
         (
-            lambda m, t: m.update({"hrv.format_version": "3"}),
-            "format version '3'; this version of the pack knows 1 and 2",
+            lambda m, t: m.update({"hrv.format_version": "4"}),
+            "format version '4'; this version of the pack knows 1 to 3",
         ),
         (lambda m, t: m.pop("hrv.layout"), "has no 'hrv.layout'"),
         (lambda m, t: m.update({"hrv.extra": "1"}), "unknown key 'hrv.extra'"),
@@ -465,3 +465,25 @@ def test_files_of_earlier_versions_load_and_save_bit_for_bit(file: str, tmp_path
     assert hrv.layout.to_json() == metadata["hrv.layout"]
     assert hrv.provenance_json() == metadata["hrv.provenance"]
     assert save_hrv(hrv, tmp_path / "again").read_bytes() == path.read_bytes()
+
+
+def of_a_transformer(full: HRV) -> HRV:
+    layers = tuple(AttentionLayer("block", number, 0, 1) for number in range(full.layout.head_count))
+    return HRV(full.values, full.concepts, HeadLayout(layers, "anima"), full.evidence, full.provenance)
+
+
+def test_an_hrv_of_a_transformer_has_version_3_and_its_family(full: HRV, tmp_path: Path) -> None:
+    hrv = of_a_transformer(full)
+    path = save_hrv(hrv, tmp_path / "a")
+    metadata, _ = content(hrv)
+    with safetensors.safe_open(path, "numpy") as opened:
+        assert opened.metadata()["hrv.format_version"] == "3"
+        assert json.loads(opened.metadata()["hrv.layout"])["family"] == "anima"
+    assert load_hrv(path).layout == hrv.layout
+    assert save_hrv(load_hrv(path), tmp_path / "b").read_bytes() == path.read_bytes()
+
+
+def test_a_family_in_a_file_of_an_older_version_is_refused(full: HRV, tmp_path: Path) -> None:
+    metadata, tensors = content(full)
+    metadata["hrv.layout"] = of_a_transformer(full).layout.to_json()
+    refused(write(tmp_path / "a", metadata, tensors), "which format version 3 has")
