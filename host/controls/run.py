@@ -74,13 +74,13 @@ class ControlledRun:
     """
 
     def __init__(self, model: Any, controls: Sequence[Control], missing: Sequence[str]):
-        architecture = architecture_of(model, Capability.CONTROLS)
-        self.layout: HeadLayout = architecture.layout
+        self.architecture = architecture_of(model, Capability.CONTROLS)
+        self.layout: HeadLayout = self.architecture.layout
         self.require_layout(controls)
         self.windows = WindowEnds(model)
         self.missing = missing
         self.negpip = False
-        self.wrapping = architecture.wrapping(self.attend_at)
+        self.wrapping = self.architecture.wrapping(self.attend_at)
         self.say = SaidOnce()
         self.weights = ControlWeights(self.layout, self.windows, self.say)
 
@@ -113,11 +113,19 @@ class ControlledRun:
         table: dict[Chunk, tuple[PromptControls, ...]] = {}
         for number, entries in enumerate(conds):
             for entry, owner, tokens in brought(entries):
-                prompts = _prompts_of(owner, tokens)
+                prompts = self.placed(_prompts_of(owner, tokens), owner, tokens)
                 if any(prompt.controls for prompt in prompts):
                     table[number, entry["uuid"]] = prompts
                 self.check_joined(entry, tokens)
         return executor(model, conds, x, timestep, with_transformer_option(options, _TABLE_KEY, table))
+
+    def placed(
+        self, prompts: tuple[PromptControls, ...], cond: Mapping[str, Any], tokens: int
+    ) -> tuple[PromptControls, ...]:
+        """Prompts with the place of a conditioning's first token among those that reach the model."""
+        context = cond.get("cross_attn")
+        first = 0 if context is None else self.architecture.first_token(context.shape[1], tokens)
+        return tuple(prompt._replace(first=first) for prompt in prompts) if first else prompts
 
     def check_joined(self, cond: Mapping[str, Any], tokens: int) -> None:
         """Say which controls are missing where a prompt is longer than its own words."""

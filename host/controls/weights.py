@@ -15,10 +15,11 @@ from ..runs.windows import WindowEnds
 
 
 class PromptControls(NamedTuple):
-    """The controls of a prompt, and the tokens of its own context before any repetition."""
+    """The controls of a prompt, the tokens of its own context before any repetition, and which of them is its first."""
 
     controls: tuple[Control, ...]
     tokens: int
+    first: int = 0
 
 
 class _WindowWeights(NamedTuple):
@@ -76,7 +77,7 @@ class ControlWeights:
             active = [control for control in prompt.controls if not control.is_identity]
             if not active:
                 continue
-            last = max(control.positions[-1] for control in active)
+            last = prompt.first + max(control.positions[-1] for control in active)
             if tokens % own_tokens:
                 self.say(
                     f"A prompt of {own_tokens} tokens reached attention with {tokens}; HRV controls have no "
@@ -94,7 +95,7 @@ class ControlWeights:
                     control.window, np.ones((len(prompts), tokens, self.layout.head_count), dtype=np.float32)
                 )
                 # The host repeats shorter prompts to a common length (comfy/conds.py, CONDCrossAttn.concat).
-                for first in range(0, tokens, own_tokens):
+                for first in range(prompt.first, tokens, own_tokens):
                     weights[number, [first + position for position in control.positions]] *= control.weights
         return [
             _WindowWeights(

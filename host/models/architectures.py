@@ -7,9 +7,29 @@ from typing import Any
 from ...hrv.errors import HRVError
 from .capabilities import Capability
 from .families.architecture import Architecture
+from .families.cosmos import Anima, CosmosPredict2
+from .families.flux import Chroma, Flux, Flux2
+from .families.lumina import Lumina2, ZImage
+from .families.qwen_image import QwenImage
 from .families.unet import UNet
+from .families.wan import Wan
 
-FAMILIES: tuple[type[Architecture], ...] = (UNet,)
+FAMILIES: tuple[type[Architecture], ...] = (
+    UNet,
+    Anima,
+    CosmosPredict2,
+    ZImage,
+    Lumina2,
+    Flux2,
+    Flux,
+    Chroma,
+    Wan,
+    QwenImage,
+)
+"""All families; of two that would take a denoiser the first is the one."""
+
+UNREACHABLE = {"PixArtMS": "PixArt", "HunYuanDiT": "HunyuanDiT", "ErnieImageModel": "ERNIE-Image"}
+"""Denoisers, by the name of their class, whose attention the host calls without the options of a run."""
 
 
 def architecture_of(model: Any, capability: Capability | None = None) -> Architecture:
@@ -19,6 +39,11 @@ def architecture_of(model: Any, capability: Capability | None = None) -> Archite
     """
     denoiser = model.get_model_object("diffusion_model")
     family = next((family for family in FAMILIES if family.adapts(denoiser)), None)
+    if family is None and (name := UNREACHABLE.get(type(denoiser).__name__)):
+        raise HRVError(
+            f"{name} can't be used with HRVs: ComfyUI calls its attention without the options of a run, so nothing can "
+            "act on its heads."
+        )
     if family is None:
         raise HRVError(
             f"This model ({type(denoiser).__name__}) has no cross-attention heads that an HRV could describe. "

@@ -17,6 +17,8 @@ import comfy.patcher_extension
 import torch
 from comfy.patcher_extension import WrappersMP
 
+from ..models.families.overriding import REFERENCES_KEY
+
 _Options = dict[str, Any]
 CallOptions = Callable[[torch.Tensor, "torch.Tensor | None", _Options], _Options]
 """(x [B, ...], context [B, T, C] or None, transformer options) of a call of the model to those it shall run with."""
@@ -39,6 +41,8 @@ def at_every_call(options: _Options, key: str, change: CallOptions) -> None:
         transformer_options: _Options,
         **kwargs: Any,
     ) -> Any:
+        if kwargs.get("ref_latents"):
+            transformer_options = {**transformer_options, REFERENCES_KEY: True}
         return executor(x, t, c_concat, c_crossattn, control, change(x, c_crossattn, transformer_options), **kwargs)
 
     comfy.patcher_extension.add_wrapper_with_key(

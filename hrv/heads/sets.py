@@ -4,10 +4,10 @@ Terms stand side by side, separated by white space or semicolons; each is
 
     [!] section [block ids] [.transformer indices] [:heads]
 
-with the section ``down``, ``mid`` or ``up`` (:mod:`.sections`; ``block``, or ``double`` and ``single``, in transformers),
-or ``all``. Ids and indices are a number or a range,
-heads are numbers and ranges separated by commas; what is left out means all. Blocks have the host's ids, as in
-:attr:`AttentionLayer.name`. A term adds its heads to those before it, one with ``!`` takes them away.
+with the section ``down``, ``mid`` or ``up`` (:mod:`.sections`; ``block``, or ``double`` and ``single``, in
+transformers), or ``all``. Ids and indices are a number or a range, heads are numbers and ranges separated by commas;
+what is left out means all. Blocks have the host's ids, as in :attr:`AttentionLayer.name`. A term adds its heads to
+those before it, one with ``!`` takes them away.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ _HELP = (
     "again, with spaces between them."
 )
 _HELP_OF_TRANSFORMERS = (
-    "Write terms like {0}4:3,5 (section, block, heads), {0}0-5, all, or !{0}3 to remove heads again, with spaces between "
-    "them."
+    "Write terms like {0}4:3,5 (section, block, heads), {0}0-5, all, or !{0}3 to remove heads again, with spaces "
+    "between them."
 )
 
 # What an error message shows at most, so that a long text does not bury the sentence.

@@ -18,9 +18,6 @@ from .attention_call import Wrap, Wrapping
 class Architecture(ABC):
     """A denoiser (the host's ``diffusion_model``) as its family has it. Reads modules and changes none."""
 
-    denoiser_class: ClassVar[type[torch.nn.Module]]
-    """The module class by which the family's denoisers are known."""
-
     name: ClassVar[str]
     """What people call the family: "Anima"."""
 
@@ -30,24 +27,30 @@ class Architecture(ABC):
     capabilities: ClassVar[frozenset[Capability]]
     """What can be done with the family's heads."""
 
-    checkpointed: ClassVar[tuple[type[torch.nn.Module], ...]]
-    """The modules that keep only their inputs for a backward pass, and are run again for it.
-
-    They take tensors and options by position, give one tensor, and together hold nearly all activations.
-    """
-
     def __init__(self, denoiser: Any):
         self.denoiser = denoiser
 
     @classmethod
+    @abstractmethod
     def adapts(cls, denoiser: Any) -> bool:
         """Whether a denoiser is one of the family that has heads."""
-        return isinstance(denoiser, cls.denoiser_class)
+
+    @property
+    @abstractmethod
+    def checkpointed(self) -> tuple[type[torch.nn.Module], ...]:
+        """The modules that keep only their inputs for a backward pass, and are run again for it.
+
+        Together they hold nearly all activations.
+        """
 
     @property
     @abstractmethod
     def layout(self) -> HeadLayout:
         """The head positions of all layers in which the image attends to the text, in canonical order."""
+
+    def first_token(self, own: int, reached: int) -> int:
+        """Where the first of a conditioning's ``own`` tokens is among the ``reached`` that the model gets."""
+        return 0
 
     @abstractmethod
     def wrapping(self, wrap: Wrap) -> Wrapping:

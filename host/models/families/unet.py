@@ -41,19 +41,22 @@ class CrossAttention(Protocol):
 class UNet(Architecture):
     """Convolutions with transformers in between, whose ``attn2`` is the cross-attention."""
 
-    denoiser_class = UNetModel
     name = "the UNet of Stable Diffusion"
     supported = (
         "models with the UNet of Stable Diffusion: SD 1.x, SD 2.x, SDXL and its refiner, pruned variants of these, and "
         "HRV-mini"
     )
     capabilities = ALL
-    checkpointed = (ResBlock, SpatialTransformer)
 
     @classmethod
     def adapts(cls, denoiser: Any) -> bool:
         """A UNet that reads text."""
-        return super().adapts(denoiser) and bool(cls(denoiser).cross_attention)
+        return isinstance(denoiser, UNetModel) and bool(cls(denoiser).cross_attention)
+
+    @property
+    def checkpointed(self) -> tuple[type[torch.nn.Module], ...]:
+        """Convolutions and transformers."""
+        return ResBlock, SpatialTransformer
 
     @cached_property
     def cross_attention(self) -> Mapping[LayerKey, CrossAttention]:

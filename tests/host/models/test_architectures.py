@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any
@@ -9,15 +10,17 @@ from typing import Any
 import pytest
 import torch
 from hrv_pack.host.models import architectures
-from hrv_pack.host.models.architectures import architecture_of, unet_of
+from hrv_pack.host.models.architectures import UNREACHABLE, architecture_of, unet_of
 from hrv_pack.host.models.capabilities import Capability
 from hrv_pack.host.models.families.architecture import Architecture
 from hrv_pack.host.models.families.attention_call import Wrap
 from hrv_pack.host.models.families.replacers import LayerWrapping, Replacer, ReplacerKey, plain_attention
 from hrv_pack.host.models.families.unet import UNet
+from hrv_pack.host.models.layouts import head_layout
 from hrv_pack.hrv.errors import HRVError
 from hrv_pack.hrv.heads.layout import AttentionLayer, HeadLayout
 from hrv_pack.tests.support.small_host import small_sd15, small_sd20, small_sdxl
+from hrv_pack.tests.support.small_transformers import FLUX, KINDS, Kind, full_size_transformer, small
 
 MODELS: list[Callable[[], Any]] = [small_sd15, small_sd20, small_sdxl]
 each_model = pytest.mark.parametrize("make", MODELS, ids=lambda make: make.__name__)
@@ -97,11 +100,14 @@ class Pixels(torch.nn.Module):
 
 
 class OtherFamily(Architecture):
-    denoiser_class = Pixels
     name = "pixels"
     supported = "models of pixels: this one"
     capabilities = frozenset({Capability.CONTROLS})
     checkpointed = (torch.nn.Linear,)
+
+    @classmethod
+    def adapts(cls, denoiser: Any) -> bool:
+        return isinstance(denoiser, Pixels)
 
     @cached_property
     def layout(self) -> HeadLayout:
@@ -139,11 +145,61 @@ def test_who_comes_with_another_architecture_is_told_which_there_are(monkeypatch
         architecture_of(model)
     assert str(told.value) == (
         "This model (Pixels) has no cross-attention heads that an HRV could describe. Supported are models with the "
-        "UNet of Stable Diffusion: SD 1.x, SD 2.x, SDXL and its refiner, pruned variants of these, and HRV-mini."
+        "UNet of Stable Diffusion: SD 1.x, SD 2.x, SDXL and its refiner, pruned variants of these, and HRV-mini; "
+        "Anima; Cosmos-Predict2; Z-Image; Lumina 2; Flux.2; Flux.1; Chroma; Wan 2.1 and 2.2; Qwen-Image."
     )
     monkeypatch.setattr(architectures, "FAMILIES", (UNet, OtherFamily))
     with pytest.raises(HRVError, match=r"and HRV-mini; models of pixels: this one\.$"):
         architecture_of(with_denoiser(torch.nn.Linear(1, 1)))
+
+
+@pytest.mark.parametrize(("denoiser", "name"), UNREACHABLE.items())
+def test_of_what_cannot_be_reached_the_reason_is_said(denoiser: str, name: str) -> None:
+    model = with_denoiser(type(denoiser, (torch.nn.Module,), {})())
+    with pytest.raises(HRVError, match=rf"^{name} can't be used with HRVs: ComfyUI calls its attention without the"):
+        architecture_of(model)
+
+
+def test_blocks_that_another_pack_has_exchanged_are_told() -> None:
+    model = small(FLUX).clone()
+    denoiser = copy.copy(model.model.diffusion_model)
+    denoiser._modules = {**denoiser._modules, "single_blocks": torch.nn.ModuleList([torch.nn.Identity()])}
+    model.add_object_patch("diffusion_model", denoiser)
+    with pytest.raises(HRVError, match=r"^Another node has exchanged the attention of this model"):
+        head_layout(model)
+
+
+# The layers and heads of the published models.
+PUBLISHED = {
+    "anima": ("Anima", {"block": (28, 16)}),
+    "cosmos-predict2": ("CosmosT2IPredict2", {"block": (28, 16)}),
+    "z-image": ("ZImage", {"block": (30, 30)}),
+    "lumina2": ("Lumina2", {"block": (26, 24)}),
+    "flux": ("Flux", {"double": (19, 24), "single": (38, 24)}),
+    "flux2": ("Flux2", {"double": (8, 48), "single": (48, 48)}),
+    "chroma": ("Chroma", {"double": (19, 24), "single": (38, 24)}),
+    "wan": ("WAN21_T2V", {"block": (30, 12)}),
+    "qwen-image": ("QwenImage", {"block": (60, 24)}),
+}
+
+
+@pytest.mark.parametrize("family", PUBLISHED)
+def test_layouts_are_those_of_the_published_models(family: str) -> None:
+    layout = head_layout(full_size_transformer(PUBLISHED[family][0]))
+    found = {name: (len(layers), layers[0].heads) for name, layers in layout.sections().items()}
+    assert (layout.family, found) == (family, PUBLISHED[family][1])
+    assert all(layer.heads == layers[0].heads for layers in layout.sections().values() for layer in layers)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_every_layer_of_a_transformer_is_a_module_that_is_run_again_for_gradients(kind: Kind) -> None:
+    model = small(kind)
+    architecture = architecture_of(model)
+    blocks = [part for part in model.model.diffusion_model.modules() if isinstance(part, architecture.checkpointed)]
+    inside = {id(part) for block in blocks for part in block.modules()}
+    attentions = kind.attentions(model.model.diffusion_model)
+    assert len(attentions) == len(architecture.layout.layers) and all(id(part) in inside for part in attentions)
+    assert architecture.name == kind.name
 
 
 def test_a_unet_that_reads_no_text_is_told_the_same() -> None:

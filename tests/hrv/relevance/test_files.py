@@ -475,7 +475,6 @@ def of_a_transformer(full: HRV) -> HRV:
 def test_an_hrv_of_a_transformer_has_version_3_and_its_family(full: HRV, tmp_path: Path) -> None:
     hrv = of_a_transformer(full)
     path = save_hrv(hrv, tmp_path / "a")
-    metadata, _ = content(hrv)
     with safetensors.safe_open(path, "numpy") as opened:
         assert opened.metadata()["hrv.format_version"] == "3"
         assert json.loads(opened.metadata()["hrv.layout"])["family"] == "anima"

@@ -1,0 +1,459 @@
+"""Small transformers of the host's own classes with random weights, and what their attention computes, explicitly.
+
+Imported as ``hrv_pack.tests.support.small_transformers``. Prompts are random states with token maps of made-up words:
+what a text encoder makes of them is another matter.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from unittest.mock import patch
+
+import comfy.ldm.anima.model
+import comfy.model_patcher
+import comfy.supported_models
+import numpy as np
+import torch
+from comfy.patcher_extension import WrappersMP
+from comfy.samplers import KSAMPLER, CFGGuider, calculate_sigmas
+
+from ...host.models.families.overriding import SLOT
+from ...host.models.layouts import head_layout
+from ...host.prompts.carried import TOKEN_MAP_KEY, Conditioning
+from ...hrv.heads.layout import HeadLayout
+from ...hrv.prompts.tokens import PromptWord, TokenMap
+from .small_host import explicit_maps, randomise
+
+CPU = torch.device("cpu")
+WIDTH = 32
+"""Of the text states that prompts are made of."""
+
+_COSMOS: dict[str, Any] = {
+    "max_img_h": 240,
+    "max_img_w": 240,
+    "max_frames": 128,
+    "in_channels": 16,
+    "out_channels": 16,
+    "patch_spatial": 2,
+    "patch_temporal": 1,
+    "model_channels": 128,
+    "concat_padding_mask": True,
+    "crossattn_emb_channels": WIDTH,
+    "pos_emb_cls": "rope3d",
+    "pos_emb_learnable": True,
+    "pos_emb_interpolation": "crop",
+    "use_adaln_lora": True,
+    "adaln_lora_dim": 16,
+    "num_blocks": 3,
+    "num_heads": 4,
+    "mlp_ratio": 2.0,
+}
+_LUMINA: dict[str, Any] = {
+    "image_model": "lumina2",
+    "patch_size": 2,
+    "in_channels": 16,
+    "dim": 96,
+    "cap_feat_dim": WIDTH,
+    "n_layers": 3,
+    "n_refiner_layers": 1,
+    "qk_norm": True,
+    "n_heads": 4,
+    "axes_dims": [8, 8, 8],
+    "axes_lens": [300, 512, 512],
+    "multiple_of": 16,
+}
+_OF_Z_IMAGE: dict[str, Any] = {
+    "dim": 256,  # of what modulates
+    "axes_dims": [16, 24, 24],
+    "z_image_modulation": True,
+    "time_scale": 1000.0,
+    "pad_tokens_multiple": 32,
+}
+_FLUX: dict[str, Any] = {
+    "image_model": "flux",
+    "in_channels": 16,
+    "out_channels": 16,
+    "patch_size": 2,
+    "vec_in_dim": 16,
+    "context_in_dim": WIDTH,
+    "hidden_size": 96,
+    "mlp_ratio": 2.0,
+    "num_heads": 4,
+    "depth": 2,
+    "depth_single_blocks": 2,
+    "axes_dim": [8, 8, 8],
+    "theta": 10_000,
+    "qkv_bias": True,
+    "guidance_embed": True,
+    "txt_ids_dims": [],
+}
+_OF_FLUX_2: dict[str, Any] = {
+    "image_model": "flux2",
+    "in_channels": 128,
+    "out_channels": 128,
+    "patch_size": 1,
+    "vec_in_dim": None,
+    "axes_dim": [6, 6, 6, 6],
+    "txt_ids_dims": [3],
+    "global_modulation": True,
+    "mlp_silu_act": True,
+    "qkv_bias": False,
+    "ops_bias": False,
+}
+_CHROMA: dict[str, Any] = {
+    **{name: value for name, value in _FLUX.items() if name != "guidance_embed"},
+    "image_model": "chroma",
+    "in_channels": 64,
+    "out_channels": 64,
+    "in_dim": 64,
+    "out_dim": 96,
+    "hidden_dim": 32,
+    "n_layers": 1,
+}
+_WAN: dict[str, Any] = {
+    "image_model": "wan2.1",
+    "model_type": "t2v",
+    "in_dim": 16,
+    "dim": 96,
+    "ffn_dim": 128,
+    "text_dim": WIDTH,
+    "num_heads": 4,
+    "num_layers": 3,
+}
+_QWEN_IMAGE: dict[str, Any] = {
+    "image_model": "qwen_image",
+    "in_channels": 64,
+    "out_channels": 16,
+    "num_layers": 3,
+    "attention_head_dim": 24,
+    "num_attention_heads": 4,
+    "joint_attention_dim": WIDTH,
+    "axes_dims_rope": (8, 8, 8),
+}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A small transformer: how to make it, the shape of its latents, and where its text and image stand.
+
+    ``attentions`` are its modules in which the image attends to the text, in order. ``image_start`` is the first query
+    of the image behind so many tokens of text, None if all queries are the image's. The host pads shorter texts on the
+    left, up to ``padded_to`` tokens.
+    """
+
+    name: str
+    make: Callable[[torch.dtype], Any]
+    latent: tuple[int, ...]
+    attentions: Callable[[Any], list[torch.nn.Module]]
+    image_start: Callable[[int], int] | None = None
+    padded_to: int = 0
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def _patcher(config: Any, dtype: torch.dtype) -> Any:
+    config.set_inference_dtype(dtype, None)
+    model = config.get_model({}, device=CPU)
+    randomise(model.diffusion_model, seed=1)
+    for name, parameter in model.diffusion_model.named_parameters():
+        if name.endswith(("q_norm.weight", "k_norm.weight", "query_norm.weight", "key_norm.weight", "norm_q.weight")):
+            parameter.data.mul_(2.0)  # maps far from even
+    return comfy.model_patcher.ModelPatcher(model, load_device=CPU, offload_device=CPU)
+
+
+def _of(config: type, unet_config: dict[str, Any], **more: Any) -> Callable[[torch.dtype], Any]:
+    def make(dtype: torch.dtype) -> Any:
+        return _patcher(config({**unet_config, **more, "dtype": dtype}), dtype)
+
+    return make
+
+
+def _anima(dtype: torch.dtype) -> Any:
+    """With a narrow adapter: the host's is of one size."""
+    narrow = functools.partial(
+        comfy.ldm.anima.model.LLMAdapter, source_dim=16, target_dim=WIDTH, model_dim=WIDTH, num_layers=1, num_heads=2
+    )
+    with patch.object(comfy.ldm.anima.model, "LLMAdapter", narrow):
+        return _of(comfy.supported_models.Anima, _COSMOS, image_model="anima")(dtype)
+
+
+def _cross(denoiser: Any) -> list[torch.nn.Module]:
+    return [block.cross_attn for block in denoiser.blocks]
+
+
+def _layers(denoiser: Any) -> list[torch.nn.Module]:
+    return [layer.attention for layer in denoiser.layers]
+
+
+def _both(denoiser: Any) -> list[torch.nn.Module]:
+    return [*denoiser.double_blocks, *denoiser.single_blocks]
+
+
+def _blocks(denoiser: Any) -> list[torch.nn.Module]:
+    return [block.attn for block in denoiser.transformer_blocks]
+
+
+def _at_once(tokens: int) -> int:
+    return tokens
+
+
+_MODELS = comfy.supported_models
+ANIMA = Kind("Anima", _anima, (16, 1, 8, 8), _cross)
+COSMOS = Kind(
+    "Cosmos-Predict2", _of(_MODELS.CosmosT2IPredict2, _COSMOS, image_model="cosmos_predict2"), (16, 1, 8, 8), _cross
+)
+Z_IMAGE = Kind(
+    "Z-Image",
+    _of(_MODELS.ZImage, _LUMINA, **_OF_Z_IMAGE),
+    (16, 8, 8),
+    _layers,
+    lambda tokens: -(-tokens // 32) * 32,
+)
+LUMINA_2 = Kind("Lumina 2", _of(_MODELS.Lumina2, _LUMINA, n_kv_heads=2), (16, 8, 8), _layers, _at_once)
+FLUX = Kind("Flux.1", _of(_MODELS.Flux, _FLUX), (16, 8, 8), _both, _at_once)
+FLUX_2 = Kind("Flux.2", _of(_MODELS.Flux2, _FLUX, **_OF_FLUX_2), (128, 4, 4), _both, _at_once, padded_to=512)
+CHROMA = Kind("Chroma", _of(_MODELS.Chroma, _CHROMA), (16, 8, 8), _both, _at_once)
+WAN = Kind("Wan", _of(_MODELS.WAN21_T2V, _WAN), (16, 2, 8, 8), _cross)
+WAN_FROM_IMAGES = Kind("Wan from images", _of(_MODELS.WAN21_I2V, _WAN, model_type="i2v"), (16, 2, 8, 8), _cross)
+QWEN_IMAGE = Kind("Qwen-Image", _of(_MODELS.QwenImage, _QWEN_IMAGE), (16, 1, 8, 8), _blocks, _at_once)
+
+KINDS = (ANIMA, COSMOS, Z_IMAGE, LUMINA_2, FLUX, FLUX_2, CHROMA, WAN, QWEN_IMAGE)
+
+
+@functools.cache
+def small(kind: Kind, dtype: torch.dtype = torch.float32) -> Any:
+    """A MODEL of a kind; the same weights in every type, rounded. Tests share it and don't change it."""
+    return kind.make(dtype)
+
+
+def prompt(words: Sequence[str], seed: int, tokens: int = 9, rows: int = 1, **extras: Any) -> Conditioning:
+    """A conditioning of so many tokens whose words are the first of them, one token each, behind a first token."""
+    generator = torch.Generator().manual_seed(seed)
+    own = {"pooled_output": torch.randn(rows, 16, generator=generator), "guidance": 3.5, **extras}
+    placed = tuple(PromptWord(word, (number,)) for number, word in enumerate(words, start=1))
+    own[TOKEN_MAP_KEY] = TokenMap(" ".join(words), placed, tokens)
+    return [[torch.randn(rows, tokens, WIDTH, generator=generator), own]]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of one call of a denoiser: what it was asked for and what it gave, at which step."""
+
+    step: int
+    negative: bool
+    context: torch.Tensor = field(repr=False)  # [T, C], as the model gets it
+    output: torch.Tensor = field(repr=False)
+
+
+def rows_of(
+    model: Any,
+    positive: Conditioning,
+    negative: Conditioning,
+    latent: tuple[int, ...],
+    *,
+    cfg: float = 4.0,
+    seeds: Sequence[int] = (5,),
+    steps: int = 2,
+) -> list[Row]:
+    """Every row that a model computes when a run evaluates it at ``steps`` noise levels of one and the same x."""
+    rows: list[Row] = []
+    given: list[torch.Tensor] = []
+    step = 0
+
+    def watch(executor: Any, x: Any, t: Any, c_concat: Any, context: Any, *args: Any, **kwargs: Any) -> Any:
+        result = executor(x, t, c_concat, context, *args, **kwargs)
+        lists, output = args[1]["cond_or_uncond"], given.pop()
+        share = len(output) // len(lists)
+        for row, (asked, of_row) in enumerate(zip(context, output, strict=True)):
+            rows.append(Row(step, lists[row // share] == 1, asked.clone(), of_row.clone()))
+        return result
+
+    def keep(executor: Any, *args: Any, **kwargs: Any) -> Any:
+        given.append(executor(*args, **kwargs))
+        return given[-1]
+
+    def evaluate(model_k: Any, x: Any, sigmas: Any, extra_args: Any, callback: Any, disable: Any) -> Any:
+        nonlocal step
+        for sigma in sigmas[:-1]:
+            model_k(x, sigma.expand(len(x)), **extra_args)
+            step += 1
+        return x
+
+    watched = model.clone()
+    watched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "watch", watch)
+    watched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "keep", keep)
+    guider = CFGGuider(watched)
+    guider.set_conds(positive, negative)
+    guider.set_cfg(cfg)
+    noise = torch.cat([torch.randn(1, *latent, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+    sigmas = calculate_sigmas(model.get_model_object("model_sampling"), "normal", steps)
+    # As the host's executor runs nodes: Anima makes its text then, before the model is called.
+    with torch.inference_mode():
+        guider.sample(noise, torch.zeros_like(noise), KSAMPLER(evaluate), sigmas, disable_pbar=True, seed=seeds[0])
+    return rows
+
+
+@dataclass(frozen=True)
+class Rescaling:
+    """What a control shall do: rows with ``context`` [T, C] get factors [H] at token positions, in these steps."""
+
+    context: torch.Tensor
+    positions: tuple[int, ...]
+    factors: np.ndarray
+    steps: tuple[int, ...] = (0, 1)
+
+
+def _weights(
+    layout: HeadLayout,
+    layer: int,
+    keys: int,
+    kind: Kind,
+    contexts: Sequence[torch.Tensor],
+    rescalings: Sequence[Rescaling],
+    step: int,
+) -> torch.Tensor:
+    """What columns of a layer's maps are multiplied by, float64 [B, heads, keys]."""
+    found = torch.ones(len(contexts), layout.layers[layer].heads, keys, dtype=torch.float64)
+    if kind.image_start is None and keys != len(contexts[0]):
+        return found  # models that start from an image read its features too, in the same module
+    for row, context in enumerate(contexts):
+        for rescaling in rescalings:
+            if torch.equal(context, rescaling.context) and step in rescaling.steps:
+                of_layer = torch.tensor(rescaling.factors[layout.head_slice(layout.layers[layer].key)])
+                for position in rescaling.positions:
+                    found[row, :, position] *= of_layer
+    return found
+
+
+@contextmanager
+def explicitly(model: Any, kind: Kind, rescalings: Sequence[Rescaling]) -> Iterator[Any]:
+    """A clone of a MODEL whose layers form their maps in float64 and multiply the text's columns for image queries.
+
+    It knows nothing of how controls travel: layers are told by the modules that run, rows by their context.
+    """
+    layout = head_layout(model)
+    clone = model.clone()
+    now: list[int] = []
+    contexts: list[torch.Tensor] = []
+    sigmas: list[float] = []
+
+    def note(executor: Any, x: Any, t: Any, c_concat: Any, context: Any, *args: Any, **kwargs: Any) -> Any:
+        contexts[:] = list(context)
+        if not sigmas or sigmas[-1] != float(t[0]):
+            sigmas.append(float(t[0]))
+        return executor(x, t, c_concat, context, *args, **kwargs)
+
+    def override(attention: Any, q: Any, k: Any, v: Any, *args: Any, **kwargs: Any) -> Any:
+        if not now:
+            return attention(q, k, v, *args, **kwargs)
+        heads = layout.layers[now[-1]].heads
+        if kwargs.get("skip_reshape"):
+            q, k, v = (part.transpose(1, 2).flatten(2) for part in (q, k, v))
+        maps = explicit_maps(q, k, heads)
+        values = v.double().unflatten(-1, (heads, -1)).transpose(1, 2)
+        start = kind.image_start(contexts[0].shape[0]) if kind.image_start else 0
+        scaled = (
+            maps[:, :, start:]
+            * _weights(layout, now[-1], k.shape[1], kind, contexts, rescalings, len(sigmas) - 1)[:, :, None]
+        )
+        found = torch.cat([maps[:, :, :start], scaled], dim=2) @ values
+        return found.transpose(1, 2).flatten(2).to(q.dtype)
+
+    clone.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "note", note)
+    clone.model_options["transformer_options"][SLOT] = override
+    hooks = []
+    for number, module in enumerate(kind.attentions(model.model.diffusion_model)):
+        hooks.append(module.register_forward_pre_hook(lambda *_, number=number: now.append(number)))
+        hooks.append(module.register_forward_hook(lambda *_: now.clear()))
+    try:
+        yield clone
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def full_size_transformer(config: str) -> Any:
+    """A MODEL of the published size without memory for its weights, by the host's name of its configuration.
+
+    The sizes are those that the host finds in the published files (``comfy/model_detection.py``).
+    """
+    chosen = getattr(_MODELS, config)({**_FULL_SIZE[config], "dtype": torch.bfloat16})
+    chosen.set_inference_dtype(torch.bfloat16, None)
+    model = chosen.get_model({}, device=torch.device("meta"))
+    return comfy.model_patcher.ModelPatcher(model, load_device=CPU, offload_device=CPU)
+
+
+_FULL_COSMOS = {**_COSMOS, "model_channels": 2048, "num_blocks": 28, "num_heads": 16, "crossattn_emb_channels": 1024}
+_FULL_FLUX: dict[str, Any] = {
+    **_FLUX,
+    "vec_in_dim": 768,
+    "context_in_dim": 4096,
+    "hidden_size": 3072,
+    "mlp_ratio": 4.0,
+    "num_heads": 24,
+    "depth": 19,
+    "depth_single_blocks": 38,
+    "axes_dim": [16, 56, 56],
+}
+_FULL_SIZE: dict[str, dict[str, Any]] = {
+    "Anima": {**_FULL_COSMOS, "image_model": "anima"},
+    "CosmosT2IPredict2": {**_FULL_COSMOS, "image_model": "cosmos_predict2"},
+    "ZImage": {
+        **_LUMINA,
+        **_OF_Z_IMAGE,
+        "dim": 3840,
+        "cap_feat_dim": 2560,
+        "n_layers": 30,
+        "n_refiner_layers": 2,
+        "n_heads": 30,
+        "n_kv_heads": 30,
+        "axes_dims": [32, 48, 48],
+    },
+    "Lumina2": {
+        **_LUMINA,
+        "dim": 2304,
+        "cap_feat_dim": 2304,
+        "n_layers": 26,
+        "n_refiner_layers": 2,
+        "n_heads": 24,
+        "n_kv_heads": 8,
+        "axes_dims": [32, 32, 32],
+    },
+    "Flux": _FULL_FLUX,
+    "Flux2": {
+        **_FULL_FLUX,
+        **_OF_FLUX_2,
+        "context_in_dim": 15360,
+        "hidden_size": 6144,
+        "mlp_ratio": 3.0,
+        "num_heads": 48,
+        "depth": 8,
+        "depth_single_blocks": 48,
+        "axes_dim": [32, 32, 32, 32],
+    },
+    "Chroma": {
+        **_CHROMA,
+        **{name: value for name, value in _FULL_FLUX.items() if name not in _CHROMA or name in _FLUX},
+        "in_channels": 64,
+        "out_channels": 64,
+        "out_dim": 3072,
+        "hidden_dim": 5120,
+        "n_layers": 5,
+        "image_model": "chroma",
+    },
+    "WAN21_T2V": {**_WAN, "dim": 1536, "ffn_dim": 8960, "text_dim": 4096, "num_heads": 12, "num_layers": 30},
+    "QwenImage": {
+        **_QWEN_IMAGE,
+        "num_layers": 60,
+        "attention_head_dim": 128,
+        "num_attention_heads": 24,
+        "joint_attention_dim": 3584,
+        "axes_dims_rope": (16, 56, 56),
+    },
+}
+_FULL_SIZE["Chroma"].pop("guidance_embed")
