@@ -6,7 +6,7 @@ Two prompts name every attribute of one shape and differ in color, shape, patter
 the same. The heads of one concept read the second prompt, all others the first. The ground-truth scorer reads the
 picture: "taken" has the concept as the second prompt says, "kept" is the share of the four other attributes that are
 as the first one says, "both" has the concept taken and all others kept. The heads are the most relevant ones of each
-HRV, or as many at random, drawn for each concept.
+HRV, or as many at random, drawn for each concept; with ``--by-relevance`` the others read too, in proportion to theirs.
 
 All ways get the same noise, a seed for each pair. Intervals of 95 %: Wilson's, and for "kept" Wilson's for as many
 samples as the pairs are worth (``shares.py``). Results are written after every batch: a run that was stopped resumes.
@@ -36,7 +36,7 @@ from hrv_pack.benchmarks.shares import grouped_interval, share
 from hrv_pack.host.mechanism import add_reading
 from hrv_pack.host.mini.loader import load_mini
 from hrv_pack.host.prompts.encoding import encode_prompt
-from hrv_pack.hrv.controls.reading import Reading, read_top_heads
+from hrv_pack.hrv.controls.reading import BY_RELEVANCE, TOP_HEADS, Reading, read_concept
 from hrv_pack.hrv.progress import WHOLE
 from hrv_pack.hrv.relevance.files import load_hrv
 from hrv_pack.hrv.relevance.vectors import HRV
@@ -122,7 +122,8 @@ class Reader:
     def reading(self, way: str, concept: str, heads: int) -> Reading:
         """What a way of choosing heads reads."""
         if way != RANDOM:
-            return read_top_heads(self.hrvs[way], concept, heads, 1.0, WHOLE)
+            name, _, how = way.partition(", ")
+            return read_concept(self.hrvs[name], concept, heads, 1.0, WHOLE, gates=how or TOP_HEADS)
         layout = next(iter(self.hrvs.values())).layout
         gates = np.zeros(layout.head_count, np.float32)
         gates[np.random.default_rng((0, CONCEPTS.index(concept))).permutation(len(gates))[:heads]] = 1.0
@@ -187,6 +188,7 @@ def text_of(options: argparse.Namespace, pairs: list[Pair], state: dict[str, lis
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hrv", action="append", default=[], metavar="NAME=FILE", help="an HRV to choose heads by")
+    parser.add_argument("--by-relevance", nargs="+", default=[], metavar="NAME", help="HRVs read by relevance as well")
     parser.add_argument("--pairs", type=int, default=128)
     parser.add_argument("--heads", type=int, nargs="+", default=[8])
     parser.add_argument("--concepts", nargs="+", choices=CONCEPTS, default=list(CONCEPTS))
@@ -211,7 +213,7 @@ def main() -> None:
     ways: dict[str, Reading | None] = {"plain": None}
     for heads in options.heads:
         for concept in options.concepts:
-            for way in (*hrvs, RANDOM):
+            for way in (*hrvs, *(f"{name}, {BY_RELEVANCE}" for name in options.by_relevance), RANDOM):
                 ways[f"{way}/{concept}/{heads}"] = reader.reading(way, concept, heads)
     with torch.inference_mode():
         for first in range(0, len(pairs), BATCH):

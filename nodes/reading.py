@@ -11,7 +11,7 @@ from ..host.editing.prompts import ignored_settings
 from ..host.mechanism import add_reading
 from ..host.models.layouts import require_fitting
 from ..host.page.texts import show_text
-from ..hrv.controls.reading import DEFAULT_PERCENT, read_top_heads
+from ..hrv.controls.reading import DEFAULT_PERCENT, GATES, SMALLEST_GATE, TOP_HEADS, read_concept
 from ..hrv.relevance.vectors import HRV
 from .control_inputs import ControlledWords, Effect, control_outputs, hrv_input
 from .input_groups import with_groups
@@ -47,6 +47,16 @@ class ReadByConcept(io.ComfyNode):
                     f"{DEFAULT_PERCENT:g} % of all heads: 8 for SD 1.x and HRV-mini, 78 for SDXL.",
                 ),
                 *Effect.inputs(),
+                io.Combo.Input(
+                    "gates",
+                    options=list(GATES),
+                    default=TOP_HEADS,
+                    optional=True,
+                    tooltip="'top heads': these heads read the other prompt and no others. 'by relevance': the others "
+                    "read some of it too, by their relevance over that of the last of these heads; "
+                    f"less than {SMALLEST_GATE:.0%} is none.",
+                    advanced=True,
+                ),
             ],
             outputs=control_outputs(),
             hidden=wiring_hidden(),
@@ -63,12 +73,16 @@ class ReadByConcept(io.ComfyNode):
         hrv: HRV,
         concept: str,
         heads: int,
+        gates: str = TOP_HEADS,
     ) -> io.NodeOutput:
         check_outputs(cls)
         require_fitting(hrv, model)
         window = effect.window()
         result = add_reading(
-            model, conditioning, other, lambda text: read_top_heads(hrv, concept, heads, effect.strength, window, text)
+            model,
+            conditioning,
+            other,
+            lambda text: read_concept(hrv, concept, heads, effect.strength, window, text, gates),
         )
         if ignored := ignored_settings(conditioning, other):
             sentence = f"Only the words of the other prompt are read; its settings are ignored: {', '.join(ignored)}."

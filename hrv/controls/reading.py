@@ -22,6 +22,9 @@ from ..relevance.vectors import HRV, Factors
 DEFAULT_PERCENT = 6.0
 """The share of all heads that reads the other prompt unless a number is given: 8 of SD 1.x's 128."""
 
+SMALLEST_GATE = 0.05
+"""Heads that would read less of the other prompt don't read it: they cost an attention and change next to nothing."""
+
 # A prompt that takes more letters than this is cut in a label.
 _PROMPT_LETTERS = 60
 
@@ -69,15 +72,29 @@ class Reading:
         return not self.weights.any()
 
 
-def read_top_heads(
-    hrv: HRV, concept: str, heads: int, strength: float, window: Window, other_prompt: str = ""
+TOP_HEADS, BY_RELEVANCE = GATES = ("top heads", "by relevance")
+"""How heads get their gates: 1 or 0, or in proportion to their relevance."""
+
+
+def read_concept(
+    hrv: HRV,
+    concept: str,
+    heads: int,
+    strength: float,
+    window: Window,
+    other_prompt: str = "",
+    gates: str = TOP_HEADS,
 ) -> Reading:
     """The ``heads`` most relevant head positions of a concept read the other prompt; 0 is :data:`DEFAULT_PERCENT`.
 
-    ``other_prompt`` is its text, for the label. Raises HRVError for an unknown concept, one whose row says nothing,
-    and for fewer heads than none or more than all.
+    By relevance, the others follow with less: their gate is their relevance over that of the last of these heads, and
+    0 below :data:`SMALLEST_GATE`. With one head that is every head's relevance over the highest. ``other_prompt`` is
+    its text, for the label. Raises HRVError for an unknown concept, one whose row says nothing, for fewer heads than
+    none or more than all, and for gates other than :data:`GATES`.
     """
     layout = hrv.layout
+    if gates not in GATES:
+        raise HRVError(f"There are no gates {gates!r}: choose one of {', '.join(GATES)}.")
     if not 0 <= heads <= layout.head_count:
         raise HRVError(f"Of {layout.describe()} 0 to {layout.head_count} can read another prompt, not {heads}.")
     name = hrv.concepts[hrv.index(concept)]
@@ -87,14 +104,19 @@ def read_top_heads(
             "or build the HRV from more images."
         )
     chosen = heads or max(1, heads_of_percent(DEFAULT_PERCENT, layout.head_count))
-    gates = np.zeros(layout.head_count, dtype=np.float32)
-    gates[head_order(hrv, concept, MOST_RELEVANT_FIRST)[:chosen]] = 1.0
+    top = head_order(hrv, concept, MOST_RELEVANT_FIRST)[:chosen]
+    found = np.zeros(layout.head_count, dtype=np.float32)
+    count = f"{chosen} {'head' if chosen == 1 else 'heads'}"
+    if gates == BY_RELEVANCE:
+        row = hrv.row(concept).astype(np.float64)
+        # Of a row with fewer relevant heads than these the last one that is relevant.
+        last = row[top][row[top] > 0].min()
+        found[:] = np.where(row >= SMALLEST_GATE * last, np.minimum(row / last, 1.0), 0.0)
+        count = f"by relevance, {count} fully"
+    else:
+        found[top] = 1.0
     text = " ".join(other_prompt.split())
     text = f'"{text[:_PROMPT_LETTERS]}{"..." if len(text) > _PROMPT_LETTERS else ""}"' if text else "another prompt"
     return Reading(
-        gates=gates,
-        layout=layout,
-        strength=strength,
-        window=window,
-        label=f"read {name} ({chosen} {'head' if chosen == 1 else 'heads'}) from {text}",
+        gates=found, layout=layout, strength=strength, window=window, label=f"read {name} ({count}) from {text}"
     )

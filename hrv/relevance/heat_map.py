@@ -37,6 +37,8 @@ MAP_WIDTH, MAP_HEIGHT, MAP_ASPECT = 1800, 1700, 1.6
 PANEL_GAP = 26
 AXIS_HEIGHT = 42
 LEGEND_WIDTH, LEGEND_HEIGHT, LEGEND_BAR = 400, 74, 18
+# Causal relevances of few heads reach 45; those of attention end below 16.
+_HIGH_OCTAVES, _MOST_OCTAVES = 4, 6
 
 
 def heat_map(hrv: HRV, concepts: Sequence[str] | None = None, *, title: str | None = None) -> Image.Image:
@@ -44,9 +46,9 @@ def heat_map(hrv: HRV, concepts: Sequence[str] | None = None, *, title: str | No
 
     In each panel, rows are cross-attention layers in canonical order, with down, mid and up set apart;
     columns are heads, and a layer with fewer heads than the widest ends earlier. All panels share one color
-    scale, even from 0 to its neutral middle at 1.0, the average head, and logarithmic above. Characters
-    outside ASCII show as boxes: the font is the one that comes with Pillow. Raises HRVError for an unknown
-    concept.
+    scale, even from 0 to its neutral middle at 1.0, the average head, and logarithmic above, so that elements of 2
+    and of 40 can be told apart; the legend says where it ends and how far elements reach beyond. Characters
+    outside ASCII show as boxes: the font is the one that comes with Pillow. Raises HRVError for an unknown concept.
     """
     chosen = [hrv.index(name) for name in (hrv.concepts if concepts is None else concepts)]
     if not chosen:
@@ -69,7 +71,8 @@ def heat_map(hrv: HRV, concepts: Sequence[str] | None = None, *, title: str | No
             _draw_sections(draw, figure.panel, left - 10, top)
         if place >= len(names) - figure.columns:
             _draw_head_axis(draw, figure.panel, left, top + figure.panel.height + 6)
-    _draw_legend(draw, image, octaves, image.height - MARGIN - LEGEND_HEIGHT)
+    what = f"Relevance of a head (1 = average head{_beyond(rows, octaves)})"
+    _draw_legend(draw, image, what, octaves, image.height - MARGIN - LEGEND_HEIGHT)
     return image
 
 
@@ -182,8 +185,14 @@ def _shapeliness(figure: _Arrangement) -> float:
 
 
 def _octaves(rows: Values) -> int:
-    """How many doublings above 1 the color scale spans: enough for 99 of 100 heads, at most 4."""
-    return min(max(math.ceil(math.log2(max(float(np.percentile(rows, 99)), 1.0))), 1), 4)
+    """How many doublings above 1 the color scale spans: enough for 99 of 100 heads, at most 6."""
+    return min(max(math.ceil(math.log2(max(float(np.percentile(rows, 99)), 1.0))), 1), _MOST_OCTAVES)
+
+
+def _beyond(rows: Values, octaves: int) -> str:
+    """What is said of the highest relevance if it lies beyond a scale that ends high: there a + may hide much."""
+    highest = float(rows.max())
+    return f"; highest {highest:.3g}" if octaves >= _HIGH_OCTAVES and highest > 2**octaves else ""
 
 
 def _places(values: npt.NDArray[Any], octaves: int) -> npt.NDArray[np.float64]:
@@ -209,10 +218,10 @@ def _draw_head_axis(draw: ImageDraw.ImageDraw, panel: _Panel, left: int, top: in
         draw_text(draw, (left + panel.width // 2, top), ["head"], LABEL_SIZE, "ma", SOFT_INK)
 
 
-def _draw_legend(draw: ImageDraw.ImageDraw, image: Image.Image, octaves: int, top: int) -> None:
+def _draw_legend(draw: ImageDraw.ImageDraw, image: Image.Image, what: str, octaves: int, top: int) -> None:
     """The color scale with a tick at every doubling; the longer tick marks the average head."""
     left = (image.width - LEGEND_WIDTH) // 2
-    draw_text(draw, (image.width // 2, top), ["Relevance of a head (1 = average head)"], LABEL_SIZE, "ma")
+    draw_text(draw, (image.width // 2, top), [what], LABEL_SIZE, "ma")
     top += line_height(LABEL_SIZE) + 4
     bar = np.broadcast_to(ramp_colors(np.linspace(-1, 1, LEGEND_WIDTH)), (LEGEND_BAR, LEGEND_WIDTH, 3))
     image.paste(Image.fromarray(np.ascontiguousarray(bar)), (left, top))

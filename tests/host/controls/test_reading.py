@@ -59,6 +59,7 @@ class Ask:
     strength: float = 1.0
     start: float = 0.0
     end: float = 1.0
+    by: str = "top heads"
 
     def apply(self, setup: Setup, model: Any, conditioning: Any, other: Any = None) -> tuple[Any, Any]:
         other = other or encoded(setup.clip, self.other)
@@ -72,10 +73,15 @@ class Ask:
             strength=self.strength,
             start=self.start,
             end=self.end,
+            gates=self.by,
         ).result
 
     def gates(self, setup: Setup) -> np.ndarray:
         gates = np.zeros(setup.hrv.layout.head_count)
+        if self.by == "by relevance":
+            row = setup.hrv.row(self.concept).astype(np.float64)
+            gates = (row / np.sort(row)[-self.heads]).clip(max=1.0)
+            return np.where(gates < 0.05, 0.0, gates) * self.strength
         gates[head_order(setup.hrv, self.concept, MOST_RELEVANT_FIRST)[: self.heads]] = self.strength
         return gates
 
@@ -114,6 +120,9 @@ ASKS = {
     "backwards": [Ask(strength=-0.7)],
     "beyond": [Ask(strength=1.5)],
     "a longer prompt": [Ask(LONG)],
+    "by relevance": [Ask(by="by relevance")],
+    "by relevance over the highest, half": [Ask(heads=1, strength=0.5, by="by relevance")],
+    "two by relevance": [Ask(by="by relevance", strength=0.8), Ask("a green tree", "Color", 2, by="by relevance")],
     "the middle": [Ask(start=0.25, end=0.75)],
     "the end": [Ask(start=0.5)],
     "two": [Ask(), Ask("a green tree", "Color")],

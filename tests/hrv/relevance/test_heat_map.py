@@ -8,7 +8,7 @@ from hrv_pack.hrv.drawing.grid import picture_grid
 from hrv_pack.hrv.drawing.paper import PAPER, RAMP
 from hrv_pack.hrv.errors import HRVError
 from hrv_pack.hrv.heads.layout import AttentionLayer, HeadLayout
-from hrv_pack.hrv.relevance.heat_map import heat_map
+from hrv_pack.hrv.relevance.heat_map import _beyond, _octaves, heat_map
 from hrv_pack.hrv.relevance.vectors import HRV
 
 NEUTRAL = tuple(int(channel) for channel in RAMP[len(RAMP) // 2])
@@ -148,3 +148,23 @@ def test_grids_that_do_not_fit_are_refused(
 ) -> None:
     with pytest.raises(HRVError, match=message):
         picture_grid(images, rows, columns)
+
+
+def test_a_few_large_elements_stretch_the_scale_instead_of_all_looking_alike() -> None:
+    # As in causal HRVs: most heads next to nothing, a tenth of them far above.
+    values = np.full((1, 10), 0.1)
+    values[0, :3] = 12, 24, 48
+    image = np.asarray(heat_map(hrv(1, 3, 4, values)))
+    cells = image.reshape(-1, 3)
+    shown = {tuple(map(int, color)) for color in np.unique(cells, axis=0) if count(image, tuple(color)) > 400}
+    assert len(shown - {PAPER}) == 4
+
+
+@pytest.mark.parametrize(
+    ("highest", "said"), [(3.0, ""), (15.9, ""), (20.0, ""), (45.51, "; highest 45.5"), (200.0, "; highest 200")]
+)
+def test_the_legend_names_what_lies_beyond_a_scale_that_ends_high(highest: float, said: str) -> None:
+    values = np.ones((1, 1000), dtype=np.float32)
+    values[0, :11] = min(highest, 18.0)
+    values[0, 0] = highest
+    assert _beyond(values, _octaves(values)) == said
