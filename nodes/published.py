@@ -10,7 +10,7 @@ from comfy_api.latest import io
 from ..host.files.catalog import obtain, paper_concepts, read_catalog
 from ..host.files.folders import models_folder, read_user_file, user_file
 from ..hrv.errors import HRVError
-from ..hrv.relevance.published import SIZE_LIMIT, hrv_from_npy
+from ..hrv.relevance.published import NAMES_LIMIT, VECTORS_LIMIT, hrv_from_npy
 from ..hrv.relevance.vocabulary import Vocabulary, parse_paper_csv
 from .menu import CATEGORY
 from .sockets import ConceptsSocket, HRVSocket
@@ -88,7 +88,8 @@ class ImportNpy(io.ComfyNode):
     @classmethod
     def execute(cls, vectors: str, head_index: str, concepts: Vocabulary | None = None) -> io.NodeOutput:
         files = {"vectors": user_file(vectors), "head_index": user_file(head_index)}
-        data = {part: read_user_file(path, SIZE_LIMIT) for part, path in files.items()}
+        limits = {"vectors": VECTORS_LIMIT, "head_index": NAMES_LIMIT}
+        data = {part: read_user_file(path, limits[part]) for part, path in files.items()}
         provenance: dict[str, Any] = {
             "imported_from": {part: path.name for part, path in files.items()},
             "sha256": {part: hashlib.sha256(content).hexdigest() for part, content in data.items()},

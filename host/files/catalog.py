@@ -21,7 +21,7 @@ import comfy.utils
 
 from ...hrv.errors import HRVError
 from ...hrv.relevance.files import load_hrv, save_hrv
-from ...hrv.relevance.published import SIZE_LIMIT, hrv_from_npy
+from ...hrv.relevance.published import VECTORS_LIMIT, hrv_from_npy
 from ...hrv.relevance.vectors import HRV
 from ...hrv.relevance.vocabulary import parse_vocabulary
 from ...hrv.storage.atomic_files import reason
@@ -113,7 +113,7 @@ def obtain(entry: PublishedHRV, folder: Path, *, download: bool) -> HRV:
     for file in entry.files:
         place = folder / file.name
         fetched = file in missing
-        data = _fetch(entry, file, folder, progress) if fetched else read_user_file(place, SIZE_LIMIT)
+        data = _fetch(entry, file, folder, progress) if fetched else read_user_file(place, VECTORS_LIMIT)
         digest = hashlib.sha256(data).hexdigest()
         if digest != file.sha256:
             raise HRVError(

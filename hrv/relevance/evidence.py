@@ -69,7 +69,7 @@ class Votes:
         array = np.asarray(self.counts)
         if array.dtype.kind not in "iu":
             raise HRVError(f"The counts of an HRV must be whole numbers, not {array.dtype}.")
-        array = array.astype(np.int64)
+        array = array.astype(np.int64, copy=False)
         if (array < 0).any():
             raise HRVError(f"The counts of an HRV must not be negative; the smallest here is {array.min()}.")
         object.__setattr__(self, "counts", read_only(array))
@@ -135,11 +135,14 @@ class Effects:
             raise HRVError("The effects of an HRV need at least one pair, with whole numbers from 0 for its place.")
         if not (np.isfinite(effects).all() and np.isfinite(norms).all()) or (norms < 0).any():
             raise HRVError("The effects of this HRV contain NaN, infinity or negative norms.")
+        pairs = pairs.astype(np.int64, copy=False)
         order = np.lexsort(pairs.T[::-1])
-        pairs = pairs[order].astype(np.int64)
+        # Files have them in order: large arrays are not copied for nothing.
+        if (order[1:] < order[:-1]).any():
+            effects, norms, pairs = effects[order], norms[order], pairs[order]
         if (pairs[1:] == pairs[:-1]).all(axis=1).any():
             raise HRVError("The effects of this HRV contain the same pair twice; a pair can count only once.")
-        for name, array in (("effects", effects[order]), ("norms", norms[order]), ("pairs", pairs)):
+        for name, array in (("effects", effects), ("norms", norms), ("pairs", pairs)):
             object.__setattr__(self, name, read_only(array))
 
     def checked(self, concepts: int, layout: HeadLayout) -> Effects:
@@ -226,6 +229,11 @@ def require_shape(what: str, array: npt.NDArray[Any], shape: tuple[int, int]) ->
 
 
 def read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """A copy of an array that can never be made writable."""
+    """An array that can never be made writable: a copy, or itself if it is one."""
     # An array over bytes cannot be made writable again, unlike one whose flag is cleared.
+    owner: Any = array
+    while isinstance(owner, np.ndarray):
+        owner = owner.base
+    if isinstance(owner, bytes) and array.flags.c_contiguous:
+        return array
     return np.frombuffer(array.tobytes(), dtype=array.dtype).reshape(array.shape)

@@ -17,15 +17,20 @@ import numpy.typing as npt
 
 from ..errors import HRVError
 from ..heads.families import layout_of_names
+from .files import SIZE_LIMIT
 from .vectors import HRV
 
-# Far above any vectors or names: 5,000 concepts of SDXL are 26 MB.
-SIZE_LIMIT = 256 * 1024 * 1024
+VECTORS_LIMIT = SIZE_LIMIT
+NAMES_LIMIT = 1024 * 1024
+"""Bytes of the largest files that are read, far above any: 5,000 concepts of SDXL are 26 MB, its names 0.14 MB."""
+
+# NumPy writes 64 to 128 bytes for such arrays, and itself reads no longer ones than this.
+_HEADER_LIMIT = 10_000
 
 _MAGIC = b"\x93NUMPY"
 _HEADER = re.compile(
     r"\{'descr': '(?P<descr>[^']{1,20})', 'fortran_order': (?P<fortran>True|False), "
-    r"'shape': \((?P<shape>(?:\d{1,10}(?:, ?|(?=\))))*)\),? ?\} *\n?"
+    r"'shape': \((?P<shape>(?:\d{1,10}(?:, ?|(?=\)))){0,32})\),? ?\} *\n?"
 )
 
 
@@ -37,6 +42,9 @@ def hrv_from_npy(
     The layout is that of the known model family with these head names. Raises HRVError for files that are no such
     arrays, a number of rows other than that of the names, unknown head names, and everything that an HRV refuses.
     """
+    for what, data, limit in (("vectors", vectors, VECTORS_LIMIT), ("head_index", head_index, NAMES_LIMIT)):
+        if len(data) > limit:
+            raise HRVError(f"The {what} file has {len(data)} bytes; at most {limit} are read.")
     values = _read_npy(vectors, "vectors", r"[<>]f[248]", "numbers", axes=2)
     names = _read_npy(head_index, "head_index", r"[<>]U[1-9]\d{0,3}", "texts", axes=1)
     if len(values) != len(concepts):
@@ -62,6 +70,8 @@ def _read_npy(data: bytes, what: str, dtype_pattern: str, kind: str, *, axes: in
     major = data[6]
     start, field = (10, "<H") if major == 1 else (12, "<I")
     length = struct.unpack_from(field, data, 8)[0]
+    if length > _HEADER_LIMIT:
+        raise HRVError(f"The {what} file has a header of {length} bytes; that of a plain array has at most 128.")
     header = _HEADER.fullmatch(data[start : start + length].decode("latin-1"))
     if major not in (1, 2, 3) or header is None:
         raise HRVError(f"The {what} file doesn't have the header of a plain array, or is incomplete.")
@@ -77,11 +87,12 @@ def _read_npy(data: bytes, what: str, dtype_pattern: str, kind: str, *, axes: in
             f"The {what} file should hold {kind} on {'one axis' if axes == 1 else f'{axes} axes'}, but it has type "
             f"{descr} and shape {list(shape)}. The two files may be swapped."
         )
-    body = data[start + length :]
+    begin = start + length
+    body = max(0, len(data) - begin)
     dtype = np.dtype(descr)
-    if math.prod(shape) * dtype.itemsize != len(body):
+    if math.prod(shape) * dtype.itemsize != body:
         raise HRVError(
-            f"The {what} file should have {math.prod(shape) * dtype.itemsize} bytes of data, but it has {len(body)}; "
+            f"The {what} file should have {math.prod(shape) * dtype.itemsize} bytes of data, but it has {body}; "
             "it is incomplete or damaged."
         )
-    return np.frombuffer(body, dtype).reshape(shape, order="F" if header["fortran"] == "True" else "C")
+    return np.frombuffer(data, dtype, offset=begin).reshape(shape, order="F" if header["fortran"] == "True" else "C")

@@ -155,7 +155,7 @@ def _checked_values(values: Any, shape: tuple[int, int]) -> Values:
         raise HRVError(f"The values of an HRV must be numbers, not {array.dtype}.")
     require_shape("values", array, shape)
     with np.errstate(over="ignore"):
-        array = array.astype(np.float32)
+        array = array.astype(np.float32, copy=False)
     if not np.isfinite(array).all():
         raise HRVError("The values of this HRV contain NaN or infinity.")
     if (array < 0).any():
@@ -173,9 +173,11 @@ def _provenance_json(provenance: Mapping[str, Any]) -> str:
 
 
 def _frozen(value: Any) -> Any:
-    """A JSON value with its objects as read-only mappings and its lists as tuples."""
+    """A JSON value with its objects as read-only mappings, which are views of them, and its lists as tuples."""
     if isinstance(value, dict):
-        return MappingProxyType({key: _frozen(item) for key, item in value.items()})
+        for key, item in value.items():
+            value[key] = _frozen(item)
+        return MappingProxyType(value)
     if isinstance(value, list):
         return tuple(_frozen(item) for item in value)
     return value

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 
@@ -22,5 +23,7 @@ def content_digest(texts: Mapping[str, str], arrays: Mapping[str, npt.NDArray[An
     for name, array in sorted(arrays.items()):
         shape = ",".join(str(size) for size in array.shape)
         digest.update(f"{name}:{shape}\n".encode())
-        digest.update(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
+        data = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+        # As bytes in place: arrays may be large.
+        digest.update(data.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()

@@ -21,9 +21,10 @@ import safetensors
 from hrv_pack.hrv.errors import HRVError
 from hrv_pack.hrv.heads.layout import AttentionLayer, HeadLayout
 from hrv_pack.hrv.relevance.evidence import Votes
-from hrv_pack.hrv.relevance.files import HEADER_LIMIT, load_hrv, save_hrv
+from hrv_pack.hrv.relevance.files import load_hrv, save_hrv
 from hrv_pack.hrv.relevance.vectors import HRV
 from hrv_pack.hrv.storage.digest import content_digest
+from hrv_pack.hrv.storage.tensor_files import HEADER_LIMIT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pack_import import PACK_ROOT
@@ -147,7 +148,7 @@ def test_step_counts_are_understood_and_have_to_add_up(full: HRV, tmp_path: Path
     steps = np.stack([COUNTS // 2, COUNTS - COUNTS // 2])
     assert load_hrv(write(tmp_path / "a", metadata, {**tensors, "step_counts": steps})).same_as(full)
     refused(write(tmp_path / "b", metadata, {**tensors, "step_counts": steps[:1]}), "does not add up")
-    refused(write(tmp_path / "c", metadata, {**tensors, "step_counts": steps[:, :2]}), "needs a tensor .counts.")
+    refused(write(tmp_path / "c", metadata, {**tensors, "step_counts": steps[:, :2]}), "should be 2 steps x 3 concepts")
     refused(
         write(tmp_path / "d", metadata, {**tensors, "step_counts": steps[0]}),
         re.escape("[steps, concepts, heads]"),
@@ -313,11 +314,11 @@ Change = Callable[[dict[str, str], dict[str, np.ndarray]], object]
         (lambda m, t: m.update({"hrv.concepts": '["Color","Size","color"]'}), "color is there twice"),
         (
             lambda m, t: m.update({"hrv.concepts": '["Color","Size"]'}),
-            "2 concepts x 5 heads, but they are 3 x 5",
+            "2 concepts x 5 heads, but it is 3 x 5",
         ),
         (
             lambda m, t: m.update({"hrv.layout": '[["input",1,0,4]]'}),
-            "3 concepts x 4 heads, but they are 3 x 5",
+            "3 concepts x 4 heads, but it is 3 x 5",
         ),
         (lambda m, t: m.update({"hrv.layout": '[["down",1,0,5]]'}), "block must be one of"),
         (
@@ -340,7 +341,10 @@ Change = Callable[[dict[str, str], dict[str, np.ndarray]], object]
         (lambda m, t: t.update(hrv=t["hrv"] * np.float32(np.nan)), "NaN or infinity"),
         (lambda m, t: t.update(hrv=-t["hrv"]), "not be negative"),
         (lambda m, t: t.update(counts=t["counts"] * 0), "never recorded"),
-        (lambda m, t: t.update(counts=t["counts"][:2].copy()), "counts of this HRV should be 3 concepts"),
+        (
+            lambda m, t: t.update(counts=t["counts"][:2].copy()),
+            "tensor 'counts' should be 3 concepts x 5 heads, but it is 2 x 5",
+        ),
         (lambda m, t: t.update(weights=t["hrv"]), "an HRV has no tensor 'weights'"),
     ],
 )
