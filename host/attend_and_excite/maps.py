@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from uuid import uuid4
 
+import comfy.model_management
 import numpy as np
 import torch
 
@@ -92,6 +93,8 @@ class SubjectMaps:
 
     def replacer(self, layer: AttentionLayer, previous: Replacer) -> Replacer:
         def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, extra: dict[str, Any]) -> torch.Tensor:
+            if q.requires_grad:
+                q.register_hook(_end_if_cancelled)
             groups = row_groups(extra["cond_or_uncond"], extra)
             if groups is None or len(q) % len(groups):
                 raise HRVError(
@@ -189,6 +192,14 @@ class SubjectMaps:
                 own = subject_map(maps, subject.positions, starts, self.settings.smoothing)
                 found.append(((excitement.uid, subject.words), own))
         return found
+
+
+def _end_if_cancelled(_: torch.Tensor) -> None:
+    """A hook of the backward pass, which takes many seconds for a large model on a CPU.
+
+    In the forward pass the host looks itself (comfy/ops.py, run_every_op).
+    """
+    comfy.model_management.throw_exception_if_processing_interrupted()
 
 
 def _distance(extra: Mapping[str, Any]) -> float:

@@ -181,7 +181,9 @@ class ExcitementRun:
                 patcher.prepare_hook_patches_current_keyframe(sigma, hooks, options)
             prepare_state(patcher, sigma, options)
             patcher.apply_hooks(hooks=hooks)
-            looks.append(self.look_with_hooks(model, conds, x, sigma, kwargs, with_gradient))
+            # Networks that draw (token merging) draw in every look what they draw in the step itself.
+            with torch.random.fork_rng([x.device] if on_gpu else []):
+                looks.append(self.look_with_hooks(model, conds, x, sigma, kwargs, with_gradient))
         found = [look for look in looks if look is not None]
         self.report.seconds += time.perf_counter() - started
         if on_gpu and with_gradient:

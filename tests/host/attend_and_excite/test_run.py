@@ -27,6 +27,7 @@ from comfy_extras.nodes_custom_sampler import (
     SamplerCustom,
     SamplerCustomAdvanced,
 )
+from comfy_extras.nodes_tomesd import TomePatchModel
 from hrv_pack.host.attend_and_excite.subjects import excite
 from hrv_pack.host.models.architectures import unet_of
 from hrv_pack.host.models.layouts import head_layout
@@ -56,6 +57,8 @@ MIXED_SUBJECTS = (("car", "Color"), ("skyscrapers", ""))
 ONE_UPDATE = ExcitementSettings(thresholds=())
 SMALL_STEPS = ExcitementSettings(step_size=0.5, thresholds=())
 TOLERANCE = 1e-5
+LAYERS = 7
+"""Layers of the small SD 1.x."""
 
 
 @dataclass(frozen=True)
@@ -107,9 +110,17 @@ def brought_to(map_: torch.Tensor, target: tuple[int, int]) -> torch.Tensor:
 
 
 def explicit(
-    setup: Excited, x: torch.Tensor, sigma: float, subjects: Sequence[tuple[str, str]], target: tuple[int, int]
+    setup: Excited,
+    x: torch.Tensor,
+    sigma: float,
+    subjects: Sequence[tuple[str, str]],
+    target: tuple[int, int],
+    seed: int = 0,
 ) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
-    """Losses [B], gradients of each image by the network's input, and maxima [B] by words, in float64."""
+    """Losses [B], gradients of each image by the network's input, and maxima [B] by words, in float64.
+
+    Patches of the model's self-attention take part, and draw by ``seed``.
+    """
     unet = copy.deepcopy(setup.model.model.diffusion_model).double()
     layout, sampling = head_layout(setup.model), setup.model.model.model_sampling
     seen: dict[Any, torch.Tensor] = {}
@@ -130,13 +141,15 @@ def explicit(
     for halvings in range(3):
         height, width = (side // 2**halvings for side in sizes["input"])
         seen_by_size[height * width] = height, width
+    patches = setup.model.model_options["transformer_options"].get("patches", {})
     losses, gradients = [], []
     maxima: dict[str, list[torch.Tensor]] = {words: [] for words, _ in subjects}
     for image in x.double():
         latent = (image[None] / math.sqrt(sigma**2 + 1)).requires_grad_(True)
         with torch.enable_grad():
             time = sampling.timestep(torch.tensor([sigma])).float()
-            unet(latent, time, context=setup.prompt[0][0].double(), transformer_options={})
+            torch.manual_seed(seed)
+            unet(latent, time, context=setup.prompt[0][0].double(), transformer_options={"patches": patches})
             shares = []
             for words, concept in subjects:
                 if concept:
@@ -199,6 +212,71 @@ def test_loss_and_gradient_equal_an_explicit_implementation(exact: Excited, subj
     found = (x - moved).double() / math.sqrt(sigma**2 + 1) / size
     for one, expected in zip(found, gradients, strict=True):
         assert relative_error(one, expected) <= TOLERANCE
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_the_gradient_goes_through_merged_tokens(exact: Excited, checkpointing: bool) -> None:
+    """The host's own token merging in a network that nothing else touches, with the same draws."""
+    (merging,) = TomePatchModel.execute(exact.model, 0.5).result
+    x, sigma = torch.randn(1, 4, 16, 24, generator=torch.Generator().manual_seed(1)) * 14, 13.0
+    losses, gradients, _ = explicit(replace(exact, model=merging), x, sigma, HRV_SUBJECTS, (7, 10), seed=5)
+    plain, _, _ = explicit(exact, x, sigma, HRV_SUBJECTS, (7, 10))
+    model, positive, log = replace(exact, model=merging).excited(HRV_SUBJECTS, ONE_UPDATE, checkpointing=checkpointing)
+    torch.manual_seed(5)
+    moved, made = one_call(model, positive, exact.negative, x, sigma)
+    (step,) = log.find(made.numpy()).steps
+    (iteration,) = step.iterations
+    found = torch.from_numpy(iteration.losses)
+    assert relative_error(found, losses) <= TOLERANCE and relative_error(found, plain) > 100 * TOLERANCE
+    size = 20 * math.sqrt(1 - 0.5 * step.progress)
+    gradient = (x - moved).double() / math.sqrt(sigma**2 + 1) / size
+    assert relative_error(gradient[0], gradients[0]) <= TOLERANCE
+
+
+def test_looking_leaves_to_the_network_what_it_draws(sd15: Excited) -> None:
+    """A look with its own draws would have made another picture of everything behind it."""
+    (merging,) = TomePatchModel.execute(sd15.model, 0.5).result
+    model, positive, _ = replace(sd15, model=merging).excited(settings=ExcitementSettings(step_size=0.0))
+    expected = latents(merging, sd15.prompt, sd15.negative, steps=4, size=16)
+    assert torch.equal(latents(model, positive, sd15.negative, steps=4, size=16), expected)
+    assert not torch.equal(latents(sd15.model, sd15.prompt, sd15.negative, steps=4, size=16), expected)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("backward", [False, True])
+def test_a_cancel_ends_a_pass_between_two_layers(sd15: Excited, backward: bool, checkpointing: bool) -> None:
+    """Not at the end of it: a pass of a large model and back takes many seconds on a CPU."""
+    reached: list[str] = []
+
+    def cancel(*_: Any) -> None:
+        comfy.model_management.interrupt_current_processing()
+
+    def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, extra: Any) -> Any:
+        reached.append("forward")
+        if q.requires_grad:
+            q.register_hook(lambda grad: reached.append("backward"))
+            if backward and len(reached) == LAYERS:
+                q.register_hook(cancel)
+        if not backward and len(reached) == 3:
+            cancel()
+        return q, k, v
+
+    watched = sd15.model.clone()
+    watched.set_model_attn1_patch(attend)
+    model, positive, _ = replace(sd15, model=watched).excited(checkpointing=checkpointing)
+    before = picture_of_model(model)
+    try:
+        with pytest.raises(InterruptProcessingException):
+            latents(model, positive, sd15.negative, steps=2)
+    finally:
+        comfy.model_management.interrupt_current_processing(False)
+    assert picture_of_model(model) == before
+    if backward:
+        assert reached[:LAYERS] == ["forward"] * LAYERS and 1 <= reached.count("backward") <= 2
+    else:
+        assert reached == ["forward"] * 3
+    expected = latents(*sd15.excited(checkpointing=checkpointing)[:2], sd15.negative, steps=2)
+    assert torch.equal(latents(*sd15.excited(checkpointing=checkpointing)[:2], sd15.negative, steps=2), expected)
 
 
 def test_single_precision_loses_little(sd15: Excited, exact: Excited) -> None:
