@@ -34,4 +34,4 @@ def _own() -> Path:
 
 
 def _files() -> dict[str, Path]:
-    return {path.stem: path for folder in (SHIPPED, _own()) for path in sorted(folder.glob("*.txt"))}
+    return {path.stem: path for folder in (SHIPPED, _own()) for path in sorted(folder.glob("*.txt")) if path.is_file()}

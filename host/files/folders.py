@@ -1,7 +1,13 @@
-"""Where files live: the host's models folder ``hrv``, what ships with the pack, and files of the user's."""
+"""Where files live: the host's models folder ``hrv``, what ships with the pack, and files of the user's.
+
+People keep models on other disks: folders and files may be symbolic links, which are followed as the host follows them
+in its own model folders. What may not lead out of a folder are names (:func:`below`).
+"""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 from pathlib import Path
 
@@ -42,12 +48,23 @@ def hrv_files() -> list[str]:
     return folder_paths.get_filename_list(FOLDER)
 
 
+def below(folder: Path, name: str) -> Path | None:
+    """The place of a name (folders with / allowed) below a folder; None for a name that leads anywhere else.
+
+    Only the name is looked at, not what is there.
+    """
+    place = Path(os.path.normpath(name))
+    if "\0" in name or place.anchor or not place.parts or ".." in place.parts:
+        return None
+    return folder / place
+
+
 def hrv_path(name: str) -> Path:
-    """The file of a name of :func:`hrv_files`. Raises HRVError if it is gone or outside the folders."""
-    path = folder_paths.get_full_path(FOLDER, name)
-    folders = [Path(folder).resolve() for folder in folder_paths.get_folder_paths(FOLDER)]
-    if path is None or not any(Path(path).resolve().is_relative_to(folder) for folder in folders):
-        raise HRVError(f"There is no HRV file {name!r} in {folders[0]}. Put it there and press R to refresh the lists.")
+    """The file of a name of :func:`hrv_files`. Raises HRVError if it is gone, or the name leads out of the folders."""
+    path = folder_paths.get_full_path(FOLDER, name) if below(Path(), name) else None
+    if path is None:
+        folder = Path(folder_paths.get_folder_paths(FOLDER)[0]).absolute()
+        raise HRVError(f"There is no HRV file {name!r} in {folder}. Put it there and press R to refresh the lists.")
     return Path(path)
 
 
@@ -82,9 +99,8 @@ def _new_path(name: str) -> Path:
     unfit = re.search(_NO_CHARACTER, stem)
     if unfit:
         raise HRVError(f"A file name cannot contain {unfit[0]!r}. Change the name {name!r}.")
-    folder = models_folder()
-    path = (folder / f"{stem}{SUFFIX}").resolve()
-    if any(_NO_PART.fullmatch(part) for part in stem.split("/")) or not path.is_relative_to(folder):
+    path = below(models_folder(), f"{stem}{SUFFIX}")
+    if path is None or any(_NO_PART.fullmatch(part) for part in stem.split("/")):
         raise HRVError(f"{name!r} isn't a valid name for an HRV: write one like 'my-checkpoint' or 'sdxl/animals'.")
     return path
 
@@ -104,12 +120,10 @@ def user_file(name: str) -> Path:
     """
     folders = [Path(folder_paths.get_input_directory()).resolve(), models_folder()]
     for folder in folders:
-        try:
-            path = (folder / name.strip()).resolve(strict=True)
-        except (OSError, ValueError):  # absent, or a name that no file can have
-            continue
-        if path.is_relative_to(folder) and path.is_file():
-            return path
+        path = below(folder, name.strip())
+        with contextlib.suppress(OSError, ValueError):  # a name that no file can have
+            if path is not None and path.is_file():
+                return path
     raise HRVError(f"There is no file {name!r} in {folders[0]} or {folders[1]}. Put it into one of these folders.")
 
 

@@ -13,9 +13,11 @@ from pathlib import Path
 def write_atomically(target: Path, content: bytes) -> None:
     """Write ``content`` under the name ``target``, replacing what is there; a failure leaves nothing behind.
 
-    The content is on the disk before the name is. A process that is killed meanwhile may leave a temporary file,
-    see :func:`remove_temporaries`. Raises OSError.
+    Where ``target`` is a symbolic link, it stays one, and what it leads to is replaced. The content is on the disk
+    before the name is. A process that is killed meanwhile may leave a temporary file, see :func:`remove_temporaries`.
+    Raises OSError.
     """
+    target = Path(os.path.realpath(target))
     # In the same folder, because only there is a rename atomic.
     temporary = target.parent / f".{target.name}.{uuid.uuid4().hex}.tmp"
     try:
@@ -31,6 +33,7 @@ def write_atomically(target: Path, content: bytes) -> None:
 
 def remove_temporaries(target: Path) -> None:
     """Remove what killed processes left of writing ``target``; nobody may be writing it now. Raises OSError."""
+    target = Path(os.path.realpath(target))
     for temporary in target.parent.glob(f".{glob.escape(target.name)}.*.tmp"):
         temporary.unlink(missing_ok=True)
 
