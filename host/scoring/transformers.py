@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from hashlib import sha256
 from pathlib import Path
@@ -14,7 +15,9 @@ from comfy.model_patcher import ModelPatcher
 
 from ...hrv.errors import HRVError
 from ...hrv.scoring.cosine import CosineScorer
+from ..files.folders import below, read_user_file
 from ..models.digest import model_digest
+from .folder_limits import TEXT_LIMIT, read_settings, require_small_pictures, require_weights_for
 
 # The files of a tokenizer, in its newer and in its older form.
 _TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"))
@@ -41,7 +44,7 @@ class TransformersScorer(CosineScorer):
             offload_device=comfy.model_management.text_encoder_offload_device(),
         )
         provenance = {
-            "folder": path.name,
+            "folder": path.resolve().name,
             "weights": model_digest(self._patcher),
             "settings": _settings_digest(path),
         }
@@ -77,28 +80,28 @@ def folder_stamp(folder: str) -> list[tuple[str, int, int]]:
 
 def _path(folder: str) -> Path:
     models = Path(folder_paths.models_dir).resolve()
-    try:
-        path = (models / folder.strip()).resolve(strict=True)
-    except (OSError, ValueError):  # absent, or a name that no folder can have
-        path = models
-    if path == models or not path.is_relative_to(models) or not path.is_dir():
-        raise HRVError(
-            f"There is no folder {folder!r} in {models}. Put the folder of a CLIP model for transformers there, and "
-            "write its path inside that folder, such as 'clip/clip-vit-large-patch14'."
-        )
-    return path
+    path = below(models, folder.strip())
+    with contextlib.suppress(OSError, ValueError):  # a name that no folder can have
+        if path is not None and path != models and path.is_dir():
+            return path
+    raise HRVError(
+        f"There is no folder {folder!r} in {models}. Put the folder of a CLIP model for transformers there, and "
+        "write its path inside that folder, such as 'clip/clip-vit-large-patch14'."
+    )
 
 
 def _load(path: Path) -> tuple[Any, Any]:
     """The model and the processor of a folder."""
-    try:
-        kind = json.loads((path / "config.json").read_text(encoding="utf-8"))["model_type"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    kind = None
+    if (path / "config.json").is_file():
+        with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
+            kind = json.loads(read_settings(path))["model_type"]
+    if not isinstance(kind, str):
         raise HRVError(
             f"The folder {path} has no config.json with the model's type, so it isn't a model for transformers."
-        ) from error
+        )
     if kind != "clip":
-        raise HRVError(f"The folder {path} contains a model of type {kind!r}, not a whole CLIP ('clip').")
+        raise HRVError(f"The folder {path} contains a model of type {kind[:40]!r}, not a whole CLIP ('clip').")
     if not any(path.glob("*.safetensors")):
         raise HRVError(
             f"The folder {path} has no weights in safetensors. Other files (.bin, .pt) can run code and are not read: "
@@ -108,13 +111,17 @@ def _load(path: Path) -> tuple[Any, Any]:
     if not any(all((path / name).is_file() for name in files) for files in _TOKENIZERS):
         raise HRVError(f"The folder {path} has no tokenizer. Put the model's tokenizer.json there.")
     # Here, because it takes seconds of the host's start, and few have such a folder.
-    from transformers import CLIPModel, CLIPProcessor
+    from transformers import CLIPConfig, CLIPModel, CLIPProcessor
 
     try:
+        require_weights_for(CLIPConfig.from_pretrained(path, local_files_only=True), CLIPModel, path)
         loaded: Any = CLIPModel.from_pretrained(
             path, local_files_only=True, use_safetensors=True, output_loading_info=True
         )
         processor = CLIPProcessor.from_pretrained(path, local_files_only=True)
+        require_small_pictures(processor, path)
+    except HRVError:
+        raise
     except Exception as error:  # transformers and what it reads with have no class in common
         raise HRVError(f"The CLIP in {path} cannot be loaded: {_first_line(error)}") from error
     model, report = loaded
@@ -129,5 +136,7 @@ def _first_line(error: Exception) -> str:
 
 def _settings_digest(path: Path) -> str:
     """SHA-256 in hex of everything in a folder but the weights that tells how the model is used."""
-    files = sorted(file for file in path.iterdir() if file.suffix in (".json", ".txt"))
-    return sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+    digest = sha256()
+    for file in sorted(file for file in path.iterdir() if file.suffix in (".json", ".txt")):
+        digest.update(read_user_file(file, TEXT_LIMIT))
+    return digest.hexdigest()

@@ -18,6 +18,7 @@ from hrv_pack.host.scoring.transformers import TransformersScorer, folder_stamp
 from hrv_pack.hrv.errors import HRVError
 from hrv_pack.hrv.scoring.experiments import Case
 from hrv_pack.hrv.scoring.scorer import Scorer
+from hrv_pack.tests.support.growth import sparse
 from hrv_pack.tests.support.small_host import randomise
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -140,14 +141,18 @@ def test_only_folders_below_the_models_folder_are_read(models: Path, folder: str
         TransformersScorer(folder)
 
 
-def test_a_link_out_of_the_models_folder_is_refused(models: Path) -> None:
-    (models / FOLDER).rename(models.parent / "outside")
-    try:
-        (models / FOLDER).symlink_to(models.parent / "outside")
-    except OSError:
-        pytest.skip("this system does not let us make links")
-    with pytest.raises(HRVError, match="There is no folder"):
-        TransformersScorer(FOLDER)
+def test_folders_and_files_may_be_links(models: Path) -> None:
+    """As in the host's own model folders, and as downloads of the library keep their files."""
+    expected = TransformersScorer(FOLDER).provenance
+    (models / FOLDER).rename(models.parent / "small")
+    (models / FOLDER).symlink_to(models.parent / "small", target_is_directory=True)
+    assert TransformersScorer(FOLDER).provenance == expected
+    (models / FOLDER).unlink()
+    (models / FOLDER).mkdir()
+    for file in (models.parent / "small").iterdir():
+        (models / FOLDER / file.name).symlink_to(file)
+    assert TransformersScorer(FOLDER).provenance == expected
+    assert folder_stamp(FOLDER) == folder_stamp(FOLDER)
 
 
 def change(file: Path, **settings: Any) -> None:
@@ -173,6 +178,18 @@ def cut_off(name: str) -> Callable[[Path], None]:
     return cut
 
 
+def with_config(**settings: Any) -> Callable[[Path], None]:
+    def configure(folder: Path) -> None:
+        text = json.loads((folder / "config.json").read_text())["text_config"]
+        change(folder / "config.json", text_config={**text, **settings})
+
+    return configure
+
+
+def with_pictures(**settings: Any) -> Callable[[Path], None]:
+    return lambda folder: change(folder / "preprocessor_config.json", **settings)
+
+
 @pytest.mark.parametrize(
     ("damage", "sentence"),
     [
@@ -191,6 +208,18 @@ def cut_off(name: str) -> Callable[[Path], None]:
         (lambda folder: (folder / "tokenizer.json").rename(folder / "vocab.json"), "has no tokenizer"),
         (cut_off("tokenizer.json"), "cannot be loaded"),
         (lambda folder: (folder / "preprocessor_config.json").unlink(), "cannot be loaded"),
+        (lambda folder: sparse(folder / "config.json", b"{", 3_000_000_000), "config.json has 3000000000 bytes"),
+        (lambda folder: sparse(folder / "tokenizer.json", b"{", 3_000_000_000), "tokenizer.json has 3000000000 bytes"),
+        (lambda folder: (folder / "config.json").write_text("[" * 100_000), "no config.json with the model's type"),
+        (
+            lambda folder: change(folder / "config.json", model_type=["clip"] * 9),
+            "no config.json with the model's type",
+        ),
+        (with_config(hidden_size=2_000_000), r"config.json is of a model of \d+ weights"),
+        (with_config(num_hidden_layers=10**9), "has 1000000000 layers by its config.json"),
+        (with_config(num_hidden_layers="many"), "cannot be loaded"),
+        (with_pictures(crop_size={"height": 10**6, "width": 32}), "makes pictures of up to 1000000 pixels a side"),
+        (with_pictures(size={"shortest_edge": 0}), "a CLIP looks at 1 to 4096"),
     ],
 )
 def test_folders_without_a_whole_clip_are_refused(models: Path, damage: Callable[[Path], None], sentence: str) -> None:
