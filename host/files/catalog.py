@@ -9,14 +9,12 @@ import hashlib
 import http.client
 import json
 import urllib.error
-import urllib.request
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import comfy.model_management
 import comfy.utils
 
 from ...hrv.errors import HRVError
@@ -25,11 +23,8 @@ from ...hrv.relevance.published import VECTORS_LIMIT, hrv_from_npy
 from ...hrv.relevance.vectors import HRV
 from ...hrv.relevance.vocabulary import parse_vocabulary
 from ...hrv.storage.atomic_files import reason
+from .download import file_from_web
 from .folders import PRESETS, SUFFIX, read_user_file
-
-# Seconds without a byte after which a server counts as unreachable.
-_PATIENCE = 20.0
-_CHUNK = 16 * 1024
 
 
 @dataclass(frozen=True)
@@ -55,6 +50,7 @@ class PublishedHRV:
     """One entry of the catalog: two .npy files, and whose they are.
 
     ``concepts`` are the names of the rows; ``model`` is what the authors built it with, ``family`` what it is for.
+    ``digest`` is that of the converted HRV without its provenance (:attr:`HRV.digest_without_provenance`).
     """
 
     name: str
@@ -63,6 +59,7 @@ class PublishedHRV:
     concepts: tuple[str, ...]
     vectors: RemoteFile
     head_index: RemoteFile
+    digest: str
     license: str
     citation: str
 
@@ -91,16 +88,16 @@ def obtain(entry: PublishedHRV, folder: Path, *, download: bool) -> HRV:
     """The published HRV, kept as ``folder / (name + ".safetensors")`` from then on.
 
     Its two .npy files are taken from ``folder`` if they lie there under their own names, else from the web if
-    ``download`` is true; progress is reported, and a cancel takes effect within a chunk. The converted file appears
+    ``download`` is true; progress is reported, and a cancel takes effect at once. The converted file appears
     complete or not at all; the .npy files are not kept. Raises HRVError, which says where to put which file by hand,
     when one is missing, cannot be had, or is another than the catalog's.
     """
     path = folder / f"{entry.name}{SUFFIX}"
     if path.exists():
         hrv = load_hrv(path)
-        if hrv.provenance.get("sha256") != entry.digests:
+        if hrv.digest_without_provenance != entry.digest:
             raise HRVError(f"{path} is not the published HRV '{entry.name}'. Move or rename it, and run again.")
-        return hrv
+        return replace(hrv, provenance=_provenance(entry))
     missing = [file for file in entry.files if not (folder / file.name).exists()]
     if missing and not download:
         size = sum(file.size for file in missing) / 1000
@@ -134,33 +131,13 @@ def obtain(entry: PublishedHRV, folder: Path, *, download: bool) -> HRV:
 
 def _fetch(entry: PublishedHRV, file: RemoteFile, folder: Path, progress: comfy.utils.ProgressBar) -> bytes:
     """The content of a file on the web, of exactly its size."""
-    data = bytearray()
     try:
-        with _opener().open(file.url, timeout=_PATIENCE) as response:
-            while len(data) <= file.size and (chunk := response.read1(_CHUNK)):
-                data += chunk
-                comfy.model_management.throw_exception_if_processing_interrupted()
-                progress.update(len(chunk))
+        return file_from_web(file.url, file.size, progress.update)
     except (OSError, http.client.HTTPException) as error:
         cause = error.reason if type(error) is urllib.error.URLError else error
         raise HRVError(
             f"The published HRV '{entry.name}' cannot be downloaded: {cause}. " + _by_hand(entry, folder)
         ) from error
-    return bytes(data)
-
-
-def _opener() -> urllib.request.OpenerDirector:
-    """Web access that knows http and https, the system's proxies, and no way to be sent elsewhere."""
-    opener = urllib.request.OpenerDirector()
-    for handler in (
-        urllib.request.ProxyHandler(),
-        urllib.request.HTTPHandler(),
-        urllib.request.HTTPSHandler(),
-        urllib.request.HTTPErrorProcessor(),
-        urllib.request.HTTPDefaultErrorHandler(),
-    ):
-        opener.add_handler(handler)
-    return opener
 
 
 def _by_hand(entry: PublishedHRV, folder: Path) -> str:
@@ -189,6 +166,7 @@ def _entry(entry: Mapping[str, Any]) -> PublishedHRV:
         concepts=_vocabulary_names(entry["vocabulary"]),
         vectors=RemoteFile(**entry["vectors"]),
         head_index=RemoteFile(**entry["head_index"]),
+        digest=entry["digest"],
         license=entry["license"],
         citation=entry["citation"],
     )

@@ -118,11 +118,15 @@ class HRV:
     @cached_property
     def digest(self) -> str:
         """SHA-256 in hex of everything this HRV holds."""
-        texts = {
-            "concepts": json.dumps(self.concepts),
-            "layout": self.layout.to_json(),
-            "provenance": self.provenance_json(),
-        }
+        return self._digest_with({"provenance": self.provenance_json()})
+
+    @cached_property
+    def digest_without_provenance(self) -> str:
+        """SHA-256 in hex of everything but the provenance, which anybody may write."""
+        return self._digest_with({})
+
+    def _digest_with(self, more: Mapping[str, str]) -> str:
+        texts = {"concepts": json.dumps(self.concepts), "layout": self.layout.to_json(), **more}
         arrays: dict[str, npt.NDArray[Any]] = {"hrv": self.values}
         if self.evidence is not None:
             arrays.update(self.evidence.arrays())

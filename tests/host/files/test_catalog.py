@@ -9,10 +9,11 @@ import contextlib
 import dataclasses
 import hashlib
 import io
+import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import comfy.model_management
@@ -20,9 +21,11 @@ import comfy.utils
 import numpy as np
 import pytest
 from hrv_pack.host.files.catalog import PublishedHRV, RemoteFile, obtain, paper_concepts, read_catalog
+from hrv_pack.host.files.download import THREAD
 from hrv_pack.hrv.errors import HRVError
 from hrv_pack.hrv.heads.families import FAMILIES
 from hrv_pack.hrv.relevance.files import load_hrv, save_hrv
+from hrv_pack.hrv.relevance.published import hrv_from_npy
 from hrv_pack.hrv.relevance.vectors import HRV
 from launcher.comfy_server import free_port
 from pack_import import PACK_ROOT
@@ -78,8 +81,10 @@ class Web:
 
     def offer(self, entry: PublishedHRV) -> PublishedHRV:
         """The entry with its files on this server."""
-        vectors, head_index = map(self.host, entry.files, contents(entry))
-        return dataclasses.replace(entry, vectors=vectors, head_index=head_index)
+        data = contents(entry)
+        vectors, head_index = map(self.host, entry.files, data)
+        digest = hrv_from_npy(*data, entry.concepts).digest_without_provenance
+        return dataclasses.replace(entry, vectors=vectors, head_index=head_index, digest=digest)
 
     def host(self, file: RemoteFile, data: bytes) -> RemoteFile:
         """Answer with ``data`` to the file's name; the same file, here."""
@@ -124,6 +129,8 @@ def test_the_catalog_names_the_published_files_at_their_fixed_commit() -> None:
                 "https://raw.githubusercontent.com/SNU-DRL/HRV/414122f1ddc0005fcca20d02575a019ebe7c7310/final_result/"
             )
             if PUBLISHED.exists():
+                found = hrv_from_npy(*contents(entry), entry.concepts)
+                assert found.digest_without_provenance == entry.digest
                 assert (file.size, file.sha256) == (len(data), hashlib.sha256(data).hexdigest())
 
 
@@ -193,6 +200,28 @@ def test_another_hrv_under_the_name_is_not_taken_for_it(entry: PublishedHRV, tmp
         obtain(entry, tmp_path, download=True)
 
 
+def test_an_hrv_that_only_claims_to_be_the_published_one_is_not_taken_for_it(
+    entry: PublishedHRV, tmp_path: Path
+) -> None:
+    """The file that was found: another's values, with the digests of the published files in its provenance."""
+    genuine = obtain(entry, tmp_path, download=True)
+    path = tmp_path / f"{entry.name}.safetensors"
+    other = dataclasses.replace(genuine, values=genuine.values[::-1].copy())
+    assert other.provenance["sha256"] == entry.digests
+    save_hrv(other, path, overwrite=True)
+    with pytest.raises(HRVError, match="is not the published HRV 'stable-diffusion-v1-4'"):
+        obtain(entry, tmp_path, download=False)
+
+
+def test_the_published_hrv_is_known_by_its_values_whatever_its_provenance_says(
+    entry: PublishedHRV, tmp_path: Path
+) -> None:
+    genuine = obtain(entry, tmp_path, download=True)
+    claims = dataclasses.replace(genuine, provenance={"license": "none", "sha256": "0"})
+    save_hrv(claims, tmp_path / f"{entry.name}.safetensors", overwrite=True)
+    assert obtain(entry, tmp_path, download=False).same_as(genuine)
+
+
 def redirect(handler: BaseHTTPRequestHandler) -> None:
     handler.send_response(302)
     handler.send_header("Location", handler.path.replace("/", "/elsewhere/"))
@@ -258,6 +287,60 @@ def test_a_cancel_stops_the_download_and_leaves_nothing(web: Web, entry: Publish
         obtain(entry, tmp_path, download=True)
     assert list(tmp_path.iterdir()) == []
     assert obtain(entry, tmp_path, download=True).concepts == paper_concepts()
+
+
+class Drip:
+    """Answers with some bytes and then with one more and one more without end, until the other side hangs up."""
+
+    def __init__(self, beginning: bytes):
+        self.beginning = beginning
+        self.dripped, self.hung_up = Event(), Event()
+
+    def __call__(self, handler: BaseHTTPRequestHandler) -> None:
+        handler.wfile.write(self.beginning)
+        drops = 0
+        with contextlib.suppress(ConnectionError):
+            # Slower than the header's longest line would be filled, faster than any patience.
+            while not self.hung_up.wait(0.005):
+                handler.wfile.write(b"a")
+                drops += 1
+                if drops == 10:
+                    self.dripped.set()
+        self.hung_up.set()
+
+
+@pytest.mark.parametrize(
+    "beginning",
+    [b"HTTP/1.0 200 O", b"HTTP/1.0 200 OK\r\nX-Slow: ", b"HTTP/1.0 200 OK\r\n\r\n"],
+    ids=["status", "headers", "content"],
+)
+def test_a_server_that_drips_can_be_cancelled(web: Web, entry: PublishedHRV, tmp_path: Path, beginning: bytes) -> None:
+    """The one that was found: a header that never ends kept the node, and its cancel, for hours."""
+    drip = Drip(beginning)
+    web.answers[f"/{entry.vectors.name}"] = drip
+    # However much comes, it is not enough.
+    entry = dataclasses.replace(entry, vectors=dataclasses.replace(entry.vectors, size=1 << 40))
+
+    def cancel() -> None:
+        drip.dripped.wait()
+        comfy.model_management.interrupt_current_processing(True)
+
+    canceller = Thread(target=cancel)
+    canceller.start()
+    try:
+        with pytest.raises(comfy.model_management.InterruptProcessingException):
+            obtain(entry, tmp_path, download=True)
+        assert drip.hung_up.wait(30), "the connection stays open"
+    finally:
+        drip.hung_up.set()
+        drip.dripped.set()
+        canceller.join()
+        comfy.model_management.interrupt_current_processing(False)
+    for thread in threading.enumerate():
+        if thread.name == THREAD:
+            thread.join(30)
+            assert not thread.is_alive()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_cannot_be_made_is_a_sentence(entry: PublishedHRV, tmp_path: Path) -> None:
