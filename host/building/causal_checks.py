@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...hrv.relevance.evidence import Effects
-from ...hrv.storage.state_file import read_state, write_state
+from ...hrv.storage.state_file import read_state, require, write_state
 from ..work.executor import Tick
 from .attribution import Attribution
 from .pair_images import NumberedPair, PairImages
@@ -32,9 +32,19 @@ class CheckState:
         write_state(path, KIND, self.key, {}, {"found": self.found})
 
     def resumed(self, path: Path) -> CheckState:
-        """The state of the same checks in a file, or this one if there is no file; HRVError as read_state does."""
-        found = read_state(path, KIND, self.key, (), {"found": self.found.shape})
-        return self if found is None else CheckState(self.key, found[1]["found"])
+        """The state of the same checks in a file, or this one if there is no file.
+
+        Raises OSError and HRVError as :func:`~...hrv.storage.state_file.read_state` does, and HRVError for what no
+        check finds.
+        """
+        read = read_state(path, KIND, self.key, (), {"found": self.found})
+        if read is None:
+            return self
+        found = read[1]["found"]
+        missing = np.isnan(found).all(axis=1)
+        possible = np.isfinite(found[~missing]).all() and (found[~missing, 1] >= 0).all()
+        require(bool(possible), "its checks are incomplete, negative or not finite.")
+        return CheckState(self.key, found)
 
 
 class TopHeadChecks:

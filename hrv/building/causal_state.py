@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ..storage.state_file import read_state, write_state
+from ..storage.state_file import read_state, require, write_state
 
 KIND = "causal build"
 """What the state is of, for people and for the names in its file."""
@@ -29,20 +29,22 @@ class CausalState:
     ``norms``    float32 [P], the whole effect.
     ``groups``   float32 [P, 4], the part that goes through each group of tokens (:data:`GROUPS`); measured for
                  the first pairs of each concept only.
+    ``own``      the places of the pairs that are to be measured, all or a shard's.
     """
 
     key: str
     effects: npt.NDArray[np.float32]
     norms: npt.NDArray[np.float32]
     groups: npt.NDArray[np.float32]
+    own: range
 
     @classmethod
-    def beginning(cls, key: str, pairs: int, heads: int) -> CausalState:
-        """The state before the first pair."""
+    def beginning(cls, key: str, pairs: int, heads: int, own: range | None = None) -> CausalState:
+        """The state before the first pair; without ``own``, all ``pairs`` are to be measured."""
         effects, norms, groups = (
             np.full(shape, np.nan, dtype=np.float32) for shape in ((pairs, heads), (pairs,), (pairs, len(GROUPS)))
         )
-        return cls(key, effects, norms, groups)
+        return cls(key, effects, norms, groups, range(pairs) if own is None else own)
 
     @property
     def done(self) -> npt.NDArray[np.bool_]:
@@ -57,11 +59,22 @@ class CausalState:
     def resumed(self, path: Path) -> CausalState:
         """The state of the same build in a file, or this one if there is no file.
 
-        Raises HRVError for a file that is damaged or belongs to another build; it is left as it is.
+        Raises OSError and HRVError as :func:`~..storage.state_file.read_state` does, and HRVError for what this build
+        cannot have measured; the file is left as it is.
         """
-        shapes = {"effects": self.effects.shape, "norms": self.norms.shape, "groups": self.groups.shape}
-        found = read_state(path, KIND, self.key, (), shapes)
+        beginning = {"effects": self.effects, "norms": self.norms, "groups": self.groups}
+        found = read_state(path, KIND, self.key, (), beginning)
         if found is None:
             return self
         _, arrays = found
-        return CausalState(self.key, arrays["effects"], arrays["norms"], arrays["groups"])
+        state = CausalState(self.key, arrays["effects"], arrays["norms"], arrays["groups"], self.own)
+        done, grouped = state.done, ~np.isnan(state.groups).all(axis=1)
+        others = np.delete(done, self.own)
+        require(not others.any(), "it has pairs that aren't to be measured here.")
+        complete = np.isfinite(state.effects[done]).all() and np.isnan(state.effects[~done]).all()
+        require(bool(complete), "its effects aren't finite, or not those of its pairs.")
+        positive = np.isfinite(state.norms[done]).all() and (state.norms[done] >= 0).all()
+        require(bool(positive), "its norms are negative or not finite.")
+        belong = np.isfinite(state.groups[grouped]).all() and (done | ~grouped).all()
+        require(bool(belong), "its groups of tokens aren't finite, or not those of its pairs.")
+        return state

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ..drawing.paper import Pixels
-from ..storage.state_file import read_state, write_state
+from ..storage.state_file import read_state, require, whole_number, write_state
 from .plan import Scores
 
 KIND = "analysis"
@@ -22,18 +23,20 @@ class WeakeningState:
     ``key``     tells the analysis from any other.
     ``scores``  float64 [images], NaN where the scorer failed and of images not yet made.
     ``sheet``   uint8 [pictures, height, width, 3], those of the contact sheet.
+    ``ends``    how many images there are after each batch, ascending.
     ``done``    how many batches, in their order, are finished.
     """
 
     key: str
     scores: Scores
     sheet: Pixels
+    ends: Sequence[int]
     done: int = 0
 
     @classmethod
-    def beginning(cls, key: str, images: int, sheet: tuple[int, int, int]) -> WeakeningState:
-        """The state before the first of ``images`` images; ``sheet`` is pictures, height and width."""
-        return cls(key, np.full(images, np.nan), np.zeros((*sheet, 3), dtype=np.uint8))
+    def beginning(cls, key: str, ends: Sequence[int], sheet: tuple[int, int, int]) -> WeakeningState:
+        """The state before the first image; ``sheet`` is pictures, height and width."""
+        return cls(key, np.full(ends[-1], np.nan), np.zeros((*sheet, 3), dtype=np.uint8), ends)
 
     def save(self, path: Path) -> None:
         """Write the state; raises HRVError if the file cannot be written."""
@@ -42,11 +45,16 @@ class WeakeningState:
     def resumed(self, path: Path) -> WeakeningState:
         """The state of the same analysis in a file, or this one if there is no file.
 
-        Raises HRVError for a file that is damaged or belongs to another analysis; it is left as it is.
+        Raises OSError and HRVError as :func:`~..storage.state_file.read_state` does, and HRVError for what this
+        analysis cannot have measured; the file is left as it is.
         """
-        shapes = {"scores": self.scores.shape, "sheet": self.sheet.shape}
-        found = read_state(path, KIND, self.key, ("done",), shapes)
+        found = read_state(path, KIND, self.key, ("done",), {"scores": self.scores, "sheet": self.sheet})
         if found is None:
             return self
         texts, arrays = found
-        return WeakeningState(self.key, arrays["scores"], arrays["sheet"], int(texts["done"]))
+        scores, done = arrays["scores"], whole_number(texts["done"], "its number of batches")
+        require(done <= len(self.ends), f"it has {done} batches, and this analysis has {len(self.ends)}.")
+        made = self.ends[done - 1] if done else 0
+        possible = np.isnan(scores[made:]).all() and not np.isinf(scores).any()
+        require(bool(possible), "its scores are infinite, or of images that weren't made.")
+        return WeakeningState(self.key, scores, arrays["sheet"], self.ends, done)

@@ -1,6 +1,7 @@
 """How much memory a process takes to read a file: run as a script, or call :func:`growth_of`, which does.
 
-    python growth.py hrv|npy FILE ...      # a pair of files for npy
+    python growth.py hrv|state FILE              # an HRV, the state of a small build
+    python growth.py npy FILE FILE CONCEPTS      # vectors, names of heads, and how many concepts they are for
 
 Prints, as JSON, by how many bytes the process grew at most, and what the reader said: "" for a file that was read.
 """
@@ -24,9 +25,9 @@ class Growth(NamedTuple):
     said: str
 
 
-def growth_of(reader: str, *files: Path) -> Growth:
-    """What reading ``files`` did to a process of its own."""
-    command = [sys.executable, __file__, reader, *map(str, files)]
+def growth_of(reader: str, *arguments: object) -> Growth:
+    """What reading files did to a process of its own."""
+    command = [sys.executable, __file__, reader, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
     return Growth(*json.loads(done.stdout))
 
@@ -55,13 +56,19 @@ def _readers() -> dict[str, Callable[..., object]]:
     from pack_import import import_pack
 
     import_pack()
+    import numpy as np
+    from hrv_pack.hrv.building.state import BuildState
     from hrv_pack.hrv.relevance.files import load_hrv
     from hrv_pack.hrv.relevance.published import hrv_from_npy
 
-    def npy(vectors: str, names: str) -> object:
-        return hrv_from_npy(Path(vectors).read_bytes(), Path(names).read_bytes(), ["Color"])
+    def npy(vectors: str, names: str, concepts: str) -> object:
+        named = [f"c{number}" for number in range(int(concepts))]
+        return hrv_from_npy(Path(vectors).read_bytes(), Path(names).read_bytes(), named)
 
-    return {"hrv": load_hrv, "npy": npy}
+    def state(path: str) -> object:
+        return BuildState("a" * 64, np.zeros((2, 3, 5), dtype=np.int64), [3]).resumed(Path(path))
+
+    return {"hrv": load_hrv, "npy": npy, "state": state}
 
 
 def _main() -> None:

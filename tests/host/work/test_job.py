@@ -31,7 +31,7 @@ class Sum:
         write_state(path, "sum", self.key, {}, {"squares": self.squares})
 
     def resumed(self, path: Path) -> Sum:
-        found = read_state(path, "sum", self.key, (), {"squares": self.squares.shape})
+        found = read_state(path, "sum", self.key, (), {"squares": self.squares})
         return self if found is None else Sum(self.key, found[1]["squares"])
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +14,14 @@ import pytest
 from hrv_pack.hrv.building.state import BuildState
 from hrv_pack.hrv.errors import HRVError
 from hrv_pack.hrv.storage.atomic_files import remove_temporaries, write_atomically
+from hrv_pack.tests.support.growth import growth_of, sparse
 
 SHAPE = (2, 3, 5)
+ENDS = range(3, 60, 3)
 
 
 def fresh(key: str = "a" * 64, shape: tuple[int, ...] = SHAPE) -> BuildState:
-    return BuildState(key, np.zeros(shape, dtype=np.int64))
+    return BuildState(key, np.zeros(shape, dtype=np.int64), ENDS)
 
 
 def counted(batches: int, seed: int = 0, size: int = 3) -> BuildState:
@@ -80,9 +84,25 @@ def test_what_cannot_be_used_is_refused_and_stays(tmp_path: Path, damage: str) -
     else:
         wanted = fresh(shape=(2, 3, 6))
     path.write_bytes(content)
-    with pytest.raises(HRVError, match=r"cannot be used .* Move or delete that file"):
+    with pytest.raises(HRVError, match=r"^it(s header)? .*\.$"):
         wanted.resumed(path)
     assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("more", [False, True], ids=["counts", "more"])
+def test_large_files_are_refused_without_reading_them(tmp_path: Path, more: bool) -> None:
+    """Three gigabytes with the name of a state: of what the build has, or of what it doesn't know."""
+    metadata = {f"hrv.build.{name}": "" for name in ("done", "curve", "sha256")}
+    metadata |= {"hrv.build.format": "1", "hrv.build.key": "a" * 64}
+    shape, size = (SHAPE, 240) if more else ((2, 3, 70_000_000), 3_360_000_000)
+    header = {"__metadata__": metadata, "halves": {"dtype": "I64", "shape": shape, "data_offsets": [0, size]}}
+    if more:
+        header["more"] = {"dtype": "U8", "shape": [3_000_000_000], "data_offsets": [size, size + 3_000_000_000]}
+        size += 3_000_000_000
+    text = json.dumps(header).encode()
+    path = sparse(tmp_path / "state", struct.pack("<Q", len(text)) + text, 8 + len(text) + size)
+    growth = growth_of("state", path)
+    assert growth.said == "it is of another build: its arrays have other shapes." and growth.bytes < 50_000_000
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
