@@ -7,7 +7,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..host.building.build import BuildSettings, build_hrv
+from ..host.building.build import MOST_IMAGES, BuildSettings, build_hrv
 from ..host.building.concept_words import ESTIMATORS
 from ..host.page.texts import show_text
 from ..host.work.job import Progress
@@ -56,7 +56,7 @@ class BuildHRV(io.ComfyNode):
                     "images",
                     default=64,
                     min=1,
-                    max=1_000_000,
+                    max=MOST_IMAGES,
                     tooltip="How many images to generate, cycling through the prompts. More images mean less noise: "
                     "a few dozen show which heads matter, about a thousand settle the details.",
                 ),

@@ -17,17 +17,21 @@ from ...hrv.building.state import KIND, BuildState
 from ...hrv.draws import noise_seed
 from ...hrv.errors import HRVError
 from ...hrv.relevance.evidence import Counts
+from ...hrv.relevance.files import require_savable
 from ...hrv.relevance.vectors import HRV
 from ...hrv.relevance.vocabulary import Vocabulary, require_contrast
 from ..models.layouts import head_layout
 from ..prompts.carried import Conditioning
 from ..work.executor import Tick
 from ..work.job import Report, job_key, no_report, run_job, shard_of
+from ..work.memory import require_room
 from ..work.sampling import sample_latents, stacked
 from ..work.states import states_folder
 from .concept_words import ESTIMATORS, PAPER_ESTIMATOR, ConceptWords
 from .provenance import made_from
 from .recording import Recorder
+
+MOST_IMAGES = 1_000_000
 
 # Early stops before so many images would be chance: a half needs a few images to be ranked at all.
 _FEWEST = 16
@@ -59,6 +63,8 @@ class BuildSettings:
 
     def __post_init__(self) -> None:
         index, count = self.shard
+        if not 1 <= self.images <= MOST_IMAGES:
+            raise HRVError(f"A build makes 1 to {MOST_IMAGES} images, not {self.images}.")
         if self.estimator not in ESTIMATORS:
             raise HRVError(f"There is no estimator {self.estimator!r}; there are {' and '.join(ESTIMATORS)}.")
         if not 1 <= index <= count or count > self.images:
@@ -97,8 +103,9 @@ def build_hrv(
     effect between two steps; the model is as before afterwards. What was counted is saved in the folder ``states``
     (None: the host's user folder) as :func:`~..work.job.run_job` does, and the same build resumes from there. Raises
     HRVError for fewer than two concepts, no prompts, words without tokens, an unsupported architecture, a text encoder
-    that encodes a prompt differently in the course of sampling, a model that yields numbers that are not finite, a
-    folder that cannot be written, and a build that another process is making at this moment.
+    that encodes a prompt differently in the course of sampling, a model that yields numbers that are not finite, an HRV
+    too large for a file, a batch too large for the memory, a folder that cannot be written, and a build that another
+    process is making at this moment.
     """
     require_contrast(vocabulary)
     if not prompts:
@@ -123,6 +130,9 @@ class _Build:
     def __init__(self, model: Any, clip: Any, vocabulary: Vocabulary, prompts: Sequence[str], settings: BuildSettings):
         self.model, self.clip, self.prompts, self.settings = model, clip, prompts, settings
         self.layout = head_layout(model)
+        require_room(model, settings, settings.images)
+        # The values and the counts.
+        require_savable(len(vocabulary) * self.layout.head_count * 12, "fewer concepts")
         self.provenance = _provenance(model, clip, vocabulary, prompts, settings)
         self.words = ConceptWords(clip, vocabulary)
         self.batches = settings.batches()
@@ -130,7 +140,8 @@ class _Build:
 
     def fresh(self) -> BuildState:
         halves = np.zeros((2, len(self.words.numbers), self.layout.head_count), dtype=np.int64)
-        return BuildState(job_key(self.provenance, self.settings.stop_at), halves)
+        ends = [batch.stop - self.batches[0].start for batch in self.batches]
+        return BuildState(job_key(self.provenance, self.settings.stop_at), halves, ends)
 
     def left(self, state: BuildState) -> list[range]:
         if self.is_finished(state):

@@ -20,12 +20,14 @@ from ...hrv.building.causal_state import GROUPS, KIND, CausalState
 from ...hrv.building.pairs import MOST_PAIRS, Example, draw_pairs, pair_seed
 from ...hrv.errors import HRVError
 from ...hrv.relevance.evidence import Effects
+from ...hrv.relevance.files import require_savable
 from ...hrv.relevance.vectors import HRV
 from ...hrv.relevance.vocabulary import Vocabulary
 from ..models.layouts import head_layout
 from ..prompts.encoding import token_map
 from ..work.executor import Tick
 from ..work.job import Report, job_key, no_report, run_job, shard_of
+from ..work.memory import require_room
 from ..work.states import states_folder
 from .attribution import Attribution
 from .causal_checks import TopHeadChecks
@@ -143,6 +145,10 @@ class _Build:
     def __init__(self, model: Any, clip: Any, examples: Mapping[str, Sequence[Example]], settings: CausalSettings):
         self.model, self.settings, self.names = model, settings, tuple(examples)
         self.layout = head_layout(model)
+        require_room(model, settings, settings.pairs * len(examples))
+        # Of every pair its effects, its norm and its place.
+        size = settings.pairs * len(examples) * (4 * self.layout.head_count + 28)
+        require_savable(size, "fewer pairs, or fewer concepts")
         counted: dict[str, int] = {}
 
         def tokens(word: str) -> int:
@@ -180,7 +186,8 @@ class _Build:
 
     def fresh(self) -> CausalState:
         key = job_key(self.provenance, self.settings.stop_at)
-        return CausalState.beginning(key, len(self.pairs), self.layout.head_count)
+        own = range(self.batches[0].start, self.batches[-1].stop)
+        return CausalState.beginning(key, len(self.pairs), self.layout.head_count, own)
 
     def left(self, state: CausalState) -> list[range]:
         if self.is_finished(state):

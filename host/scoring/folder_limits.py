@@ -21,10 +21,10 @@ _MOST_LAYERS = 512
 _MOST_PIXELS = 4096
 
 
-def read_settings(path: Path) -> str:
-    """The text of config.json, after a look at the size of every file beside the weights.
+def read_settings(path: Path) -> bytes:
+    """The content of config.json, after a look at the size of every file beside the weights.
 
-    Raises HRVError for a file that is too large or cannot be read, and UnicodeDecodeError for one that is no text.
+    Raises HRVError for a file that is too large or cannot be read.
     """
     for file in sorted(path.iterdir()):
         if file.suffix in (".json", ".txt") and file.is_file() and file.stat().st_size > TEXT_LIMIT:
@@ -32,7 +32,7 @@ def read_settings(path: Path) -> str:
                 f"{file} has {file.stat().st_size} bytes; the files of a CLIP other than its weights have at most "
                 f"{TEXT_LIMIT}."
             )
-    return read_user_file(path / "config.json", TEXT_LIMIT).decode()
+    return read_user_file(path / "config.json", TEXT_LIMIT)
 
 
 def require_weights_for(config: Any, make: Any, path: Path) -> None:

@@ -94,8 +94,9 @@ def _load(path: Path) -> tuple[Any, Any]:
     """The model and the processor of a folder."""
     kind = None
     if (path / "config.json").is_file():
+        settings = read_settings(path)
         with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
-            kind = json.loads(read_settings(path))["model_type"]
+            kind = json.loads(settings)["model_type"]
     if not isinstance(kind, str):
         raise HRVError(
             f"The folder {path} has no config.json with the model's type, so it isn't a model for transformers."

@@ -23,6 +23,7 @@ from ..models.layouts import describe_model, require_fitting
 from ..prompts.encoding import token_map
 from ..work.executor import Tick
 from ..work.job import Report, job_key, no_report, run_job
+from ..work.memory import require_room
 from ..work.states import states_folder
 from .grid import Batch, WeakeningSettings, batches_of, rows_of
 from .making import HOPELESS, Examined, ImageMaker, Made, Scoring
@@ -105,6 +106,7 @@ class _Analysis:
             for batch in batches_of(number, [maps[case.prompt] for case in those], plan, settings)
         ]
         self.rows = rows_of(self.batches)
+        require_room(examined.model, settings, self.rows[-1].stop, decoded=True)
         self.units, self.steps = sum(len(batch.units) for batch in self.batches), settings.steps
         self.provenance = _provenance(examined, plan, settings)
         asked = [
@@ -118,7 +120,7 @@ class _Analysis:
 
     def fresh(self) -> WeakeningState:
         size = _sheet_size(self.settings)
-        return WeakeningState.beginning(self.key, self.units, (len(self.sheet_places), *size))
+        return WeakeningState.beginning(self.key, [there.stop for there in self.rows], (len(self.sheet_places), *size))
 
     def left(self, state: WeakeningState) -> list[int]:
         """Batches not yet made, and those with scores or files missing: scorers also fail for want of memory."""

@@ -84,6 +84,18 @@ def save_hrv(hrv: HRV, path: str | os.PathLike[str], *, overwrite: bool = False)
     return target
 
 
+def require_savable(size: int, instead: str) -> None:
+    """Raise HRVError if an HRV that is to be made with ``size`` bytes of numbers cannot be saved.
+
+    ``instead`` says what makes it smaller, such as "fewer concepts".
+    """
+    if size > SIZE_LIMIT:
+        raise HRVError(
+            f"This HRV would have {size / 1e6:.0f} MB of numbers; a file holds at most {SIZE_LIMIT / 1e6:.0f} MB. "
+            f"Take {instead}."
+        )
+
+
 def load_hrv(path: str | os.PathLike[str]) -> HRV:
     """Read an HRV file; its header, with the shapes of all tensors, is checked before anything else is read.
 
@@ -104,11 +116,7 @@ def _encode(hrv: HRV) -> bytes:
     tensors: Tensors = {"hrv": hrv.values}
     if hrv.evidence is not None:
         tensors.update(hrv.evidence.arrays())
-    size = sum(array.nbytes for array in tensors.values())
-    if size > SIZE_LIMIT:
-        raise HRVError(
-            f"This HRV has {size} bytes of numbers; a file holds at most {SIZE_LIMIT}. Save fewer concepts in one file."
-        )
+    require_savable(sum(array.nbytes for array in tensors.values()), "fewer concepts or pairs")
     version = max(_TENSORS[name].version for name in tensors)
     metadata = {
         _VERSION: str(version if hrv.layout.family == UNET_FAMILY else max(version, _WITH_FAMILY)),

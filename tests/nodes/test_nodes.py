@@ -156,18 +156,6 @@ def test_only_files_of_the_folder_are_loaded(models: Path, hrv: HRV, name: str) 
         LoadHRV.execute(name)
 
 
-def test_a_link_out_of_the_folder_is_refused(models: Path, hrv: HRV) -> None:
-    inside = saved(hrv, "mine")
-    outside = models / "outside.safetensors"
-    inside.rename(outside)
-    try:
-        inside.symlink_to(outside)
-    except OSError:
-        pytest.skip("this system does not let us make links")
-    with pytest.raises(HRVError, match="There is no HRV file"):
-        LoadHRV.execute("mine.safetensors")
-
-
 def test_a_broken_file_is_said_to_be_broken(models: Path, hrv: HRV) -> None:
     path = saved(hrv, "mine")
     path.write_bytes(path.read_bytes()[:100])

@@ -16,6 +16,7 @@ from hrv_pack.host.work.job import Progress
 from hrv_pack.hrv.building.causal_state import GROUPS
 from hrv_pack.hrv.building.pairs import Example, examples_of
 from hrv_pack.hrv.errors import HRVError
+from hrv_pack.hrv.relevance import files
 from hrv_pack.hrv.relevance.arithmetic import merge
 from hrv_pack.hrv.relevance.evidence import Effects
 from hrv_pack.hrv.relevance.files import load_hrv, save_hrv
@@ -74,6 +75,16 @@ def builder(model: Any, clip: Any, tmp_path: Path) -> Builder:
 def whole(model: Any, clip: Any, tmp_path_factory: pytest.TempPathFactory) -> CausalBuild:
     """The build in one piece."""
     return Builder(model, clip, tmp_path_factory.mktemp("whole"))()
+
+
+def test_pairs_that_no_file_can_hold_are_refused_before_the_first(
+    builder: Builder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two pairs of two concepts have 1 kB of effects for 56 heads."""
+    monkeypatch.setattr(files, "SIZE_LIMIT", 1_000)
+    with pytest.raises(HRVError, match=r"a file holds at most 0 MB\. Take fewer pairs, or fewer concepts\."):
+        builder()
+    assert not builder.reports and not builder.states.exists()
 
 
 def effects(hrv: HRV) -> Effects:

@@ -10,9 +10,11 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from comfy.model_management import InterruptProcessingException
 from hrv_pack.host.building.build import BuildSettings, build_hrv
@@ -22,9 +24,11 @@ from hrv_pack.host.work.states import kept_state
 from hrv_pack.hrv.building.convergence_picture import curve_of
 from hrv_pack.hrv.building.state import BuildState
 from hrv_pack.hrv.errors import HRVError
+from hrv_pack.hrv.relevance import files
 from hrv_pack.hrv.relevance.arithmetic import merge
 from hrv_pack.hrv.relevance.vectors import HRV
 from hrv_pack.hrv.relevance.vocabulary import parse_vocabulary
+from hrv_pack.hrv.storage.state_file import write_state
 from hrv_pack.tests.support.evidence import votes
 from hrv_pack.tests.support.small_host import picture_of_model, small_clip_sd15, small_sd15
 from safetensors import safe_open
@@ -160,7 +164,7 @@ def test_two_builds_cannot_have_one_state(builder: Builder) -> None:
     builder()
     (path,) = builder.states.glob("*.safetensors")
     with safe_open(path, "numpy") as file:
-        held = BuildState(file.metadata()["hrv.build.key"], np.zeros((2, 3, 56), dtype=np.int64))
+        held = BuildState(file.metadata()["hrv.build.key"], np.zeros((2, 3, 56), dtype=np.int64), [2, 4, 6, 7])
     with kept_state(held, builder.states, "build"), pytest.raises(HRVError, match="Another process is working on this"):
         builder()
     builder()
@@ -215,12 +219,50 @@ def test_all_shards_are_the_whole(builder: Builder, count: int, batch_size: int)
         ({"shard": (1, 5)}, "Shard 1 of 5 has no images, because a shard is made of whole batches of 2"),
         ({"shard": (1, 2), "stop_at": 0.9}, "A shard cannot stop early"),
         ({"stop_at": 1.0}, "an agreement of 0 or more and below 1"),
+        ({"images": 10**12}, "A build makes 1 to 1000000 images, not 1000000000000"),
+        ({"images": 0}, "A build makes 1 to 1000000 images, not 0"),
         ({"estimator": "guess"}, "There is no estimator 'guess'; there are paper and all words"),
     ],
 )
 def test_what_cannot_be_asked_for_is_refused(builder: Builder, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(HRVError, match=message):
         builder(**changes)
+
+
+def test_images_without_room_are_refused_before_the_first(builder: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once means in a batch: as many images one after the other are no matter."""
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=200_000_000_000))
+    large: dict[str, Any] = {"width": 65_536, "height": 65_536, "images": 900}
+    with pytest.raises(
+        HRVError, match=r"^256 images of 65536 x 65536 pixels at once need at least 1099\.5 GB of memory"
+    ):
+        builder(batch_size=256, **large)
+    assert not builder.reports and not list(builder.states.glob("*"))
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=1_000))
+    with pytest.raises(HRVError, match=r"this machine has 0\.0 GB\. Lower batch_size, or make smaller images"):
+        builder()
+
+
+def test_concepts_that_no_file_can_hold_are_refused_before_the_first_image(
+    builder: Builder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "SIZE_LIMIT", 2_000)
+    with pytest.raises(HRVError, match=r"This HRV would have 0 MB of numbers; .* Take fewer concepts\."):
+        builder()
+    assert not builder.reports and not builder.states.exists()
+
+
+def test_an_impossible_state_is_set_aside_and_the_build_begins_again(builder: Builder, whole: HRV) -> None:
+    with pytest.raises(InterruptProcessingException):
+        builder(report=cancel_after(2))
+    (path,) = builder.states.glob("*.safetensors")
+    with safe_open(path, "numpy") as file:
+        metadata, halves = file.metadata(), file.get_tensor("halves")
+    curve = metadata["hrv.build.curve"]
+    write_state(path, "build", metadata["hrv.build.key"], {"done": "900", "curve": curve}, {"halves": halves})
+    before = path.read_bytes()
+    assert builder().same_as(whole)
+    assert len(builder.reports) == BATCHES and path.with_suffix(".unusable").read_bytes() == before
 
 
 def test_an_early_stop_ends_where_the_agreement_is_reached(builder: Builder, tmp_path: Path) -> None:
