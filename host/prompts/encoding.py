@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
@@ -13,6 +14,8 @@ from comfy.sd1_clip import escape_important, token_weights, unescape_important
 from ...hrv.errors import HRVError
 from ...hrv.prompts.frames import ALONE, WORD, fill
 from ...hrv.prompts.tokens import PromptWord, TokenMap
+from ..page.texts import show_on_running_node
+from . import letters
 from .carried import TOKEN_MAP_KEY, Conditioning
 
 # An encoder's chunks of (token id or embedding vector [C], weight, number of the weighted segment or 0).
@@ -79,6 +82,8 @@ def word_tokens(clip: Any, words: Sequence[str], frame: str = ALONE) -> list[Wor
     Raises HRVError as :func:`token_map` does, for a word that has no token, and for one that does not fit into one
     chunk.
     """
+    if letters.reads(list(clip.tokenize(""))):
+        raise HRVError("This way of making HRVs needs a CLIP text encoder: of others no word stands for itself.")
     first, last = (len(_read_prompt(clip, part).words.content_positions) for part in frame.split(WORD))
     prompts = [_read_prompt(clip, fill(frame, word)) for word in words]
     tokens: dict[str, list[list[tuple[Any, float]]]] = {name: [] for name in prompts[0].tokens}
@@ -107,6 +112,12 @@ class _Prompt(NamedTuple):
     tokens: dict[str, list[list[tuple[Any, float]]]]  # as ``clip.tokenize(text)`` gives them
     words: TokenMap
     chunk: int  # tokens of a chunk along the conditioning's token axis
+    is_along_conditioning: bool = True  # whether that axis is the one of the token map
+
+
+def _plain(tokens: dict[str, Chunks]) -> dict[str, list[list[tuple[Any, float]]]]:
+    """Tokens without the numbers of their segments, as ``clip.tokenize(text)`` gives them."""
+    return {name: [[entry[:2] for entry in chunk] for chunk in chunks] for name, chunks in tokens.items()}
 
 
 def _read_prompt(clip: Any, text: str) -> _Prompt:
@@ -114,10 +125,15 @@ def _read_prompt(clip: Any, text: str) -> _Prompt:
     if clip is None:
         raise HRVError("There is no text encoder: the checkpoint contains none. Use one of the CLIP loaders.")
     tokens: dict[str, Chunks] = clip.tokenize(text, return_word_ids=True)
+    if letters.reads(list(tokens)):
+        found = letters.words_of(clip, text, tokens)
+        _say_literal_weights(found, text)
+        return _Prompt(_plain(tokens), found.words, chunk=1, is_along_conditioning=found.is_along_conditioning)
     if not tokens.keys() <= _CLIP_ENCODERS:
         raise HRVError(
             f"Words cannot be found in the tokens of this text encoder ({', '.join(tokens)}). Supported are "
-            "the CLIP text encoders of SD 1.x, SD 2.x, SDXL and the SDXL refiner."
+            "the CLIP text encoders of SD 1.x, SD 2.x, SDXL and the SDXL refiner, and those of the transformers in "
+            "docs/architectures.md."
         )
     # The refiner has the tokenizer of both SDXL encoders, but only one of them.
     used = {name: chunks for name, chunks in tokens.items() if hasattr(clip.cond_stage_model, f"clip_{name}")}
@@ -132,10 +148,7 @@ def _read_prompt(clip: Any, text: str) -> _Prompt:
                 "made for only one of them (remove it), or one takes longer chunks (shorten the prompt)."
             )
     return _Prompt(
-        tokens={
-            name: [[(token, weight) for token, weight, _ in chunk] for chunk in chunks]
-            for name, chunks in tokens.items()
-        },
+        tokens=_plain(tokens),
         words=TokenMap(text=text, words=words, length=length),
         chunk=min(len(chunks[0]) for chunks in used.values()),
     )
@@ -143,7 +156,7 @@ def _read_prompt(clip: Any, text: str) -> _Prompt:
 
 def _tagged(conditioning: Conditioning, prompt: _Prompt) -> Conditioning:
     """A copy of the conditioning with the map in every entry, once the lengths of the token axes agree."""
-    for cond, _ in conditioning:
+    for cond, _ in conditioning if prompt.is_along_conditioning else ():
         rest = cond.shape[1] - prompt.words.length
         if rest < 0 or rest % prompt.chunk:
             raise HRVError(
@@ -152,6 +165,15 @@ def _tagged(conditioning: Conditioning, prompt: _Prompt) -> Conditioning:
                 "and write the text it was made with."
             )
     return [[cond, {**extras, TOKEN_MAP_KEY: prompt.words}] for cond, extras in conditioning]
+
+
+def _say_literal_weights(found: letters.Letters, text: str) -> None:
+    """Say it where a prompt has weights and its text encoder has none."""
+    weighted = None if found.has_weights else re.search(r"\([^()]*:\s*[-+]?[\d.]+\)", text)
+    if weighted:
+        sentence = f"This text encoder has no weights: {weighted[0][:40]} is read as it is written."
+        logging.warning("[HRV] %s", sentence)
+        show_on_running_node(f"HRV: {sentence}")
 
 
 class _Token(NamedTuple):

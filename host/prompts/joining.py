@@ -7,8 +7,12 @@ from dataclasses import replace
 
 import torch
 
+from ...hrv.errors import HRVError
 from ..page.texts import show_on_running_node
 from .carried import CONTROLS_KEY, READINGS_KEY, TOKEN_MAP_KEY, Conditioning, token_maps
+
+# What a conditioning for Anima carries beside its tensor: the tokens that its words are.
+_ANIMA_KEY = "t5xxl_ids"
 
 
 def concatenate(conditioning_to: Conditioning, conditioning_from: Conditioning) -> Conditioning:
@@ -24,6 +28,11 @@ def concatenate(conditioning_to: Conditioning, conditioning_from: Conditioning) 
         logging.warning("[HRV] %s", sentence)
         show_on_running_node(f"HRV: {sentence}")
     tensor, extras = conditioning_from[0]
+    if _ANIMA_KEY in extras:
+        raise HRVError(
+            "ComfyUI appends only half of a prompt for Anima, so its words would be lost. Write both prompts in one "
+            "text."
+        )
     joined = []
     for (own_tensor, own_extras), words in zip(conditioning_to, maps, strict=True):
         offset = own_tensor.shape[1]

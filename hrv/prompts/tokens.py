@@ -17,6 +17,9 @@ _SHOWN_LETTERS = 40
 ALL_WORDS = "*"
 """The phrase that means all words of a prompt."""
 
+TEMPLATE, PADDING = "template", "padding"
+"""Groups of tokens beside a prompt's words: what its text encoder writes around it, and what fills it up."""
+
 
 @dataclass(frozen=True)
 class PromptWord:
@@ -25,12 +28,14 @@ class PromptWord:
     CLIP takes runs of letters, single digits, contractions ('s) and runs of other signs as words of their
     own: "rose-colored" is the three words rose, -, colored. ``positions`` are the word's places along the
     token axis (chunk x chunk length + index), ascending. ``pieces`` are the texts of its tokens in the same
-    order, or empty if they are not known.
+    order, or empty if they are not known. ``signs`` stand in front of its letters within its first token: other
+    tokenizers make "rose-colored" of "rose" and "-colored".
     """
 
     text: str
     positions: tuple[int, ...]
     pieces: tuple[str, ...] = ()
+    signs: str = ""
 
 
 @dataclass(frozen=True)
@@ -38,14 +43,16 @@ class TokenMap:
     """The words of a prompt in order, with their places along a conditioning's token axis.
 
     ``text`` is the prompt as written, ``length`` the number of tokens that it takes along the axis with
-    start, end and padding (77 for each chunk of an ordinary CLIP). An empty prompt has no words. Raises
-    HRVError for a word without positions, positions that do not ascend from word to word or lie outside
-    ``length``, and pieces that are not as many as the positions.
+    start, end and padding (77 for each chunk of an ordinary CLIP). An empty prompt has no words. ``groups`` are
+    tokens beside the words that have a name (:data:`TEMPLATE`); a word of that name goes first. Raises HRVError
+    for a word without positions, positions that do not ascend from word to word or lie outside ``length``, and
+    pieces that are not as many as the positions.
     """
 
     text: str
     words: tuple[PromptWord, ...]
     length: int
+    groups: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
     def __post_init__(self) -> None:
         for word in self.words:
@@ -83,6 +90,8 @@ class TokenMap:
         the words that are), another occurrence than these, and a number beyond the last occurrence.
         """
         number = _occurrence_number(occurrence)
+        if positions := self._group(phrase):
+            return positions
         found = [tuple(chain.from_iterable(word.positions for word in words)) for words in self.find_words(phrase)]
         if number is None:
             return tuple(chain.from_iterable(found))
@@ -101,6 +110,12 @@ class TokenMap:
             raise HRVError(f"The prompt does not contain {_quoted(phrase)}. {self._words_there(phrase)}")
         return found
 
+    def _group(self, phrase: str) -> tuple[int, ...]:
+        """The positions of the group with this name, or none; a word of the prompt with that name goes first."""
+        name = caseless(phrase).strip()
+        found = next((positions for group, positions in self.groups if group == name), ())
+        return () if found and self.occurrences(phrase) else found
+
     def occurrences(self, phrase: str) -> list[tuple[PromptWord, ...]]:
         """:meth:`find_words` for a phrase that may be in the prompt or not. Raises HRVError for an empty one."""
         parts = caseless(phrase).split()
@@ -116,15 +131,24 @@ class TokenMap:
         moved = tuple(
             replace(word, positions=tuple(offset + position for position in word.positions)) for word in other.words
         )
-        return TokenMap(f"{self.text} | {other.text}", (*self.words, *moved), offset + other.length)
+        groups = dict(self.groups)
+        for name, positions in other.groups:
+            groups[name] = (*groups.get(name, ()), *(offset + position for position in positions))
+        text = f"{self.text} | {other.text}"
+        return TokenMap(text, (*self.words, *moved), offset + other.length, tuple(groups.items()))
 
     def describe(self) -> str:
-        """One line a word, "skyscraper: 3 sky, 4 scraper": positions, and pieces where there are several."""
-        return "\n".join(f"{word.text}: {', '.join(_places(word))}" for word in self.words)
+        """One line a word, "skyscraper: 3 sky, 4 scraper": positions, and pieces where there are several.
+
+        Then one for each group that has tokens, with their positions.
+        """
+        words = [f"{word.text}: {', '.join(_places(word))}" for word in self.words]
+        groups = [f"({name}): {_runs(positions)}" for name, positions in self.groups if positions]
+        return "\n".join([*words, *groups])
 
     def _occurrences(self, parts: list[str]) -> Iterator[tuple[PromptWord, ...]]:
         """Every occurrence of the parts, each part being one or more whole words."""
-        texts = ["".join(caseless(word.text).split()) for word in self.words]
+        texts = [("".join(caseless(word.signs).split()), "".join(caseless(word.text).split())) for word in self.words]
         first = 0
         while first < len(texts):
             end = _match_end(texts, first, parts)
@@ -163,15 +187,23 @@ def caseless(text: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
 
 
-def _match_end(texts: list[str], first: int, parts: list[str]) -> int | None:
-    """The index after the words that spell the parts one after the other from ``first`` on, or None."""
+def _match_end(texts: list[tuple[str, str]], first: int, parts: list[str]) -> int | None:
+    """The index after the words that spell the parts one after the other from ``first`` on, or None.
+
+    A word is spelled with the signs in front of it; a part may begin behind them.
+    """
     index = first
     for part in parts:
         rest = part
         while rest:
-            if index == len(texts) or not rest.startswith(texts[index]):
+            if index == len(texts):
                 return None
-            rest = rest[len(texts[index]) :]
+            signs, text = texts[index]
+            if rest is part and not rest.startswith(signs + text):
+                signs = ""
+            if not rest.startswith(signs + text):
+                return None
+            rest = rest[len(signs + text) :]
             index += 1
     return index
 
@@ -195,6 +227,17 @@ def _places(word: PromptWord) -> list[str]:
     if len(word.pieces) < 2:
         return [str(position) for position in word.positions]
     return [f"{position} {piece}" for position, piece in zip(word.positions, word.pieces, strict=True)]
+
+
+def _runs(positions: Sequence[int]) -> str:
+    """Ascending positions, runs of them as "3-8"."""
+    runs: list[list[int]] = []
+    for position in positions:
+        if runs and runs[-1][-1] == position - 1:
+            runs[-1].append(position)
+        else:
+            runs.append([position])
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
 def _quoted(text: str) -> str:
