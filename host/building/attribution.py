@@ -79,9 +79,9 @@ class Attribution:
         self.model, self.alphas, self.checkpointing = model, alphas, checkpointing
 
     def effects(self, pairs: Pairs, sigma: float, patches: Sequence[Patch] = ()) -> PairEffects:
-        """Effects of all heads, and of patches, at one noise level.
+        """Effects of all heads, and of patches, at one noise level; all 0 for pairs whose prompts do the same.
 
-        Raises HRVError for prompts that differ in length or do the same, for numbers that are not finite, and for
+        Raises HRVError for prompts that differ in length, for numbers that are not finite, and for
         models that another node calls in a way that hides their heads; and what the host raises if the user cancels.
         """
         return self._measured(pairs, sigma, patches, [(2 * n + 1) / (2 * self.alphas) for n in range(self.alphas)])

@@ -6,6 +6,7 @@ Every pair is a sample of its own, told by (seed, concept, number), so all split
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -91,6 +92,10 @@ class CausalSettings:
             raise HRVError("A shard cannot stop early: all shards together would not be the whole. Set the stop to 0.")
 
 
+def _named(one: NumberedPair) -> str:
+    return " / ".join(one.pair.prompts)
+
+
 class CausalBuild(NamedTuple):
     """What a causal build gives: the HRV, whose evidence are effects, and what else was found."""
 
@@ -112,15 +117,17 @@ def build_causal_hrv(
     The host's progress is told per sampling step and noise level, ``report`` is called after every batch of pairs, and
     a cancel takes effect between two passes; the model is as before afterwards. Measured pairs are saved in the folder
     ``states`` (None: the host's user folder) as :func:`~..work.job.run_job` does, and the same build resumes from
-    there. Raises HRVError for a concept without pairs, a shard without pairs, an unsupported architecture, weights
-    that cannot be differentiated, a text encoder that encodes a prompt differently in the course of sampling, numbers
-    that are not finite, a folder that cannot be written, and a build that another process is making at this moment.
+    there. Raises HRVError for a concept without pairs, one whose words change nothing in any of its first pairs, a
+    shard without pairs, an unsupported architecture, weights that cannot be differentiated, a text encoder that encodes
+    a prompt differently in the course of sampling, numbers that are not finite, a folder that cannot be written, and a
+    build that another process is making at this moment.
     """
     if not examples:
         raise HRVError("There are no concepts to measure: connect concepts or an experiment.")
     folder = states_folder("causal-builds") if states is None else states
     job = _Build(model, clip, examples, settings)
     state = run_job(job, folder, report)
+    job.require_effects(state)
     evidence = job.evidence(state)
     assert evidence is not None, "a build has at least one pair"
     done = int(state.done.sum())
@@ -225,6 +232,21 @@ class _Build:
     def keep(self, state: CausalState, piece: range, made: CausalState) -> None:
         there = slice(piece.start, piece.stop)
         state.effects[there], state.norms[there], state.groups[there] = made.effects, made.norms, made.groups
+        for place in piece:
+            if not state.norms[place]:
+                logging.warning("[HRV] %s change nothing, so this pair is left out.", _named(self.pairs[place]))
+        self.require_effects(state)
+
+    def require_effects(self, state: CausalState) -> None:
+        """Raise HRVError for a concept that has some pairs by now, none of which has an effect."""
+        for name in self.names:
+            own = [place for place in np.flatnonzero(state.done) if self.pairs[place].pair.concept == name]
+            if len(own) >= min(_FEWEST, self.settings.pairs) and not state.norms[own].any():
+                listed = ", ".join(dict.fromkeys(_named(self.pairs[place]) for place in own[:_FEWEST]))
+                raise HRVError(
+                    f"The words of {name} change nothing in the images of this model, so no head can be relevant for "
+                    f"them; tried were: {listed}. Take the concept out, or write other words or sentences."
+                )
 
     def is_finished(self, state: CausalState) -> bool:
         """Whether the shares of every concept are settled as asked for."""
@@ -265,6 +287,7 @@ class _Build:
         """What was found; ``checks`` are the true shares of the top heads and from how many pairs, by concept."""
         scores = evidence.scores(len(self.names))
         tops = top_heads(scores)
+        shares, measured = evidence.by_level(len(self.names))
         found = []
         for row, (name, agreement) in enumerate(zip(self.names, agreements(evidence, len(self.names)), strict=True)):
             own = np.array([one.pair.concept == name for one in self.pairs]) & state.done
@@ -281,6 +304,11 @@ class _Build:
                     top_true=true,
                     checked=pairs,
                     agreement=agreement,
+                    by_level={
+                        f"{self.settings.levels[level]:g}": float(shares[row, level].sum())
+                        for level in np.flatnonzero(measured[row])
+                    },
+                    silent=tuple(_named(self.pairs[place]) for place in np.flatnonzero(own & (state.norms == 0))),
                 )
             )
         return CausalReport(tuple(found), len(tops[0]))

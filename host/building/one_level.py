@@ -83,7 +83,7 @@ class Level:
         return self._along(self.difference)
 
     def require_sound(self) -> None:
-        """Raise HRVError for predictions that are not finite or don't differ."""
+        """Raise HRVError for predictions that are not finite."""
         passes = {"first": (self.of_a, self.reading_a), "second": (self.of_b, self.reading_b)}
         for which, (prediction, reading) in passes.items():
             broken = (~prediction.isfinite().flatten(1).all(1)).nonzero()
@@ -93,17 +93,12 @@ class Level:
                     f"{self.names[int(broken[0])]}, first at {reading.first_broken()}. The checkpoint may be broken, "
                     "or its precision too low."
                 )
-        same = (self.squares == 0).nonzero()
-        if len(same):
-            raise HRVError(
-                f"Both prompts of {self.names[int(same[0])]} give the same prediction, so there is no effect to divide "
-                "among heads. Write prompts that differ in a word, or choose an earlier noise level."
-            )
 
     def head_effects(self, alpha: float) -> torch.Tensor:
-        """The derivative of <v, d> by every head's gate with all gates at ``alpha``, float64 [P, H]."""
+        """The derivative of <v, d> by every head's gate with all gates at ``alpha``, float64 [P, H]; 0 where d is 0."""
         # Brought to a common size for half precision, whose range is small.
         largest = self.difference.abs().amax((1, 2, 3), keepdim=True)
+        largest = torch.where(largest > 0, largest, 1.0)
         dtype = self.model.get_dtype_inference()
         with gradients() as kept:
             gates = torch.full(

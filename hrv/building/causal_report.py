@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,8 @@ THROUGH_OWN_WORD = 0.5
 
 _COLUMNS = ("sum over heads", "own word", "other words", "end", "padding", "top heads", "top heads, true", "agreement")
 _MOST_ROWS = 60
+# So many pairs are named in a sentence.
+_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class ConceptReport:
 
     ``pairs``        how many pairs were measured, ``different`` how many of them differ in their prompts.
     ``complete``     the sum of all heads' shares, 1.0 if the estimate accounts for the whole effect.
+    ``by_level``     the same at each noise level at which the concept was measured, by its sampling progress.
+    ``silent``       pairs whose words change nothing, each "A / B": they are left out of everything else.
     ``groups``       the share of the effect that goes through each group of tokens (:data:`~.causal_state.GROUPS`).
     ``top``          the share that the estimate gives the top heads together, ``top_true`` what patching them does,
                      both in the ``checked`` pairs.
@@ -45,6 +49,8 @@ class ConceptReport:
     top_true: float | None
     checked: int
     agreement: float | None
+    by_level: Mapping[str, float] = field(default_factory=dict)
+    silent: tuple[str, ...] = ()
 
     @property
     def own_word(self) -> float | None:
@@ -59,8 +65,19 @@ class ConceptReport:
                 f"Only {self.own_word:.0%} of what {self.concept} does goes through its own word (most of the rest: "
                 f"{through}), so controls on that word can reach little of it."
             )
-        if not 0.8 <= self.complete <= 1.25:
+        if not _is_complete(self.complete):
             said.append(f"{self.concept}: the heads' shares add up to {self.complete:.2f} instead of about 1.")
+        if off := [f"{total:.2f} at {level}" for level, total in self.by_level.items() if not _is_complete(total)]:
+            said.append(
+                f"{self.concept}: at some noise levels the heads' shares add up to something else than about 1: "
+                f"{', '.join(off)}. Which heads come first is less sure there."
+            )
+        if self.silent:
+            more = " ..." if len(self.silent) > _NAMED else "."
+            said.append(
+                f"{self.concept}: {len(self.silent)} of {self.pairs} pairs change nothing and are left out: "
+                f"{', '.join(self.silent[:_NAMED])}{more}"
+            )
         if self.different < self.pairs:
             said.append(
                 f"{self.concept} has {self.different} different pairs of prompts, so some were measured again on other "
@@ -109,6 +126,11 @@ class CausalReport:
         return matrix_picture(
             numbers, [one.concept for one in shown], _COLUMNS, "share of a concept's effect", title="Causal HRV"
         )
+
+
+def _is_complete(total: float) -> bool:
+    """Whether shares that add up to ``total`` account for the effect."""
+    return 0.8 <= total <= 1.25
 
 
 def agreements(evidence: Effects, concepts: int) -> list[float | None]:

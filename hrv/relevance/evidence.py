@@ -156,15 +156,19 @@ class Effects:
 
         Averaged over the levels at which the concept was measured and its words change anything; zeros if none is.
         """
+        shares, measured = self.by_level(concepts)
+        averaged: Scores = shares.sum(axis=1) / np.maximum(measured.sum(axis=1), 1)[:, None]
+        return averaged
+
+    def by_level(self, concepts: int) -> tuple[Scores, npt.NDArray[np.bool_]]:
+        """The shares of :meth:`scores` at each of L noise levels, float64 [N, L, H], and where there are any [N, L]."""
         levels = int(self.pairs[:, 2].max()) + 1
         sums, norms = np.zeros((concepts, levels, self.effects.shape[1])), np.zeros((concepts, levels))
         places = self.pairs[:, 0], self.pairs[:, 2]
         np.add.at(sums, places, self.effects.astype(np.float64))
         np.add.at(norms, places, self.norms.astype(np.float64))
         shares = np.divide(sums, norms[..., None], out=np.zeros_like(sums), where=norms[..., None] > 0)
-        measured = np.maximum((norms > 0).sum(axis=1), 1)[:, None]
-        averaged: Scores = shares.sum(axis=1) / measured
-        return averaged
+        return shares, norms > 0
 
     def chosen(self, which: npt.NDArray[np.bool_]) -> Effects | None:
         """The evidence of some pairs, a bool [P] each; None if that is none."""

@@ -465,10 +465,20 @@ def test_one_bad_pair_is_named(sd15: Small) -> None:
         Attribution(sd15.model).effects(pairs, SIGMA)
 
 
-def test_pairs_without_a_difference_or_of_different_length_are_refused(sd15: Small) -> None:
+def test_a_pair_without_a_difference_has_no_effects_and_leaves_others_alone(sd15: Small) -> None:
     pairs = sd15.pairs()
-    with pytest.raises(HRVError, match="Both prompts of 'a red cat' and 'a blue cat' give the same prediction"):
-        Attribution(sd15.model).effects(pairs._replace(b=pairs.a), SIGMA)
+    found = Attribution(sd15.model).effects(pairs, SIGMA)
+    same = pairs.b[0][0].clone()
+    same[1] = pairs.a[0][0][1]
+    without = Attribution(sd15.model).effects(pairs._replace(b=[[same, {}]]), SIGMA)
+    others = np.arange(len(same)) != 1
+    assert not without.heads[1].any() and without.squares[1] == 0
+    assert np.array_equal(without.heads[others], found.heads[others])
+    assert np.array_equal(without.squares[others], found.squares[others])
+
+
+def test_pairs_of_different_length_are_refused(sd15: Small) -> None:
+    pairs = sd15.pairs()
     longer = [[torch.cat([pairs.b[0][0]] * 2, dim=1), {}]]
     with pytest.raises(HRVError, match="must have equally many tokens, but these have 77 and 154"):
         Attribution(sd15.model).effects(pairs._replace(b=longer), SIGMA)

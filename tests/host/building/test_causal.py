@@ -154,6 +154,42 @@ def test_a_build_ends_early_when_it_is_settled(builder: Builder) -> None:
     assert builder(pairs=8, stop_at=0.01).hrv.same_as(settled.hrv)
 
 
+# Two spellings of one word, which the tokenizer reads alike.
+SILENT = [Example(f"a {word} cat", word) for word in ("caf\u00e9", "cafe\u0301")]
+
+
+def test_pairs_that_change_nothing_are_left_out_and_named(builder: Builder, caplog: pytest.LogCaptureFixture) -> None:
+    colors = [Example(f"a {word} car", word) for word in ("red", "blue")]
+    built = builder({"Color": [*colors, *SILENT]}, pairs=4)
+    (color,) = built.report.concepts
+    assert sorted(color.silent) == sorted(" / ".join(one.prompt for one in order) for order in (SILENT, SILENT[::-1]))
+    assert color.pairs == 4 and "2 of 4 pairs change nothing and are left out: a caf" in built.report.text()
+    assert caplog.text.count("change nothing, so this pair is left out") == 2
+    # What they are left out of: the HRV is that of the others, wherever they stand in the file.
+    found = effects(built.hrv)
+    there = found.norms > 0
+    others = Effects(found.effects[there], found.norms[there], found.pairs[there])
+    assert there.sum() == 2 and not found.effects[~there].any()
+    np.testing.assert_array_equal(others.scores(1), found.scores(1))
+
+
+def test_a_concept_whose_words_change_nothing_is_refused_at_its_first_pairs(builder: Builder) -> None:
+    for _ in range(2):
+        with pytest.raises(HRVError, match=r"The words of Place change nothing .* tried were: a caf.* / a caf"):
+            builder({"Color": EXAMPLES["Color"], "Place": SILENT}, pairs=6)
+        assert len([report for report in builder.reports if report.unit == "pairs"]) < 12
+
+
+def test_completeness_is_reported_level_by_level(whole: CausalBuild) -> None:
+    for row, one in enumerate(whole.report.concepts):
+        assert list(one.by_level) == ["0.2", "0.6"]
+        assert np.mean(list(one.by_level.values())) == pytest.approx(one.complete)
+        for place, total in enumerate(one.by_level.values()):
+            found = effects(whole.hrv)
+            own = (found.pairs[:, 0] == row) & (found.pairs[:, 2] == place)
+            assert total == pytest.approx(found.effects[own].sum() / found.norms[own].sum(), rel=1e-4)
+
+
 def test_an_experiment_gives_pairs_too(builder: Builder) -> None:
     prompts = [Example("a red car, night", "red"), Example("a blue car, night", "blue"), Example("a blue cat", "blue")]
     built = builder({"Color": prompts})

@@ -95,6 +95,13 @@ def test_incomplete_shares_and_repeated_pairs_are_said() -> None:
     assert "2 different pairs" in report(different=2).sentences()[0]
 
 
+def test_incomplete_levels_and_pairs_without_effect_are_said() -> None:
+    (said,) = report(by_level={"0.06": 1.9, "0.24": 1.1, "0.44": 0.7}).sentences()
+    assert "Color: at some noise levels" in said and "1.90 at 0.06, 0.70 at 0.44." in said
+    (said,) = report(silent=("a / b",) * 4, pairs=16, different=16).sentences()
+    assert said == "Color: 4 of 16 pairs change nothing and are left out: a / b, a / b, a / b ..."
+
+
 def test_the_report_as_text_json_and_picture() -> None:
     whole = CausalReport((report(), report(concept="Size", top_true=None, agreement=None, checked=0)), 8)
     assert whole.text().splitlines()[1] == "Size: 4 pairs, sum 1.02, own word 90%, agreement unknown"
