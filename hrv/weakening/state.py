@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,20 +22,20 @@ class WeakeningState:
     ``key``     tells the analysis from any other.
     ``scores``  float64 [images], NaN where the scorer failed and of images not yet made.
     ``sheet``   uint8 [pictures, height, width, 3], those of the contact sheet.
-    ``ends``    how many images there are after each batch, ascending.
+    ``batches`` how many batches there are.
     ``done``    how many batches, in their order, are finished.
     """
 
     key: str
     scores: Scores
     sheet: Pixels
-    ends: Sequence[int]
+    batches: int
     done: int = 0
 
     @classmethod
-    def beginning(cls, key: str, ends: Sequence[int], sheet: tuple[int, int, int]) -> WeakeningState:
-        """The state before the first image; ``sheet`` is pictures, height and width."""
-        return cls(key, np.full(ends[-1], np.nan), np.zeros((*sheet, 3), dtype=np.uint8), ends)
+    def beginning(cls, key: str, images: int, batches: int, sheet: tuple[int, int, int]) -> WeakeningState:
+        """The state before the first of ``images`` images; ``sheet`` is pictures, height and width."""
+        return cls(key, np.full(images, np.nan), np.zeros((*sheet, 3), dtype=np.uint8), batches)
 
     def save(self, path: Path) -> None:
         """Write the state; raises HRVError if the file cannot be written."""
@@ -53,8 +52,7 @@ class WeakeningState:
             return self
         texts, arrays = found
         scores, done = arrays["scores"], whole_number(texts["done"], "its number of batches")
-        require(done <= len(self.ends), f"it has {done} batches, and this analysis has {len(self.ends)}.")
-        made = self.ends[done - 1] if done else 0
-        possible = np.isnan(scores[made:]).all() and not np.isinf(scores).any()
-        require(bool(possible), "its scores are infinite, or of images that weren't made.")
-        return WeakeningState(self.key, scores, arrays["sheet"], self.ends, done)
+        require(done <= self.batches, f"it has {done} batches, and this analysis has {self.batches}.")
+        # A batch whose images could not be kept has scores and isn't done: it will be made again.
+        require(not np.isinf(scores).any(), "its scores are infinite.")
+        return WeakeningState(self.key, scores, arrays["sheet"], self.batches, done)

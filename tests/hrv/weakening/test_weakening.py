@@ -298,16 +298,16 @@ def test_a_sheet_shows_one_random_order_and_the_baseline_if_there_is_one() -> No
 
 
 def test_a_state_comes_back_and_another_analysis_does_not_get_it(tmp_path: Path) -> None:
-    state = WeakeningState.beginning("a" * 64, (2, 5), (2, 4, 3))
+    state = WeakeningState.beginning("a" * 64, 5, 2, (2, 4, 3))
     assert np.isnan(state.scores).all()
     state.scores[:2], state.sheet[1], state.done = (0.25, np.nan), 7, 1
     state.save(tmp_path / "state")
-    back = WeakeningState.beginning("a" * 64, (2, 5), (2, 4, 3)).resumed(tmp_path / "state")
+    back = WeakeningState.beginning("a" * 64, 5, 2, (2, 4, 3)).resumed(tmp_path / "state")
     assert np.array_equal(back.scores, state.scores, equal_nan=True) and np.array_equal(back.sheet, state.sheet)
     assert back.done == 1
     for other in (
-        WeakeningState.beginning("b" * 64, (2, 5), (2, 4, 3)),
-        WeakeningState.beginning("a" * 64, (2, 6), (2, 4, 3)),
+        WeakeningState.beginning("b" * 64, 5, 2, (2, 4, 3)),
+        WeakeningState.beginning("a" * 64, 6, 2, (2, 4, 3)),
     ):
         with pytest.raises(HRVError, match=r"of another analysis"):
             other.resumed(tmp_path / "state")
