@@ -242,6 +242,24 @@ def test_images_are_kept_if_asked(analyst: Analyst, tmp_path: Path) -> None:
     assert files[0].exists() and len(again.seen) == 1
 
 
+def test_an_image_that_cannot_be_kept_costs_no_more_than_itself(analyst: Analyst, tmp_path: Path) -> None:
+    """Its score is there and its batch is not done, which is no reason to begin again."""
+    first, second = Brightness(), Brightness()
+
+    def fill_up(text: str) -> None:
+        if len(analyst.reports) == 3:
+            (tmp_path / "images").rename(tmp_path / "kept")
+            (tmp_path / "images").write_bytes(b"no folder")
+
+    with pytest.raises(HRVError, match="Cannot save the image"):
+        analyst(first, images=tmp_path / "images", report=fill_up)
+    (tmp_path / "images").unlink()
+    (tmp_path / "kept").rename(tmp_path / "images")
+    result = analyst(second, images=tmp_path / "images").results[0]
+    assert len(first.seen) == 4 and len(second.seen) == result.scores.size - 3
+    assert not list(analyst.states.glob("*.unusable"))
+
+
 def test_the_sheet_is_of_the_first_prompt_and_seed(analyst: Analyst) -> None:
     scorer = Brightness()
     analysis = analyst(scorer, batch_size=3)
