@@ -10,6 +10,7 @@ from comfy_api.latest import io
 
 from ..host.editing.prompts import add_row, add_word_edit, edit_prompt, has_concepts, ignored_settings, row_count
 from ..host.mechanism import with_mechanism
+from ..host.models.capabilities import Capability
 from ..host.models.layouts import head_layout, require_fitting
 from ..host.page.texts import show_text
 from ..hrv.editing.alignment import read_pairs
@@ -165,7 +166,7 @@ class PromptEdit(io.ComfyNode):
         positive, edit = edit_prompt(
             source, target, windows, read_pairs(pairs), deciding.edit if hrv is not None else None
         )
-        edit.require_layout(head_layout(model))
+        edit.require_layout(head_layout(model, Capability.EDITING))
         text = edit.describe()
         if hrv is not None and not edit.alignment.changed:
             text += "\n\nNo word was swapped or added, so the HRV of this node has nothing to decide."

@@ -9,6 +9,7 @@ from comfy_api.latest import io
 
 from ..host.editing.prompts import ignored_settings
 from ..host.mechanism import add_reading
+from ..host.models.capabilities import Capability
 from ..host.models.layouts import require_fitting
 from ..host.page.texts import show_text
 from ..hrv.controls.reading import DEFAULT_PERCENT, GATES, SMALLEST_GATE, TOP_HEADS, read_concept
@@ -76,7 +77,7 @@ class ReadByConcept(io.ComfyNode):
         gates: str = TOP_HEADS,
     ) -> io.NodeOutput:
         check_outputs(cls)
-        require_fitting(hrv, model)
+        require_fitting(hrv, model, Capability.READING)
         window = effect.window()
         result = add_reading(
             model,

@@ -16,6 +16,7 @@ from ...hrv.attend_and_excite.report import ReportLog
 from ...hrv.attend_and_excite.settings import ExcitementSettings
 from ...hrv.attend_and_excite.subjects import find_subjects
 from ...hrv.relevance.vectors import HRV
+from ..models.capabilities import Capability
 from ..models.layouts import head_layout
 from ..models.ours import our_key
 from ..prompts.carried import EXCITEMENT_KEY, Conditioning, token_maps
@@ -41,7 +42,7 @@ def excite(
     ``subjects`` are (words, concept) pairs, the concept empty for plain attend-and-excite. Tensors are shared. Raises
     HRVError for a conditioning without token maps and as :func:`~...hrv.attend_and_excite.subjects.find_subjects` does.
     """
-    layout, log, uid = head_layout(model), ReportLog(), uuid4().hex
+    layout, log, uid = head_layout(model, Capability.EXCITEMENT), ReportLog(), uuid4().hex
     found = [find_subjects(tokens, subjects, hrv, clamp) for tokens in token_maps(conditioning)]
     tagged = [
         [tensor, {**extras, EXCITEMENT_KEY: Excitement(settings, own, layout, checkpointing, log, uid)}]

@@ -19,7 +19,7 @@ is no part of d.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import comfy.samplers
@@ -29,7 +29,7 @@ import torch
 from ...hrv.errors import HRVError
 from ..models.architectures import architecture_of
 from ..models.capabilities import Capability
-from ..prompts.carried import Conditioning
+from ..prompts.carried import TEXT_KEYS, Conditioning
 from ..runs.gradients import require_differentiable
 from .one_level import OTHER, AtOneLevel, Level
 from .patching import Patch
@@ -109,10 +109,16 @@ class Attribution:
 
         guider = comfy.samplers.CFGGuider(self.model)
         # The host prepares whatever lists of conditionings a guider has; the second is as positive as the first.
-        guider.inner_set_conds({"positive": pairs.a, OTHER: [[pairs.b[0][0], pairs.a[0][1]]]})
+        (_, own), (tensor, other) = pairs.a[0], pairs.b[0]
+        guider.inner_set_conds({"positive": pairs.a, OTHER: [[tensor, _with_text(own, other)]]})
         sigmas = torch.tensor([sigma, 0.0])
         guider.sample(pairs.noise, pairs.latents, AtOneLevel(measure), sigmas, disable_pbar=True, seed=0)
         return found[0]
+
+
+def _with_text(extras: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """What a conditioning carries, but of its text what the other one carries."""
+    return {**extras, **{name: other[name] for name in TEXT_KEYS if name in other}}
 
 
 def _require_alike(pairs: Pairs) -> None:

@@ -20,6 +20,7 @@ from ...hrv.relevance.evidence import Counts
 from ...hrv.relevance.files import require_savable
 from ...hrv.relevance.vectors import HRV
 from ...hrv.relevance.vocabulary import Vocabulary, require_contrast
+from ..models.capabilities import Capability
 from ..models.layouts import head_layout
 from ..prompts.carried import Conditioning
 from ..work.executor import Tick
@@ -129,7 +130,7 @@ class _Build:
 
     def __init__(self, model: Any, clip: Any, vocabulary: Vocabulary, prompts: Sequence[str], settings: BuildSettings):
         self.model, self.clip, self.prompts, self.settings = model, clip, prompts, settings
-        self.layout = head_layout(model)
+        self.layout = head_layout(model, Capability.RECORDING)
         require_room(model, settings, settings.images)
         # The values and the counts.
         require_savable(len(vocabulary) * self.layout.head_count * 12, "fewer concepts")

@@ -24,6 +24,7 @@ from ...hrv.relevance.evidence import Effects
 from ...hrv.relevance.files import require_savable
 from ...hrv.relevance.vectors import HRV
 from ...hrv.relevance.vocabulary import Vocabulary
+from ..models.capabilities import Capability
 from ..models.layouts import head_layout
 from ..prompts.encoding import token_map
 from ..work.executor import Tick
@@ -151,7 +152,7 @@ class _Build:
 
     def __init__(self, model: Any, clip: Any, examples: Mapping[str, Sequence[Example]], settings: CausalSettings):
         self.model, self.settings, self.names = model, settings, tuple(examples)
-        self.layout = head_layout(model)
+        self.layout = head_layout(model, Capability.CAUSAL)
         require_room(model, settings, settings.pairs * len(examples))
         # Of every pair its effects, its norm and its place.
         size = settings.pairs * len(examples) * (4 * self.layout.head_count + 28)

@@ -97,7 +97,7 @@ class Level:
     def head_effects(self, alpha: float) -> torch.Tensor:
         """The derivative of <v, d> by every head's gate with all gates at ``alpha``, float64 [P, H]; 0 where d is 0."""
         # Brought to a common size for half precision, whose range is small.
-        largest = self.difference.abs().amax((1, 2, 3), keepdim=True)
+        largest = self.difference.abs().amax(tuple(range(1, self.difference.ndim)), keepdim=True)
         largest = torch.where(largest > 0, largest, 1.0)
         dtype = self.model.get_dtype_inference()
         with gradients() as kept:

@@ -13,7 +13,8 @@ from ...hrv.building.causal_state import GROUPS
 from ...hrv.building.pairs import Pair, pair_seed
 from ...hrv.errors import HRVError
 from ...hrv.prompts.tokens import TokenMap
-from ..prompts.carried import Conditioning
+from ..models.architectures import architecture_of
+from ..prompts.carried import TEXT_KEYS, Conditioning
 from ..prompts.encoding import token_map
 from ..work.executor import Tick
 from ..work.sampling import SamplingSettings, sample_latents, stacked
@@ -58,8 +59,11 @@ class PairImages:
         together: dict[Any, list[int]] = {}
         encoded = [[encode_once(self.clip, prompt) for prompt in one.pair.prompts] for one in pairs]
         for place, one in enumerate(pairs):
-            together.setdefault((one.level, tuple(encoded[place][0][0].shape)), []).append(place)
-        for (level, _), places in together.items():
+            tensor, extras = encoded[place][0]
+            # What is one for all rows of a batch, such as the tokens of Anima's prompts, is for one pair alone.
+            alone = place if any(name in extras for name in TEXT_KEYS) else None
+            together.setdefault((one.level, tuple(tensor.shape), alone), []).append(place)
+        for (level, *_), places in together.items():
             a, b = (stacked([encoded[place][side] for place in places]) for side in range(2))
             seeds = [pair_seed(pairs[place].pair.concept, self.seed, pairs[place].number) for place in places]
             steps = _Steps(tick, len(places))
@@ -84,10 +88,13 @@ class PairImages:
         own, words = _own_positions(a, b, pair), set(a.content_positions)
         rest = [position for position in range(a.length) if position not in words and position]
         end = [position for position in rest if position - 1 in words]
-        groups = np.zeros((len(GROUPS), a.length), dtype=bool)
+        keys, first = architecture_of(self.model).text_keys(a.length)
+        groups = np.zeros((len(GROUPS), keys), dtype=bool)
         padding = [position for position in rest if position not in end]
         for number, positions in enumerate((sorted(own), sorted(words - own), end, padding)):
-            groups[number, positions] = True
+            groups[number, [first + position for position in positions]] = True
+        # What the model itself fills up the text with.
+        groups[GROUPS.index("padding"), [*range(first), *range(first + a.length, keys)]] = True
         return groups
 
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import comfy.patcher_extension
 import torch
 from comfy.patcher_extension import WrappersMP
+from torch.nn.functional import pad
 
 from ...hrv.controls.control import Control
 from ...hrv.errors import HRVError
@@ -170,6 +171,8 @@ class ControlledRun:
                 weights = self.rearranged(attention, call)
             if weights is None:
                 return attention.plain()
+            if attention.padding:
+                weights = pad(weights, (0, 0, 0, attention.padding), value=1.0)
             return attention.out(attention.found(values=rescale_values(attention.values, weights)))
 
         return attend

@@ -8,11 +8,15 @@ from typing import Any
 from ...hrv.heads.layout import HeadLayout, require_same_layout
 from ...hrv.relevance.vectors import HRV
 from .architectures import architecture_of
+from .capabilities import Capability
 
 
-def head_layout(model: Any) -> HeadLayout:
-    """The head layout of a MODEL, in canonical order. Raises HRVError for an unsupported architecture."""
-    return architecture_of(model).layout
+def head_layout(model: Any, capability: Capability | None = None) -> HeadLayout:
+    """The head layout of a MODEL, in canonical order.
+
+    Raises HRVError for an unsupported architecture, and for one that lacks the ``capability`` that is needed.
+    """
+    return architecture_of(model, capability).layout
 
 
 def describe_model(model: Any) -> str:
@@ -20,12 +24,14 @@ def describe_model(model: Any) -> str:
     return type(model.model.model_config).__name__
 
 
-def require_fitting(hrv: HRV, model: Any) -> None:
+def require_fitting(hrv: HRV, model: Any, capability: Capability | None = None) -> None:
     """Raise HRVError for an HRV of another head layout than the MODEL's; log for which models it is fine.
+
+    It raises HRVError as :func:`head_layout` does, too.
 
     Fine-tunes and other relatives have the heads of the model that an HRV was made with, and it is meant for them too.
     """
-    layout = head_layout(model)
+    layout = head_layout(model, capability)
     require_same_layout(hrv.layout, layout)
     logging.info(
         "[HRV] This HRV, made with %s, fits this model, %s: both have %s. A different model with the same layout, such "

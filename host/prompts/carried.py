@@ -42,6 +42,9 @@ ROWS_KEY = "hrv_prompt_rows"
 EXCITEMENT_KEY = "hrv_excitement"
 """The key of its :class:`~..attend_and_excite.maps.Excitement`."""
 
+TEXT_KEYS = ("t5xxl_ids", "t5xxl_weights", "attention_mask")
+"""What the host's text encoders put beside a tensor that is part of the text itself (Anima, Lumina 2)."""
+
 Chunk = tuple[int, Any]
 """One chunk of a batch: the number of its list of conditionings (0 positive, 1 negative) and its uuid."""
 

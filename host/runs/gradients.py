@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import importlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -118,7 +119,37 @@ class _OrdinaryTensors(TorchFunctionMode):
         args = tuple(map(_ordinary, args))
         if func in _WITH_WEIGHTS:
             args = (args[0], *map(_own_memory, args[1:]))
-        return func(*args, **{name: _ordinary(value) for name, value in (kwargs or {}).items()})
+        return _with_gradient(func)(*args, **{name: _ordinary(value) for name, value in (kwargs or {}).items()})
+
+
+class _SecondTime(_OrdinaryTensors):
+    """The same for a block that is run again and changes some of what it gets in place (``img += ...`` in Flux).
+
+    What its graph keeps has to stay as it is, so that operations get copies of :attr:`changing`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.changing: list[torch.Tensor] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if self.changing and not getattr(func, "__name__", "").endswith("_"):
+            memory = {_memory(tensor) for tensor in self.changing}
+            args = tuple(
+                arg.clone() if isinstance(arg, torch.Tensor) and _memory(arg) in memory else arg for arg in args
+            )
+        return super().__torch_function__(func, types, args, kwargs)
+
+
+def _with_gradient(func: Any) -> Any:
+    """An operation, but one of the host's fused ones, which have no gradient, as it is written out.
+
+    ``comfy_kitchen.apply_rope`` and the like: the rotation of queries and keys in transformers.
+    """
+    library, _, name = str(func).partition(".") if type(func).__module__ == "torch._ops" else ("", "", "")
+    if library != "comfy_kitchen":
+        return func
+    return getattr(importlib.import_module("comfy_kitchen.backends.eager"), name.partition(".")[0], func)
 
 
 def _ordinary(value: Any) -> Any:
@@ -204,23 +235,37 @@ def _checkpointed(module: Any, blocks: tuple[type[torch.nn.Module], ...], kept: 
     return view
 
 
-def _forward_twice(forward: Callable[..., torch.Tensor], kept: KeptTensors, *args: Any) -> torch.Tensor:
+def _forward_twice(forward: Callable[..., Any], kept: KeptTensors, *args: Any, **kwargs: Any) -> Any:
+    args, names = (*args, *kwargs.values()), tuple(kwargs)
     # The host writes the number of the block into its options as it goes: the second time needs those of the first.
     own = [dict(arg) if isinstance(arg, dict) else arg for arg in args]
     # It also adds to what blocks got, such as a ControlNet's to the skip connections.
     before = [(kept.keep(arg), arg.requires_grad) if isinstance(arg, torch.Tensor) else None for arg in own]
-    again = False
+    versions = [arg._version if isinstance(arg, torch.Tensor) and not arg.is_inference() else 0 for arg in own]
+    changes: list[bool] | None = None
+    second = _SecondTime()
 
-    def run(*given: Any) -> torch.Tensor:
-        nonlocal again
-        if again:
+    def run(*given: Any) -> Any:
+        nonlocal changes
+        positional = len(given) - len(names)
+        if changes is not None:
             given = tuple(
                 arg if held is None else held[0].tensor.detach().requires_grad_(held[1])
                 for arg, held in zip(given, before, strict=True)
             )
-        again = True
-        return forward(*given)
+            given = tuple(arg.clone() if changed else arg for arg, changed in zip(given, changes, strict=True))
+            second.changing = [arg for arg, changed in zip(given, changes, strict=True) if changed]
+        try:
+            made = forward(*given[:positional], **dict(zip(names, given[positional:], strict=True)))
+        finally:
+            second.changing = []
+        if changes is None:
+            changes = [
+                isinstance(arg, torch.Tensor) and not arg.is_inference() and arg._version != version
+                for arg, version in zip(given, versions, strict=True)
+            ]
+        return made
 
     # On a GPU the second time is another thread's.
-    contexts = lambda: (nullcontext(), _OrdinaryTensors())  # noqa: E731
+    contexts = lambda: (nullcontext(), second)  # noqa: E731
     return checkpoint(run, *own, use_reentrant=False, context_fn=contexts)

@@ -18,6 +18,7 @@ from ...hrv.scoring.scorer import Scorer
 from ...hrv.weakening.images import image_name, save_image, small_picture
 from ...hrv.weakening.plan import Cell, Plan, Weakening, sheet_lines
 from ...hrv.weakening.state import KIND, WeakeningState
+from ..models.capabilities import Capability
 from ..models.digest import clip_digest, model_digest
 from ..models.layouts import describe_model, require_fitting
 from ..prompts.encoding import token_map
@@ -67,7 +68,7 @@ def analyse_weakening(
     not have, prompts without words, what the scorer refuses, and a scorer that fails on all of the first images.
     """
     hrv, scorer = examined.hrv, examined.scorer
-    require_fitting(hrv, examined.model)
+    require_fitting(hrv, examined.model, Capability.WEAKENING)
     if plan.head_count != hrv.layout.head_count:
         raise HRVError(f"The plan is for {plan.head_count} heads, but the model has {hrv.layout.describe()}.")
     if not experiment or not all(experiment.values()):

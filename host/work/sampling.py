@@ -10,7 +10,7 @@ import comfy.sample
 import comfy.samplers
 import torch
 
-from ..models.latents import pixels_per_position
+from ..models.latents import empty_latent
 from ..prompts.carried import Conditioning
 
 
@@ -48,15 +48,14 @@ def sample_latents(
     step_done: Callable[[], None],
     until: float = 0.0,
 ) -> torch.Tensor:
-    """Latents [B, C, h, w] of B seeds, made together from empty ones.
+    """Latents [B, C, h, w] (of models that make videos [B, C, 1, h, w]) of B seeds, made together from empty ones.
 
     The starting noise of each is what its seed gives alone. Samplers that draw noise on the way draw it for all of
     them together, by the first seed. ``step_done`` is called after every step; a cancel takes effect there. With
     ``until`` sampling ends at this sigma, and the latents still hold that noise.
     """
-    channels, pixels = model.get_model_object("latent_format").latent_channels, pixels_per_position(model)
-    shape = channels, settings.height // pixels, settings.width // pixels
-    latent = torch.zeros(len(seeds), *shape, device=comfy.model_management.intermediate_device())
+    shape = empty_latent(model, len(seeds), settings.width, settings.height)
+    latent = torch.zeros(shape, device=comfy.model_management.intermediate_device())
     noise = torch.cat([comfy.sample.prepare_noise(latent[:1], seed) for seed in seeds])
     return comfy.sample.sample(
         model,

@@ -15,11 +15,15 @@ from unittest.mock import patch
 
 import comfy.ldm.anima.model
 import comfy.model_patcher
+import comfy.sd
 import comfy.supported_models
+import comfy.text_encoders.anima
+import comfy.text_encoders.flux
 import numpy as np
 import torch
 from comfy.patcher_extension import WrappersMP
 from comfy.samplers import KSAMPLER, CFGGuider, calculate_sigmas
+from comfy.supported_models_base import ClipTarget
 
 from ...host.models.families.overriding import SLOT
 from ...host.models.layouts import head_layout
@@ -457,3 +461,33 @@ _FULL_SIZE: dict[str, dict[str, Any]] = {
     },
 }
 _FULL_SIZE["Chroma"].pop("guidance_embed")
+
+
+def _small_clip(tokenizer: type, model: type, **sizes: dict[str, int]) -> Any:
+    """A CLIP with the host's real tokenizers and narrow text models of two layers."""
+    options = {f"{encoder}_model_config": size for encoder, size in sizes.items()}
+    clip = comfy.sd.CLIP(ClipTarget(tokenizer, model), model_options={"dtype": torch.float32, **options})
+    randomise(clip.cond_stage_model, seed=2)
+    return clip
+
+
+@functools.cache
+def small_clip_flux() -> Any:
+    """A CLIP for :data:`FLUX`: T5, and CLIP for the pooled vector."""
+    return _small_clip(
+        comfy.text_encoders.flux.FluxTokenizer,
+        comfy.text_encoders.flux.flux_clip(),
+        clip_l={"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2, "num_hidden_layers": 2},
+        t5xxl={"d_ff": 32, "d_kv": 16, "d_model": WIDTH, "num_heads": 2, "num_layers": 2},
+    )
+
+
+@functools.cache
+def small_clip_anima() -> Any:
+    """A CLIP for :data:`ANIMA`: Qwen's states, and T5's tokens."""
+    size = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    return _small_clip(
+        comfy.text_encoders.anima.AnimaTokenizer,
+        comfy.text_encoders.anima.te(),
+        qwen3_06b={**size, "num_key_value_heads": 1},
+    )

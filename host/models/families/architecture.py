@@ -52,6 +52,10 @@ class Architecture(ABC):
         """Where the first of a conditioning's ``own`` tokens is among the ``reached`` that the model gets."""
         return 0
 
+    def text_keys(self, own: int) -> tuple[int, int]:
+        """The number of text keys, padding included, that ``own`` tokens of a conditioning become, and the first."""
+        return own, 0
+
     @abstractmethod
     def wrapping(self, wrap: Wrap) -> Wrapping:
         """What puts ``wrap``'s doings at every layer, each once for whatever it is put around."""

@@ -20,8 +20,9 @@ class AttentionCall(NamedTuple):
     """A call in which queries of the image meet keys of the text; other queries and keys may stand beside them.
 
     ``q``, ``k`` and ``v`` are as the host has them: [B, L, heads x d], heads one behind the other, or [B, heads, L, d]
-    if ``by_head``. ``text`` is the place of the keys that are the conditioning's tokens, ``image`` that of the image's
-    queries. ``extra`` are the options of the call. What the properties and methods give is [B, L, heads x d].
+    if ``by_head``. ``text`` is the place of the text's keys: the conditioning's tokens, then as much ``padding`` by the
+    model. ``image`` is the place of the image's queries. ``extra`` are the options of the call. What the properties and
+    methods give is [B, L, heads x d].
     """
 
     layer: AttentionLayer
@@ -33,6 +34,7 @@ class AttentionCall(NamedTuple):
     text: slice = WHOLE
     image: slice = WHOLE
     by_head: bool = False
+    padding: int = 0
 
     @property
     def rows(self) -> int:
@@ -41,17 +43,17 @@ class AttentionCall(NamedTuple):
 
     @property
     def tokens(self) -> int:
-        """The number of text keys T."""
-        return len(range(self.v.shape[self._axis])[self.text])
+        """The number of the conditioning's tokens."""
+        return len(range(self.v.shape[self._axis])[self.text]) - self.padding
 
     @property
     def keys(self) -> torch.Tensor:
-        """The text's keys [B, T, heads x d]."""
+        """The text's keys [B, T, heads x d], padding included."""
         return self._flat(self.k, self.text)
 
     @property
     def values(self) -> torch.Tensor:
-        """The text's values [B, T, heads x d]."""
+        """The text's values [B, T, heads x d], padding included."""
         return self._flat(self.v, self.text)
 
     @property

@@ -34,6 +34,11 @@ class Flux2(Flux):
         """Behind the padding (``comfy/model_base.py``, Flux2)."""
         return reached - own
 
+    def text_keys(self, own: int) -> tuple[int, int]:
+        """512 or more."""
+        keys = max(own, 512)
+        return keys, keys - own
+
 
 class Chroma(Flux):
     """Chroma, made from Flux.1."""

@@ -39,6 +39,10 @@ class ZImage(Lumina2):
         multiple: int = self.denoiser.pad_tokens_multiple
         return tokens + -tokens % multiple
 
+    def text_keys(self, own: int) -> tuple[int, int]:
+        """With the padding behind them."""
+        return self.image_start(own), 0
+
     def prepared(self, options: dict[str, Any], context: torch.Tensor | None) -> dict[str, Any]:
         """Raises HRVError where reference images bring texts of their own, which stand in front of the prompt's."""
         if options.get(REFERENCES_KEY):

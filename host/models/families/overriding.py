@@ -28,11 +28,12 @@ _NAMES = ("heads", "mask", "attn_precision", "skip_reshape", "skip_output_reshap
 
 
 class Place(NamedTuple):
-    """Where an attention stands: its layer, its keys of the text and its queries of the image."""
+    """Where an attention stands: its layer, its keys of the text, its queries of the image, and the text's padding."""
 
     layer: AttentionLayer
     text: slice = WHOLE
     image: slice = WHOLE
+    padding: int = 0
 
 
 Locate = Callable[[dict[str, Any], torch.Tensor, int], "Place | None"]
@@ -84,7 +85,8 @@ class OverrideWrapping:
                     return previous(attention, q, k, v, *args, **kwargs)
                 return previous(attention, q, k, v, **{**named, "mask": mask[..., queries, :]})
 
-            return attend(AttentionCall(place.layer, q, k, v, extra, run, place.text, place.image, by_head))
+            layer, text, image, padding = place
+            return attend(AttentionCall(layer, q, k, v, extra, run, text, image, by_head, padding))
 
         return override
 

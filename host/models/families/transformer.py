@@ -40,7 +40,7 @@ class Transformer(Architecture):
     heads: ClassVar[str]
     """The attribute of a block, with dots, that is the number of heads of its attention to the text."""
 
-    capabilities = frozenset({Capability.CONTROLS})
+    capabilities = frozenset({Capability.CONTROLS, Capability.CAUSAL})
 
     @classmethod
     def adapts(cls, denoiser: Any) -> bool:
@@ -107,12 +107,12 @@ class JointTransformer(Transformer):
         return tokens
 
     def located(self, options: dict[str, Any], keys: torch.Tensor, axis: int) -> Place | None:
-        """The conditioning's tokens come first among the keys; the image's queries begin where its text ends."""
+        """The conditioning's tokens come first among the keys; the image's queries begin where all text ends."""
         layer, tokens = self.layer_at(options), options[_TOKENS_KEY]
         start = self.image_start(tokens)
         if layer is None or keys.shape[axis] <= start:
             return None
-        return Place(layer, slice(0, tokens), slice(start, None))
+        return Place(layer, slice(0, start), slice(start, None), padding=start - tokens)
 
 
 class _Reader:

@@ -17,8 +17,9 @@ from hrv_pack.host.prompts.carried import Conditioning
 from hrv_pack.hrv.controls.control import strengthen
 from hrv_pack.hrv.errors import HRVError
 from hrv_pack.hrv.progress import WHOLE, Window
-from hrv_pack.tests.support.small_host import TOLERANCE, picture_of_model, random_hrv, relative_error
+from hrv_pack.tests.support.small_host import TOLERANCE, encoded, picture_of_model, random_hrv, relative_error
 from hrv_pack.tests.support.small_transformers import (
+    ANIMA,
     FLUX,
     KINDS,
     WAN_FROM_IMAGES,
@@ -30,6 +31,8 @@ from hrv_pack.tests.support.small_transformers import (
     prompt,
     rows_of,
     small,
+    small_clip_anima,
+    small_clip_flux,
 )
 
 each_kind = pytest.mark.parametrize("kind", KINDS, ids=str)
@@ -271,3 +274,17 @@ def test_a_run_leaves_nothing_on_the_model_and_ends_as_if_nothing_had_happened()
     again = rows_of(controlled_model, conditioning, negative, FLUX.latent)
     assert all(torch.equal(one.output, other.output) for one, other in zip(again, found, strict=True))
     assert picture_of_model(controlled_model) == before
+
+
+@pytest.mark.parametrize(("kind", "clip"), [(FLUX, small_clip_flux), (ANIMA, small_clip_anima)])
+def test_words_of_a_text_encoder_are_the_columns_that_change(kind: Kind, clip: Any) -> None:
+    """From the words of a prompt to attention, with the place of "car" read off T5's own tokens."""
+    model, own, negative = small(kind), encoded(clip(), "a red car"), encoded(clip(), "ugly")
+    ids = [token for token, *_ in clip().tokenize("a red car")["t5xxl"][0]]
+    place = ids.index(clip().tokenize("car")["t5xxl"][0][0][0])
+    plain = rows_of(model, own, negative, kind.latent)
+    found = rows_of(*controlled(model, own, ["car"]), negative, kind.latent)
+    assert_changed(found, plain)
+    positive = next(row for row in plain if not row.negative)
+    with explicitly(model, kind, [rescaling(model, positive, (place,))]) as explicit:
+        assert_close(found, rows_of(explicit, own, negative, kind.latent))
