@@ -6,6 +6,7 @@ what a text encoder makes of them is another matter.
 
 from __future__ import annotations
 
+import atexit
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -491,3 +492,8 @@ def small_clip_anima() -> Any:
         comfy.text_encoders.anima.te(),
         qwen3_06b={**size, "num_key_value_heads": 1},
     )
+
+
+# Models that live until the interpreter ends would be taken down after the host's modules.
+for _kept in (small, small_clip_flux, small_clip_anima):
+    atexit.register(_kept.cache_clear)
