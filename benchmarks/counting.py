@@ -23,8 +23,18 @@ from hrv_pack.tests.support.full_size_unets import FULL_SIZE
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 _SIGMA = 14.0
+
+_OF_CPU = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+# The attention of CPUs, which the counter doesn't know.
+_ATTENTION = {
+    _OF_CPU: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v),
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: lambda grad, q, k, v, *_, **__: (
+        sdpa_backward_flop_count(grad, q, k, v)
+    ),
+}
 
 
 class Counted(NamedTuple):
@@ -134,6 +144,31 @@ def count_effects(model: Any, pairs: Pairs, checkpointing: bool, numbers: bool =
     with torch.no_grad():
         guider.sample(pairs.noise, pairs.latents, AtOneLevel(measure), torch.tensor([_SIGMA, 0.0]), disable_pbar=True)
     return found[0]
+
+
+def count_work(model: Any, pairs: Pairs, checkpointing: bool) -> tuple[int, int]:
+    """Floating-point operations of the two plain passes of pairs at one level, and of all heads' effects at one alpha.
+
+    A step of sampling with guidance has as many rows as the two plain passes, so it takes as much.
+    """
+    found: list[int] = []
+
+    def measure(guider: Any, x: torch.Tensor, sigma: torch.Tensor, options: dict[str, Any]) -> None:
+        shapes = FakeTensorMode(allow_non_fake_inputs=True)
+        with shapes, FlopCounterMode(display=False, custom_mapping=_ATTENTION) as counted:
+            x, sigma = shapes.from_tensor(x), shapes.from_tensor(sigma)
+            level = Level(architecture_of(model), checkpointing, guider, pairs.names, x, sigma, options)
+            found.append(counted.get_total_flops())
+            # When the gradient is there it is asked whether it is finite.
+            with suppress(DataDependentOutputException):
+                level.head_effects(0.5)
+            found.append(counted.get_total_flops() - found[0])
+
+    guider = comfy.samplers.CFGGuider(model)
+    guider.inner_set_conds({"positive": pairs.a, OTHER: pairs.b})
+    with torch.no_grad():
+        guider.sample(pairs.noise, pairs.latents, AtOneLevel(measure), torch.tensor([_SIGMA, 0.0]), disable_pbar=True)
+    return found[0], found[1]
 
 
 def unfilled_model(family: str, dtype: torch.dtype) -> Any:

@@ -32,6 +32,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--pixels", type=int, help=f"sides of the pictures; {SIZES} by default")
+    parser.add_argument("--half", action="store_true", help="full-size models in bfloat16 on a CPU: half the memory")
     parser.add_argument("--without-maps", action="store_true", help="leave the explicit maps out")
     parser.add_argument("--out", type=Path, default=Path("benchmark-results"))
 
@@ -41,12 +42,16 @@ def latent_side(options: argparse.Namespace, model: Any) -> int:
     return (options.pixels or SIZES[options.model]) // pixels_per_position(model)
 
 
-def load(name: str, device: torch.device) -> tuple[Any, Any, Any, Any]:
-    """MODEL, CLIP, and conditionings of a prompt and of nothing; a UNet of full size has no CLIP."""
+def load(name: str, device: torch.device, half: bool = False) -> tuple[Any, Any, Any, Any]:
+    """MODEL, CLIP, and conditionings of a prompt and of nothing; a UNet of full size has no CLIP.
+
+    On a GPU that UNet computes in float16, on a CPU in float32 or, if ``half``, in bfloat16.
+    """
     if name == "hrv-mini":
         model, clip, _ = load_mini()
         return model, clip, *(encode_prompt(clip, text)[0] for text in ("a red circle on the left, night", ""))
-    model = random_unet(name, device, torch.float16 if device.type == "cuda" else torch.float32)
+    on_cpu = torch.bfloat16 if half else torch.float32
+    model = random_unet(name, device, torch.float16 if device.type == "cuda" else on_cpu)
     width = model.model.model_config.unet_config["context_dim"]
     pooled = {"pooled_output": torch.zeros(1, 1280)} if name == "sdxl" else {}
     positive, negative = ([[torch.randn(1, 77, width), dict(pooled)]] for _ in range(2))
