@@ -6,10 +6,11 @@ from comfy_api.latest import io
 
 from ..host.models.layouts import require_fitting
 from ..hrv.controls.control import DESIRED_WEIGHT, UNDESIRED_WEIGHT, Control, adjust, strengthen
+from ..hrv.relevance.factors import AUTOMATIC
 from ..hrv.relevance.vectors import HRV
 from .control_inputs import ControlledWords, Effect, control_outputs, hrv_input, occurrence_input, words_input
 from .input_groups import with_groups
-from .inputs import clamp_input, factor_input
+from .inputs import clamp_input, factor_input, factors_input
 from .menu import CATEGORY
 from .wiring import check_outputs, wiring_hidden
 
@@ -31,6 +32,7 @@ class ConceptStrengthen(io.ComfyNode):
                 *Effect.inputs(),
                 clamp_input(),
                 occurrence_input(),
+                factors_input(),
             ],
             outputs=control_outputs(),
             hidden=wiring_hidden(),
@@ -45,12 +47,13 @@ class ConceptStrengthen(io.ComfyNode):
         hrv: HRV,
         concept: str,
         clamp: float,
+        factors: str = AUTOMATIC,
     ) -> io.NodeOutput:
         check_outputs(cls)
         require_fitting(hrv, target.model)
         window = effect.window()
         return target.output(
-            lambda positions: strengthen(hrv, concept, positions, effect.strength, window, clamp or None)
+            lambda positions: strengthen(hrv, concept, positions, effect.strength, window, clamp or None, factors)
         )
 
 
@@ -95,6 +98,7 @@ class ConceptAdjust(io.ComfyNode):
                     advanced=True,
                 ),
                 occurrence_input(),
+                factors_input(),
             ],
             outputs=control_outputs(),
             hidden=wiring_hidden(),
@@ -112,6 +116,7 @@ class ConceptAdjust(io.ComfyNode):
         clamp: float,
         desired_weight: float,
         undesired_weight: float,
+        factors: str = AUTOMATIC,
     ) -> io.NodeOutput:
         check_outputs(cls)
         require_fitting(hrv, target.model)
@@ -128,6 +133,7 @@ class ConceptAdjust(io.ComfyNode):
                 clamp or None,
                 desired_weight,
                 undesired_weight,
+                factors,
             )
 
         return target.output(control)

@@ -7,6 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..hrv.editing.edit import SELF_SIZE
+from ..hrv.relevance.factors import AUTOMATIC, CAUSAL_CLAMP, FORMS
 
 LARGEST_FACTOR = 10.0
 """How far factors and weights go, above and below 0."""
@@ -57,6 +58,20 @@ def clamp_input() -> Any:
         max=100.0,
         step=0.5,
         tooltip="Upper limit for the HRV's elements; 0 for no limit. Published: 9 for SDXL, none for SD 1.x.",
+        advanced=True,
+    )
+
+
+def factors_input() -> Any:
+    """How factors follow from relevances."""
+    return io.Combo.Input(
+        "factors",
+        options=list(FORMS),
+        default=AUTOMATIC,
+        optional=True,
+        tooltip="How a head's factor follows from its relevance: 'as published' is the HRV's element itself, 'clamped' "
+        f"at most {CAUSAL_CLAMP:g}. 'automatic': clamped for causal HRVs, whose elements break images, unless 'clamp' "
+        "is set; as published for all others.",
         advanced=True,
     )
 

@@ -21,6 +21,7 @@ from ...hrv.building.causal_state import GROUPS, KIND, CausalState
 from ...hrv.building.pairs import MOST_PAIRS, Example, draw_pairs, pair_seed
 from ...hrv.errors import HRVError
 from ...hrv.relevance.evidence import Effects
+from ...hrv.relevance.factors import CAUSAL
 from ...hrv.relevance.files import require_savable
 from ...hrv.relevance.vectors import HRV
 from ...hrv.relevance.vocabulary import Vocabulary
@@ -36,9 +37,6 @@ from .causal_checks import TopHeadChecks
 from .pair_images import NumberedPair, PairImages
 from .patching import Patch
 from .provenance import made_from
-
-CAUSAL = "causal"
-"""The name of this estimator in a provenance."""
 
 LEVELS = (0.06, 0.24, 0.44, 0.68)
 """Sampling progress of the noise levels: the timesteps 940, 760, 560 and 320 of 1000."""

@@ -18,8 +18,9 @@ from ..errors import HRVError
 from ..heads.layout import HeadLayout
 from ..heads.sets import spell_heads
 from ..progress import WHOLE, Window
+from ..relevance.factors import AUTOMATIC, relevance_factors
 from ..relevance.orders import RANDOM, WEAKEN_FACTOR, head_order
-from ..relevance.vectors import HRV, Factors, clamped_row
+from ..relevance.vectors import HRV, Factors
 
 DESIRED_WEIGHT = 2.0
 UNDESIRED_WEIGHT = -1.0
@@ -77,11 +78,20 @@ class Control:
 
 
 def strengthen(
-    hrv: HRV, concept: str, positions: Iterable[int], strength: float, window: Window, clamp: float | None
+    hrv: HRV,
+    concept: str,
+    positions: Iterable[int],
+    strength: float,
+    window: Window,
+    clamp: float | None,
+    form: str = AUTOMATIC,
 ) -> Control:
-    """Concept strengthening: factor HRV_concept[h] (arXiv 2412.02237, section 5)."""
+    """Concept strengthening: factor HRV_concept[h] (arXiv 2412.02237, section 5).
+
+    ``form`` says how factors follow from the HRV; errors as :func:`~..relevance.factors.relevance_factors`.
+    """
     return Control(
-        factors=clamped_row(hrv, concept, clamp),
+        factors=relevance_factors(hrv, concept, clamp, form),
         positions=tuple(positions),
         layout=hrv.layout,
         strength=strength,
@@ -100,14 +110,19 @@ def adjust(
     clamp: float | None,
     desired_weight: float = DESIRED_WEIGHT,
     undesired_weight: float = UNDESIRED_WEIGHT,
+    form: str = AUTOMATIC,
 ) -> Control:
-    """Concept adjusting: factor 2 HRV_desired[h] - 1 HRV_undesired[h] (arXiv 2412.02237, section 5)."""
+    """Concept adjusting: factor 2 HRV_desired[h] - 1 HRV_undesired[h] (arXiv 2412.02237, section 5).
+
+    ``form`` says how factors follow from the HRV; errors as :func:`~..relevance.factors.relevance_factors`.
+    """
     if hrv.index(desired) == hrv.index(undesired):
         raise HRVError(
             f"The desired and the undesired concept are both {desired!r}: choose two concepts, or use Apply Concept "
             "Strengthen."
         )
-    factors = desired_weight * clamped_row(hrv, desired, clamp) + undesired_weight * clamped_row(hrv, undesired, clamp)
+    to, away = (relevance_factors(hrv, concept, clamp, form) for concept in (desired, undesired))
+    factors = desired_weight * to + undesired_weight * away
     return Control(
         factors=factors,
         positions=tuple(positions),

@@ -17,7 +17,8 @@ import numpy.typing as npt
 from ..errors import HRVError
 from ..heads.layout import HeadLayout
 from ..progress import Window
-from ..relevance.vectors import HRV, Factors, clamped_row
+from ..relevance.factors import relevance_factors
+from ..relevance.vectors import HRV, Factors
 from .alignment import Alignment
 
 CROSS_END = 0.8
@@ -97,13 +98,14 @@ def with_concept(
     weight: float = 1.0,
     window: Window | None = None,
 ) -> WordEdit:
-    """Words that keep their own map, scaled by 1 + strength x (HRV_concept[h] - 1).
+    """Words that keep their own map, scaled by 1 + strength x (f[h] - 1), f being the factors of the concept's heads.
 
+    These are the HRV's elements, or what :func:`~..relevance.factors.relevance_factors` makes of causal relevances.
     Raises HRVError for an unknown concept, a clamp that is not positive and a strength that is not finite.
     """
     if not np.isfinite(strength):
         raise HRVError(f"The strength of an edit must be a finite number, not {strength}.")
-    row = clamped_row(hrv, concept, clamp).astype(np.float64)
+    row = relevance_factors(hrv, concept, clamp).astype(np.float64)
     return WordEdit(
         positions=tuple(positions),
         factors=(1.0 + strength * (row - 1.0)).astype(np.float32),
