@@ -82,10 +82,10 @@ def word_tokens(clip: Any, words: Sequence[str], frame: str = ALONE) -> list[Wor
     Raises HRVError as :func:`token_map` does, for a word that has no token, and for one that does not fit into one
     chunk.
     """
-    if letters.reads(list(clip.tokenize(""))):
-        raise HRVError("This way of making HRVs needs a CLIP text encoder: of others no word stands for itself.")
     first, last = (len(_read_prompt(clip, part).words.content_positions) for part in frame.split(WORD))
     prompts = [_read_prompt(clip, fill(frame, word)) for word in words]
+    if letters.reads(list(prompts[0].tokens)):
+        raise HRVError("This way of making HRVs needs a CLIP text encoder: of others no word stands for itself.")
     tokens: dict[str, list[list[tuple[Any, float]]]] = {name: [] for name in prompts[0].tokens}
     own: list[list[int]] = []
     for word, prompt in zip(words, prompts, strict=True):

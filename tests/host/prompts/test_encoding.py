@@ -14,8 +14,8 @@ import pytest
 import torch
 from comfy.sd1_clip import SD1ClipModel, SD1Tokenizer
 from comfy.sdxl_clip import SDXLClipModel, SDXLRefinerClipModel, SDXLTokenizer
-from comfy.text_encoders.flux import FluxTokenizer
 from comfy.text_encoders.sd2_clip import SD2ClipModel, SD2Tokenizer
+from comfy.text_encoders.sd3_clip import SD3Tokenizer
 from comfy_extras.nodes_hooks import SetClipHooks
 from hrv_pack.host.prompts.carried import TOKEN_MAP_KEY
 from hrv_pack.host.prompts.encoding import encode_prompt, tag_conditioning, token_map, word_tokens
@@ -437,9 +437,9 @@ def test_a_concept_word_of_more_than_a_chunk_is_refused(sd1: Any) -> None:
     ],
 )
 def test_other_text_encoders_are_refused_with_those_that_work(use: Callable[[Any, str], Any]) -> None:
-    flux = comfy.sd.CLIP(no_init=True)
-    flux.tokenizer, flux.tokenizer_options = FluxTokenizer(), {}
-    with pytest.raises(HRVError, match=r"this text encoder \(l, t5xxl\)\. Supported are the CLIP"):
-        use(flux, "a red car")
+    both = comfy.sd.CLIP(no_init=True)
+    both.tokenizer, both.tokenizer_options = SD3Tokenizer(), {}
+    with pytest.raises(HRVError, match=r"this text encoder \(g, l, t5xxl\)\. Supported are the CLIP"):
+        use(both, "a red car")
     with pytest.raises(HRVError, match="There is no text encoder"):
         use(None, "a red car")
