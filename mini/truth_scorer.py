@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ..hrv.errors import HRVError
+from ..hrv.errors import HRVError, quoted
 from ..hrv.relevance.vocabulary import find_concept, fold
 from ..hrv.scoring.experiments import Case
 from ..mini import matching, scorer, world
@@ -54,7 +54,8 @@ def _asked(case: Case) -> Sample:
     target = next((word for word in CONCEPTS[concept] if fold(word) == fold(case.target)), None)
     if target is None:
         raise HRVError(
-            f"There is no {concept} {case.target!r} in the world of HRV-mini. It has: {', '.join(CONCEPTS[concept])}."
+            f"There is no {concept} {quoted(case.target)} in the world of HRV-mini. It has: "
+            f"{', '.join(CONCEPTS[concept])}."
         )
     words = set(fold(case.prompt).replace(",", " ").split())
     about_a_plant = not words.isdisjoint(PLANTS) and words.isdisjoint((*SHAPES, "shape"))

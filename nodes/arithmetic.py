@@ -12,6 +12,7 @@ from ..hrv.relevance.ranking import ranking_text, top_heads
 from ..hrv.relevance.vectors import HRV
 from .fields import split_words
 from .menu import CATEGORY
+from .node import Node
 from .outputs import picture_output, text_output
 from .sockets import HRVSocket
 
@@ -27,7 +28,7 @@ def _output(tooltip: str) -> io.Output:
     return HRVSocket.Output("hrv", display_name="HRV", tooltip=tooltip)
 
 
-class Merge(io.ComfyNode):
+class Merge(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -47,7 +48,7 @@ class Merge(io.ComfyNode):
         return io.NodeOutput(merge(list(hrvs.values())))
 
 
-class Mean(io.ComfyNode):
+class Mean(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -66,7 +67,7 @@ class Mean(io.ComfyNode):
         return io.NodeOutput(mean(list(hrvs.values())))
 
 
-class PickConcepts(io.ComfyNode):
+class PickConcepts(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -87,7 +88,7 @@ class PickConcepts(io.ComfyNode):
         return io.NodeOutput(pick(hrv, split_words(concepts)))
 
 
-class Clamp(io.ComfyNode):
+class Clamp(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -115,7 +116,7 @@ class Clamp(io.ComfyNode):
         return io.NodeOutput(clamp(hrv, limit))
 
 
-class Rank(io.ComfyNode):
+class Rank(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -148,7 +149,7 @@ class Rank(io.ComfyNode):
         return text_output(cls, text, text, json.dumps(ranked))
 
 
-class Compare(io.ComfyNode):
+class Compare(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(

@@ -15,6 +15,7 @@ from ..hrv.relevance.vocabulary import Vocabulary
 from .input_groups import with_groups
 from .inputs import seed_input, shard_inputs, stop_input
 from .menu import CATEGORY
+from .node import Node
 from .sampling import Sampling
 from .sockets import ConceptsSocket, HRVSocket
 
@@ -28,7 +29,7 @@ a glass vase with a yellow tulip
 a street in the rain at night"""
 
 
-class BuildHRV(io.ComfyNode):
+class BuildHRV(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(

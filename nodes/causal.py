@@ -11,7 +11,7 @@ from comfy_api.latest import io, ui
 from ..host.building.causal import LEVELS, CausalSettings, build_causal_hrv
 from ..host.page.texts import show_text
 from ..hrv.building.pairs import MOST_PAIRS, Example, examples_of
-from ..hrv.errors import HRVError
+from ..hrv.errors import HRVError, quoted
 from ..hrv.prompts.frames import DEFAULT_FRAMES, parse_frames
 from ..hrv.relevance.vocabulary import Vocabulary
 from ..hrv.scoring.experiments import Experiment
@@ -19,6 +19,7 @@ from .fields import split_words
 from .input_groups import with_groups
 from .inputs import seed_input, shard_inputs, stop_input
 from .menu import CATEGORY
+from .node import Node
 from .outputs import image_tensor
 from .sampling import Sampling
 from .sockets import ConceptsSocket, ExperimentSocket, HRVSocket
@@ -27,7 +28,7 @@ _DEFAULT_FRAMES = "\n".join(DEFAULT_FRAMES)
 _DEFAULT_LEVELS = ", ".join(map(str, LEVELS))
 
 
-class BuildCausalHRV(io.ComfyNode):
+class BuildCausalHRV(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -144,4 +145,4 @@ def _levels(text: str) -> tuple[float, ...]:
     try:
         return tuple(float(part) for part in split_words(text))
     except ValueError:
-        raise HRVError(f"The noise levels {text[:40]!r} aren't numbers: write some like {_DEFAULT_LEVELS}.") from None
+        raise HRVError(f"The noise levels {quoted(text)} aren't numbers: write some like {_DEFAULT_LEVELS}.") from None

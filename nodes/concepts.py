@@ -8,12 +8,13 @@ from comfy_api.latest import io
 
 from ..hrv.relevance.vocabulary import parse_vocabulary
 from .menu import CATEGORY
+from .node import Node
 from .sockets import ConceptsSocket
 
 DEFAULT = Path(__file__).resolve().parent.parent / "hrv_presets" / "vocabularies" / "hrv-mini.txt"
 
 
-class Concepts(io.ComfyNode):
+class Concepts(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(

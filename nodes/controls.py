@@ -12,10 +12,11 @@ from .control_inputs import ControlledWords, Effect, control_outputs, hrv_input,
 from .input_groups import with_groups
 from .inputs import clamp_input, factor_input, factors_input
 from .menu import CATEGORY
+from .node import Node
 from .wiring import check_outputs, wiring_hidden
 
 
-class ConceptStrengthen(io.ComfyNode):
+class ConceptStrengthen(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -57,7 +58,7 @@ class ConceptStrengthen(io.ComfyNode):
         )
 
 
-class ConceptAdjust(io.ComfyNode):
+class ConceptAdjust(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(

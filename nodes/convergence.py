@@ -7,11 +7,12 @@ from comfy_api.latest import io
 from ..hrv.building.convergence_picture import convergence_picture, curve_of
 from ..hrv.relevance.vectors import HRV
 from .menu import CATEGORY
+from .node import Node
 from .outputs import picture_output
 from .sockets import HRVSocket
 
 
-class Convergence(io.ComfyNode):
+class Convergence(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(

@@ -23,6 +23,7 @@ from .fields import split_words
 from .input_groups import InputGroup, with_groups
 from .inputs import attention_size_input, clamp_input, progress_input, strength_input
 from .menu import CATEGORY
+from .node import Node
 from .sockets import HRVSocket
 from .wiring import check_outputs, wiring_hidden
 
@@ -66,7 +67,7 @@ class _DecidingConcept(InputGroup):
         return with_concept(self.hrv, self.concept, positions, self.strength, self.clamp or None, weight, window)
 
 
-class PromptEdit(io.ComfyNode):
+class PromptEdit(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -179,7 +180,7 @@ class PromptEdit(io.ComfyNode):
         return io.NodeOutput(with_mechanism(model), positive, rows, text)
 
 
-class EditWords(io.ComfyNode):
+class EditWords(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(

@@ -18,6 +18,7 @@ from ..hrv.progress import Window
 from ..hrv.relevance.vectors import HRV
 from .inputs import clamp_input, progress_input
 from .menu import CATEGORY
+from .node import Node
 from .outputs import image_tensor, picture_output
 from .sockets import HRVSocket, ReportSocket
 from .wiring import check_outputs, wiring_hidden
@@ -26,7 +27,7 @@ _DEFAULTS = ExcitementSettings()
 _THRESHOLDS = ", ".join(f"{one.progress:g}: {one.maximum:g}" for one in _DEFAULTS.thresholds)
 
 
-class AttendAndExcite(io.ComfyNode):
+class AttendAndExcite(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -158,7 +159,7 @@ class AttendAndExcite(io.ComfyNode):
         )
 
 
-class AttendAndExciteReport(io.ComfyNode):
+class AttendAndExciteReport(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(

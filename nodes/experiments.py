@@ -9,10 +9,11 @@ from ..host.page.texts import show_text
 from ..hrv.errors import HRVError
 from ..hrv.scoring.experiments import Experiment, parse_experiment
 from .menu import CATEGORY
+from .node import FileChoice, Node
 from .sockets import ExperimentSocket
 
 
-class ExperimentNode(io.ComfyNode):
+class ExperimentNode(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -23,7 +24,7 @@ class ExperimentNode(io.ComfyNode):
             "or both. The shipped files are the nine concepts of the paper and HRV-mini's world.",
             search_aliases=["prompt templates", "ordered weakening", "evaluation prompts"],
             inputs=[
-                io.Combo.Input(
+                FileChoice(
                     "file",
                     options=[*experiment_files(), NO_FILE],
                     tooltip="An experiment that ships with the pack, or your own .txt in models/hrv/experiments; "

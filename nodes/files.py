@@ -9,10 +9,11 @@ from ..host.page.texts import show_text
 from ..hrv.relevance.files import load_hrv
 from ..hrv.relevance.vectors import HRV
 from .menu import CATEGORY
+from .node import FileChoice, Node
 from .sockets import HRVSocket
 
 
-class SaveHRV(io.ComfyNode):
+class SaveHRV(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -41,7 +42,7 @@ class SaveHRV(io.ComfyNode):
         return io.NodeOutput(str(path), ui={"text": [shown], "path": [str(path)]})
 
 
-class LoadHRV(io.ComfyNode):
+class LoadHRV(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -50,7 +51,7 @@ class LoadHRV(io.ComfyNode):
             category=CATEGORY,
             description="Loads an HRV from models/hrv, or one that ships with the pack.",
             search_aliases=["open hrv", "import hrv", "head relevance vector"],
-            inputs=[io.Combo.Input("file", options=hrv_files(), tooltip="Files in models/hrv; press R to refresh.")],
+            inputs=[FileChoice("file", options=hrv_files(), tooltip="Files in models/hrv; press R to refresh.")],
             outputs=[HRVSocket.Output("hrv", display_name="HRV", tooltip="The HRV of the file, as it was saved.")],
         )
 

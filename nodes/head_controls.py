@@ -14,10 +14,11 @@ from .control_inputs import ControlledWords, Effect, control_outputs, hrv_input,
 from .input_groups import with_groups
 from .inputs import factor_input, seed_input
 from .menu import CATEGORY
+from .node import Node
 from .wiring import check_outputs, wiring_hidden
 
 
-class WeakenHeads(io.ComfyNode):
+class WeakenHeads(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -88,7 +89,7 @@ class WeakenHeads(io.ComfyNode):
         )
 
 
-class ScaleHeads(io.ComfyNode):
+class ScaleHeads(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(

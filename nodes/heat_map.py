@@ -8,11 +8,12 @@ from ..hrv.relevance.heat_map import heat_map
 from ..hrv.relevance.vectors import HRV
 from .fields import split_words
 from .menu import CATEGORY
+from .node import Node
 from .outputs import picture_output
 from .sockets import HRVSocket
 
 
-class HeatMap(io.ComfyNode):
+class HeatMap(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(

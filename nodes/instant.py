@@ -10,12 +10,13 @@ from ..host.building.value_contrast import BACKGROUNDS, WHEN_NEEDED, background_
 from ..hrv.prompts.frames import DEFAULT_FRAMES, parse_frames
 from ..hrv.relevance.vocabulary import Vocabulary
 from .menu import CATEGORY
+from .node import Node
 from .sockets import ConceptsSocket, HRVSocket
 
 _DEFAULT_FRAMES = "\n".join(DEFAULT_FRAMES)
 
 
-class InstantHRV(io.ComfyNode):
+class InstantHRV(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(

@@ -12,9 +12,10 @@ from ..hrv.progress import Window
 from .fields import split_words
 from .inputs import attention_size_input, progress_input
 from .menu import CATEGORY
+from .node import Node
 
 
-class LocalBlend(io.ComfyNode):
+class LocalBlend(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -69,7 +70,7 @@ class LocalBlend(io.ComfyNode):
         )
 
 
-class EditMask(io.ComfyNode):
+class EditMask(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(

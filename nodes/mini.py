@@ -6,9 +6,10 @@ from comfy_api.latest import io
 
 from ..host.mini.loader import load_mini
 from .menu import CATEGORY
+from .node import Node
 
 
-class LoadMini(io.ComfyNode):
+class LoadMini(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(

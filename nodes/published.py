@@ -13,12 +13,13 @@ from ..hrv.errors import HRVError
 from ..hrv.relevance.published import NAMES_LIMIT, VECTORS_LIMIT, hrv_from_npy
 from ..hrv.relevance.vocabulary import Vocabulary, parse_paper_csv
 from .menu import CATEGORY
+from .node import Node
 from .sockets import ConceptsSocket, HRVSocket
 
 WORD_LIST_LIMIT = 4 * 1024 * 1024
 
 
-class Published(io.ComfyNode):
+class Published(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         catalog = read_catalog()
@@ -53,7 +54,7 @@ class Published(io.ComfyNode):
         return io.NodeOutput(hrv, f"{entry.citation} License: {entry.license}.")
 
 
-class ImportNpy(io.ComfyNode):
+class ImportNpy(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -105,7 +106,7 @@ class ImportNpy(io.ComfyNode):
         return [user_file(name).stat().st_mtime_ns for name in (vectors, head_index)]
 
 
-class ImportConcepts(io.ComfyNode):
+class ImportConcepts(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(

@@ -17,10 +17,11 @@ from ..hrv.relevance.vectors import HRV
 from .control_inputs import ControlledWords, Effect, control_outputs, hrv_input
 from .input_groups import with_groups
 from .menu import CATEGORY
+from .node import Node
 from .wiring import check_outputs, wiring_hidden
 
 
-class ReadByConcept(io.ComfyNode):
+class ReadByConcept(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(

@@ -17,6 +17,7 @@ from ..hrv.scoring.experiments import Case
 from ..hrv.scoring.scorer import Scorer
 from ..mini.truth_scorer import MiniScorer
 from .menu import CATEGORY
+from .node import Node
 from .outputs import text_output
 from .sockets import ScorerSocket
 
@@ -38,7 +39,7 @@ def _tried(node: type[io.ComfyNode], scorer: CosineScorer) -> io.NodeOutput:
     return text_output(node, text, scorer)
 
 
-class ScorerMini(io.ComfyNode):
+class ScorerMini(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -56,7 +57,7 @@ class ScorerMini(io.ComfyNode):
         return io.NodeOutput(MiniScorer())
 
 
-class ScorerCLIP(io.ComfyNode):
+class ScorerCLIP(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -83,7 +84,7 @@ class ScorerCLIP(io.ComfyNode):
         return _tried(cls, ClipScorer(clip_vision, clip))
 
 
-class ScorerTransformers(io.ComfyNode):
+class ScorerTransformers(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -115,7 +116,7 @@ class ScorerTransformers(io.ComfyNode):
         return folder_stamp(folder)
 
 
-class Score(io.ComfyNode):
+class Score(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(

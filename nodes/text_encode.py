@@ -8,9 +8,10 @@ from comfy_api.latest import io
 
 from ..host.prompts.encoding import encode_prompt
 from .menu import CATEGORY
+from .node import Node
 
 
-class TextEncode(io.ComfyNode):
+class TextEncode(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(

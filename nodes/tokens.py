@@ -11,10 +11,11 @@ from ..host.prompts.encoding import tag_conditioning
 from ..host.prompts.joining import concatenate
 from ..hrv.controls.description import prompt_text
 from .menu import CATEGORY
+from .node import Node
 from .outputs import text_output
 
 
-class Tokens(io.ComfyNode):
+class Tokens(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -47,7 +48,7 @@ class Tokens(io.ComfyNode):
         return text_output(cls, text, text)
 
 
-class TagConditioning(io.ComfyNode):
+class TagConditioning(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -70,7 +71,7 @@ class TagConditioning(io.ComfyNode):
         return io.NodeOutput(tag_conditioning(conditioning, clip, text))
 
 
-class ConditioningConcat(io.ComfyNode):
+class ConditioningConcat(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(

@@ -12,13 +12,14 @@ from .examination import Examination
 from .fields import split_words
 from .input_groups import with_groups
 from .menu import CATEGORY
+from .node import Node
 from .outputs import image_tensor, picture_output
 from .sampling import Sampling
 from .weakening_inputs import WeakenedHeads, concepts_input, one_concept_input, only, prefix_input, table_outputs
 from .weakening_results import saved_findings
 
 
-class OrderedWeakening(io.ComfyNode):
+class OrderedWeakening(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -83,7 +84,7 @@ class OrderedWeakening(io.ComfyNode):
         return picture_output(cls, curves_picture(result, found), sheet, found.sentence(), csv, json)
 
 
-class WeakeningSummary(io.ComfyNode):
+class WeakeningSummary(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(

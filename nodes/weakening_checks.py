@@ -6,7 +6,7 @@ from comfy_api.latest import io, ui
 
 from ..host.files.results import output_place
 from ..host.page.texts import show_text
-from ..hrv.errors import HRVError
+from ..hrv.errors import HRVError, quoted
 from ..hrv.scoring.experiments import spread
 from ..hrv.weakening.pictures import factors_picture, summary_picture
 from ..hrv.weakening.plan import Plan, concepts_to_analyse, parse_head_counts
@@ -16,6 +16,7 @@ from .fields import split_words
 from .input_groups import with_groups
 from .inputs import LARGEST_FACTOR
 from .menu import CATEGORY
+from .node import Node
 from .outputs import image_tensor, picture_output
 from .sampling import Sampling
 from .weakening_inputs import (
@@ -35,7 +36,7 @@ _MOST_CONCEPTS = 3
 """So many take some minutes; a user may name more."""
 
 
-class QuickCheck(io.ComfyNode):
+class QuickCheck(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -87,7 +88,7 @@ class QuickCheck(io.ComfyNode):
         return io.NodeOutput(verdict, picture, ui=ui.PreviewImage(picture, cls=cls))
 
 
-class FactorSweep(io.ComfyNode):
+class FactorSweep(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -146,9 +147,9 @@ def _factors(text: str) -> tuple[float, ...]:
     try:
         factors = tuple(float(part) for part in split_words(text))
     except ValueError:
-        raise HRVError(f"The factors {text!r} aren't numbers: write some like -2, -1, 0, 1.") from None
+        raise HRVError(f"The factors {quoted(text)} aren't numbers: write some like -2, -1, 0, 1.") from None
     if any(not abs(factor) <= LARGEST_FACTOR for factor in factors):
         raise HRVError(
-            f"The factors {text!r} are too large: write some from {-LARGEST_FACTOR:g} to {LARGEST_FACTOR:g}."
+            f"The factors {quoted(text)} are too large: write some from {-LARGEST_FACTOR:g} to {LARGEST_FACTOR:g}."
         )
     return factors

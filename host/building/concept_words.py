@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 
 from ...hrv.draws import draw_words
-from ...hrv.errors import HRVError
+from ...hrv.errors import HRVError, quoted
 from ...hrv.relevance.vocabulary import Vocabulary
 from ..prompts.encoding import WordEmbedding, word_tokens
 
@@ -78,7 +78,7 @@ class ConceptWords:
                 if not word.tokens.isfinite().all():
                     raise HRVError(
                         f"The text encoder gave numbers that aren't finite for the concept-word "
-                        f"{vocabulary.concepts[concept][1][index]!r}. The checkpoint may be broken."
+                        f"{quoted(vocabulary.concepts[concept][1][index])}. The checkpoint may be broken."
                     )
         self.context = torch.cat(pieces)
         self._placed: torch.Tensor | None = None

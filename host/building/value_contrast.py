@@ -22,7 +22,7 @@ import torch
 from comfy.patcher_extension import WrappersMP
 from torch.overrides import TorchFunctionMode
 
-from ...hrv.errors import HRVError
+from ...hrv.errors import HRVError, quoted, short
 from ...hrv.heads.layout import AttentionLayer
 from ...hrv.prompts.frames import DEFAULT_FRAMES
 from ...hrv.relevance.evidence import normalised
@@ -129,8 +129,8 @@ def _compared(vocabulary: Vocabulary, background: Vocabulary | None) -> Vocabula
     for name, listed in every:
         if len(listed) < 2:
             raise HRVError(
-                f"The concept {name} has only the word {listed[0]!r}, but a head shows what it does for a concept by "
-                "writing the concept's words differently. Add words; about ten work best."
+                f"The concept {short(name)} has only the word {quoted(listed[0])}, but a head shows what it does "
+                "for a concept by writing the concept's words differently. Add words; about ten work best."
             )
     if len(every) < 2:
         raise HRVError(
@@ -152,7 +152,7 @@ def _encoded(
             for word, mean in zip(batch, means, strict=True):
                 if not mean.isfinite().all():
                     raise HRVError(
-                        f"The text encoder gave numbers that are not finite for the concept-word {word!r}. The "
+                        f"The text encoder gave numbers that are not finite for the concept-word {quoted(word)}. The "
                         "checkpoint may be broken."
                     )
             total = total + means

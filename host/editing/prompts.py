@@ -14,7 +14,7 @@ import torch
 from ...hrv.editing.alignment import align
 from ...hrv.editing.blend import Blend, BlendRecord
 from ...hrv.editing.edit import Edit, EditWindows, WordEdit
-from ...hrv.errors import HRVError
+from ...hrv.errors import HRVError, listed, quoted
 from ...hrv.progress import Window
 from ...hrv.prompts.tokens import TokenMap, find_phrases
 from ..prompts.carried import (
@@ -165,7 +165,7 @@ def with_local_blend(
     edits = [(row.words, row.edit.alignment) for row in rows[0].rows if row.edit is not None]
     for phrase in phrases:
         if not any(row.words.occurrences(phrase) for row in rows[0].rows):
-            raise HRVError(f"Neither the source nor a target contains {phrase!r}: use words of the prompts.")
+            raise HRVError(f"Neither the source nor a target contains {quoted(phrase)}: use words of the prompts.")
     if not phrases and not all(alignment.left or alignment.changed for _, alignment in edits):
         raise HRVError("An edit changed no word, so its place is not clear: list the words whose places may change.")
     words = tuple(
@@ -175,7 +175,7 @@ def with_local_blend(
     for number, ((of_source, own), (target, _)) in enumerate(zip(words, edits, strict=True), start=1):
         if not (of_source or own):
             raise HRVError(
-                f"Edit {number} ({target.text[:60]!r}) and the source contain none of the words {', '.join(phrases)}, "
+                f"Edit {number} ({quoted(target.text)}) and the source contain none of the words {listed(phrases)}, "
                 "so this edit would change nothing. Add a word of each edit, or one of the source."
             )
     blend = Blend(words, threshold, window, size)

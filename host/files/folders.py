@@ -13,7 +13,7 @@ from pathlib import Path
 
 import folder_paths
 
-from ...hrv.errors import HRVError
+from ...hrv.errors import HRVError, quoted
 from ...hrv.relevance.files import load_hrv, save_hrv
 from ...hrv.relevance.vectors import HRV
 from ...hrv.storage.atomic_files import reason
@@ -23,6 +23,9 @@ SUFFIX = ".safetensors"
 PRESETS = Path(__file__).resolve().parents[2] / "hrv_presets"
 SHIPPED = PRESETS / "hrvs"
 SHIPPED_LORAS = PRESETS / "loras"
+
+MOST_FOLDERS = 32
+"""Folders in a name that a user writes; making folders inside each other calls itself for each."""
 
 # A name has to work on every system, since models folders are shared and copied: no control characters, halves of
 # characters, punctuation or devices of Windows, and no dot or blank at an end, which Windows cuts off.
@@ -99,6 +102,8 @@ def _new_path(name: str) -> Path:
     unfit = re.search(_NO_CHARACTER, stem)
     if unfit:
         raise HRVError(f"A file name cannot contain {unfit[0]!r}. Change the name {name!r}.")
+    if stem.count("/") > MOST_FOLDERS:
+        raise HRVError(f"The name of an HRV can have at most {MOST_FOLDERS} folders: shorten {quoted(name)}.")
     path = below(models_folder(), f"{stem}{SUFFIX}")
     if path is None or any(_NO_PART.fullmatch(part) for part in stem.split("/")):
         raise HRVError(f"{name!r} isn't a valid name for an HRV: write one like 'my-checkpoint' or 'sdxl/animals'.")

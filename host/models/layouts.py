@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from ...hrv.errors import short
 from ...hrv.heads.layout import HeadLayout, require_same_layout
 from ...hrv.relevance.vectors import HRV
 from .architectures import architecture_of
@@ -36,7 +37,7 @@ def require_fitting(hrv: HRV, model: Any, capability: Capability | None = None) 
     logging.info(
         "[HRV] This HRV, made with %s, fits this model, %s: both have %s. A different model with the same layout, such "
         "as a fine-tune, is fine.",
-        hrv.provenance.get("model", "a model that its file does not name"),
+        short(str(hrv.provenance.get("model", "a model that its file does not name"))),
         describe_model(model),
         layout.describe(),
     )

@@ -8,6 +8,8 @@ from comfy_api.latest import io
 from comfy_execution.utils import get_executing_context
 from server import PromptServer
 
+from ...hrv.errors import printable
+
 MOST_LINES = 24
 """In Nodes 2.0, which takes the text for Markdown, a node grows with it and does not scroll."""
 
@@ -39,7 +41,7 @@ class SaidOnce:
     def __call__(self, sentence: str) -> None:
         if sentence not in self._said:
             self._said.add(sentence)
-            logging.warning("[HRV] %s", sentence)
+            logging.warning("[HRV] %s", printable(sentence))
             show_on_running_node(f"HRV: {sentence}")
 
 
@@ -48,4 +50,4 @@ def _send(text: str, node_id: str) -> None:
     if len(lines) > MOST_LINES:
         lines[MOST_LINES:] = ["", f"... and {len(lines) - MOST_LINES} more lines."]
     server = PromptServer.instance
-    server.send_progress_text("\n".join(lines), node_id, server.client_id)
+    server.send_progress_text(printable("\n".join(lines)), node_id, server.client_id)

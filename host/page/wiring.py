@@ -10,6 +10,7 @@ from comfy_api.latest import io
 
 import nodes as host_nodes
 
+from ...hrv.errors import short
 from .texts import show_text
 
 _MODEL, _CONDITIONING = 0, 1
@@ -101,7 +102,7 @@ def _sockets(node: Mapping[str, Any]) -> tuple[dict[str, Any], list[int]]:
 
 def _title(node: Mapping[str, Any]) -> str:
     """What people call a node: the title that they gave it, if the page told it."""
-    return str(node.get("_meta", {}).get("title") or node.get("class_type"))
+    return short(str(node.get("_meta", {}).get("title") or node.get("class_type")))
 
 
 def check_wiring(node: type[io.ComfyNode], controls: Collection[str]) -> None:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from comfy.sd1_clip import escape_important, token_weights, unescape_important
 
-from ...hrv.errors import HRVError
+from ...hrv.errors import HRVError, quoted
 from ...hrv.prompts.frames import ALONE, WORD, fill
 from ...hrv.prompts.tokens import PromptWord, TokenMap
 from ..page.texts import show_on_running_node
@@ -24,6 +24,7 @@ Chunks = list[list[tuple[Any, float, int]]]
 # The host's names of the CLIP encoders: CLIP-L, OpenCLIP-H and OpenCLIP-G.
 _CLIP_ENCODERS = {"l", "h", "g"}
 _WORD_END = "</w>"
+NO_TEXT_ENCODER = "There is no text encoder: the checkpoint contains none. Use one of the CLIP loaders."
 _SPECIAL_TOKENS = {"<|startoftext|>", "<|endoftext|>"}
 _EMBEDDING = "embedding:"
 
@@ -92,11 +93,11 @@ def word_tokens(clip: Any, words: Sequence[str], frame: str = ALONE) -> list[Wor
         content = prompt.words.content_positions
         own.append(list(content[first : len(content) - last]))
         if not own[-1]:
-            raise HRVError(f"The concept-word {word!r} has no token of its own: remove it or use another word.")
+            raise HRVError(f"The concept-word {quoted(word)} has no token of its own: remove it or use another word.")
         if prompt.words.length > prompt.chunk:
-            inside = "" if frame == ALONE else f" in {frame!r}"
+            inside = "" if frame == ALONE else f" in {quoted(frame)}"
             raise HRVError(
-                f"The concept-word {word[:40]!r}{inside} has {len(content)} tokens, more than fit into one chunk of "
+                f"The concept-word {quoted(word)}{inside} has {len(content)} tokens, more than fit into one chunk of "
                 f"the text encoder ({prompt.chunk} with start and end): use a shorter one."
             )
         for name, chunks in prompt.tokens.items():
@@ -123,7 +124,7 @@ def _plain(tokens: dict[str, Chunks]) -> dict[str, list[list[tuple[Any, float]]]
 def _read_prompt(clip: Any, text: str) -> _Prompt:
     """Tokenise once and find the words."""
     if clip is None:
-        raise HRVError("There is no text encoder: the checkpoint contains none. Use one of the CLIP loaders.")
+        raise HRVError(NO_TEXT_ENCODER)
     tokens: dict[str, Chunks] = clip.tokenize(text, return_word_ids=True)
     if letters.reads(list(tokens)):
         found = letters.words_of(clip, text, tokens)

@@ -23,6 +23,8 @@ _WHOLE_CLIPS = {
 _SMALLEST_ROW = 1e-3
 """Trained projections have rows of length about 1; memory that nothing was loaded into has some of about 0."""
 
+NO_VISION_MODEL = "There is no CLIP Vision model: the checkpoint contains none. Use the node Load CLIP Vision."
+
 
 class ClipScorer(CosineScorer):
     """Cosine between the projected vectors of the host's CLIP_VISION and CLIP, images prepared as the host does it.
@@ -65,7 +67,7 @@ def _verbatim(text: str) -> str:
 def _vision_width(vision: Any) -> int:
     """The number of elements of an image's vector."""
     if vision is None:
-        raise HRVError("There is no CLIP Vision model: the checkpoint contains none. Use the node Load CLIP Vision.")
+        raise HRVError(NO_VISION_MODEL)
     if vision.model_type != "clip_vision_model" or "projection_dim" not in vision.config:
         raise HRVError(
             f"This vision model ({vision.model_type}) isn't a CLIP, so its images cannot be compared with text. Load a "

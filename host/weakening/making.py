@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from ...hrv.controls.control import Control
-from ...hrv.errors import HRVError
+from ...hrv.errors import HRVError, printable
 from ...hrv.relevance.vectors import HRV
 from ...hrv.scoring.experiments import Case
 from ...hrv.scoring.scorer import Scorer
@@ -105,7 +105,7 @@ class Scoring:
         except comfy.model_management.InterruptProcessingException:
             raise
         except Exception as error:  # noqa: BLE001 - scorers are other people's code, and one bad image is not the end
-            logging.warning("[HRV] %s failed: %s", self.scorer.name, error)
+            logging.warning("[HRV] %s failed: %s", self.scorer.name, printable(str(error)))
             if len(cases) == 1:
                 found = np.array([np.nan])
             else:

@@ -26,7 +26,7 @@ from ..work.executor import Tick
 from ..work.job import Report, job_key, no_report, run_job
 from ..work.memory import require_room
 from ..work.states import states_folder
-from .grid import Batch, WeakeningSettings, batches_of, rows_of
+from .grid import Batch, Grid, WeakeningSettings
 from .making import HOPELESS, Examined, ImageMaker, Made, Scoring
 
 _SHEET_SIDE = 256
@@ -101,21 +101,15 @@ class _Analysis:
     ):
         self.examined, self.concepts, self.cases, self.plan, self.settings = examined, concepts, cases, plan, settings
         maps = {case.prompt: token_map(examined.clip, case.prompt) for those in cases for case in those}
-        self.batches = [
-            batch
-            for number, those in enumerate(cases)
-            for batch in batches_of(number, [maps[case.prompt] for case in those], plan, settings)
-        ]
-        self.rows = rows_of(self.batches)
-        require_room(examined.model, settings, self.rows[-1].stop, decoded=True)
-        self.units, self.steps = sum(len(batch.units) for batch in self.batches), settings.steps
+        self.grid = Grid([[maps[case.prompt] for case in those] for those in cases], plan, settings)
+        require_room(examined.model, settings, self.grid.images, decoded=True)
+        self.units, self.steps = self.grid.images, settings.steps
         self.provenance = _provenance(examined, plan, settings)
         asked = [
             [name, [[case.prompt, case.target] for case in those]] for name, those in zip(concepts, cases, strict=True)
         ]
         self.key = job_key(_STATE, self.provenance, asked)
         self.folder = images / self.key[:8] if images is not None else None
-        self.files = [_files(self.folder, batch, cases[batch.concept], settings.seeds) for batch in self.batches]
         self.sheet_places = {cell: place for place, cell in enumerate(_sheet_cells(plan))}
         self.scored_before = 0
 
@@ -126,16 +120,18 @@ class _Analysis:
     def left(self, state: WeakeningState) -> list[int]:
         """Batches not yet made, and those with scores or files missing: scorers also fail for want of memory."""
         self.scored_before = int(np.isfinite(state.scores).sum())
+        missing = np.isnan(state.scores)
         return [
             number
-            for number, there in enumerate(self.rows)
+            for number in range(len(self.grid))
             if number >= state.done
-            or np.isnan(state.scores[there]).any()
-            or not all(file.exists() for file in self.files[number])
+            or missing[self.grid.rows(number)].any()
+            or not all(file.exists() for file in self.files(self.grid[number]))
         ]
 
     def size(self, piece: int) -> int:
-        return len(self.batches[piece].units)
+        there = self.grid.rows(piece)
+        return there.stop - there.start
 
     def maker(self, tick: Tick) -> Callable[[int], Made]:
         images = ImageMaker(self.examined, self.cases, self.concepts, self.plan, self.settings, tick)
@@ -143,19 +139,19 @@ class _Analysis:
         scores = Scoring(self.examined.scorer, self.scored_before, fewest)
 
         def make(number: int) -> Made:
-            batch = self.batches[number]
+            batch = self.grid[number]
             made = images.of(batch)
             return Made(made, scores.of(made, [self.cases[batch.concept][case] for case, _ in batch.units]))
 
         return make
 
     def keep(self, state: WeakeningState, piece: int, made: Made) -> None:
-        batch = self.batches[piece]
-        state.scores[self.rows[piece]] = made.scores
+        batch = self.grid[piece]
+        state.scores[self.grid.rows(piece)] = made.scores
         if batch.concept == 0 and batch.cell in self.sheet_places and (0, 0) in batch.units:
             first = made.images[batch.units.index((0, 0))]
             state.sheet[self.sheet_places[batch.cell]] = small_picture(first, _sheet_size(self.settings))
-        for image, file in zip(made.images, self.files[piece], strict=False):
+        for image, file in zip(made.images, self.files(batch), strict=False):
             save_image(image, file)
         state.done = max(state.done, piece + 1)
 
@@ -164,7 +160,14 @@ class _Analysis:
         return False
 
     def detail(self, state: WeakeningState, piece: int) -> str:
-        return self.concepts[self.batches[piece].concept]
+        return self.concepts[self.grid[piece].concept]
+
+    def files(self, batch: Batch) -> list[Path]:
+        """Where the images of a batch are kept; nowhere without a folder."""
+        if self.folder is None:
+            return []
+        cases, seeds = self.cases[batch.concept], self.settings.seeds
+        return [self.folder / image_name(cases, case, seeds[seed], batch.cell) for case, seed in batch.units]
 
     def results(self, state: WeakeningState) -> tuple[Weakening, ...]:
         """The scores of the grid sorted by concept, cell, case and seed."""
@@ -172,7 +175,7 @@ class _Analysis:
         seeds = self.settings.seeds
         tables = [np.full((len(rows), len(those), len(seeds)), np.nan) for those in self.cases]
         values = iter(state.scores.tolist())
-        for batch in self.batches:
+        for batch in self.grid:
             for case, seed in batch.units:
                 tables[batch.concept][rows[batch.cell], case, seed] = next(values)
         found = []
@@ -181,13 +184,6 @@ class _Analysis:
             its = {**self.provenance, "concept": concept, "prompts": prompts}
             found.append(Weakening(concept, those, seeds, self.plan, table, its))
         return tuple(found)
-
-
-def _files(folder: Path | None, batch: Batch, cases: Sequence[Case], seeds: Sequence[int]) -> list[Path]:
-    """Where the images of a batch are kept; nowhere without a folder."""
-    if folder is None:
-        return []
-    return [folder / image_name(cases, case, seeds[seed], batch.cell) for case, seed in batch.units]
 
 
 def _provenance(examined: Examined, plan: Plan, settings: WeakeningSettings) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from ..errors import HRVError
+from ..errors import HRVError, quoted
 from ..progress import Window
 
 
@@ -97,7 +97,8 @@ def parse_thresholds(text: str) -> tuple[Threshold, ...]:
             progress, maximum = (float(number) for number in part.split(":"))
         except ValueError:
             raise HRVError(
-                f"Write thresholds as 'progress: maximum' pairs, as in '0: 0.05, 0.2: 0.5, 0.4: 0.8', not {part!r}."
+                "Write thresholds as 'progress: maximum' pairs, as in '0: 0.05, 0.2: 0.5, 0.4: 0.8', not "
+                f"{quoted(part)}."
             ) from None
         thresholds.append(Threshold(progress, maximum))
     return tuple(thresholds)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..errors import HRVError
+from ..errors import HRVError, quoted, short
 from ..prompts.tokens import TokenMap
 from ..relevance.vectors import HRV, Factors, clamped_row
 
@@ -29,8 +29,8 @@ class Subject:
     def __post_init__(self) -> None:
         if self.weights is not None and not self.weights.any():
             raise HRVError(
-                f"No head of this HRV is relevant for {self.concept}, so {self.words!r} would see nothing: choose "
-                "another concept or none."
+                f"No head of this HRV is relevant for {short(self.concept)}, so {quoted(self.words)} would see "
+                "nothing: choose another concept or none."
             )
 
 
@@ -45,9 +45,9 @@ def parse_subjects(text: str) -> list[tuple[str, str]]:
     for part in parts:
         words, colon, concept = (piece.strip() for piece in part.partition(":"))
         if not words or (colon and not concept):
-            raise HRVError(f"Write a subject as 'words' or 'words: concept', as in 'cat: Animals', not {part!r}.")
+            raise HRVError(f"Write a subject as 'words' or 'words: concept', as in 'cat: Animals', not {quoted(part)}.")
         if words.casefold() in (other.casefold() for other, _ in subjects):
-            raise HRVError(f"{words!r} is in the list of subjects twice: list every subject once.")
+            raise HRVError(f"{quoted(words)} is in the list of subjects twice: list every subject once.")
         subjects.append((words, concept))
     if not subjects:
         raise HRVError("There is no subject: write what the image should show, as in 'cat: Animals, frog: Animals'.")
@@ -68,14 +68,14 @@ def find_subjects(
         for position in positions:
             if position in owners:
                 raise HRVError(
-                    f"The subjects {owners[position]!r} and {words!r} share a word of the prompt: each word can "
-                    "belong to only one subject."
+                    f"The subjects {quoted(owners[position])} and {quoted(words)} share a word of the prompt: each "
+                    "word can belong to only one subject."
                 )
             owners[position] = words
         if concept and hrv is None:
             raise HRVError(
-                f"The subject {words!r} has the concept {concept!r}, but no HRV is connected: connect one, or remove "
-                "': concept' for plain Attend and Excite."
+                f"The subject {quoted(words)} has the concept {quoted(concept)}, but no HRV is connected: connect "
+                "one, or remove ': concept' for plain Attend and Excite."
             )
         if not concept or hrv is None:
             subjects.append(Subject(words, positions))

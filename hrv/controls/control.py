@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import numpy as np
 
-from ..errors import HRVError
+from ..errors import HRVError, quoted
 from ..heads.layout import HeadLayout
 from ..heads.sets import spell_heads
 from ..progress import WHOLE, Window
@@ -118,8 +118,8 @@ def adjust(
     """
     if hrv.index(desired) == hrv.index(undesired):
         raise HRVError(
-            f"The desired and the undesired concept are both {desired!r}: choose two concepts, or use Apply Concept "
-            "Strengthen."
+            f"The desired and the undesired concept are both {quoted(desired)}: choose two concepts, or use Apply "
+            "Concept Strengthen."
         )
     to, away = (relevance_factors(hrv, concept, clamp, form) for concept in (desired, undesired))
     factors = desired_weight * to + undesired_weight * away

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import numpy as np
 
-from ..errors import HRVError
+from ..errors import HRVError, short
 from ..heads.layout import HeadLayout
 from ..progress import WHOLE, Window
 from ..relevance.orders import MOST_RELEVANT_FIRST, head_order, heads_of_percent
@@ -100,8 +100,8 @@ def read_concept(
     name = hrv.concepts[hrv.index(concept)]
     if not hrv.row(concept).any():
         raise HRVError(
-            f"In this HRV no head has any relevance for {name}, so none is the most relevant. Choose another concept, "
-            "or build the HRV from more images."
+            f"In this HRV no head has any relevance for {short(name)}, so none is the most relevant. Choose another "
+            "concept, or build the HRV from more images."
         )
     chosen = heads or max(1, heads_of_percent(DEFAULT_PERCENT, layout.head_count))
     top = head_order(hrv, concept, MOST_RELEVANT_FIRST)[:chosen]

@@ -14,7 +14,7 @@ from itertools import chain, pairwise
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import HRVError
+from ..errors import HRVError, quoted
 from ..prompts.tokens import PromptWord, TokenMap, caseless
 
 Mapper = npt.NDArray[np.float32]
@@ -109,7 +109,7 @@ def align(source: TokenMap, target: TokenMap, pairs: Sequence[tuple[str, str]] =
     found = list(_compared(source.words, target.words, olds, news))
     if not given and not any(pair.is_same and _is_word(pair) for pair in found):
         raise HRVError(
-            f"The source prompt ({source.text[:60]!r}) and the target prompt ({target.text[:60]!r}) have no word in "
+            f"The source prompt ({quoted(source.text)}) and the target prompt ({quoted(target.text)}) have no word in "
             "common, so it is not clear what should stay. Write the target as the source with some words changed, "
             f"or say which words belong together as 'old {_ARROW} new'."
         )
@@ -130,7 +130,7 @@ def read_pairs(text: str) -> list[tuple[str, str]]:
         old, arrow, new = (side.strip() for side in part.partition(_ARROW))
         if not arrow or not (old or new):
             raise HRVError(
-                f"{part.strip()!r} does not say which words belong together: write 'old {_ARROW} new', "
+                f"{quoted(part.strip())} does not say which words belong together: write 'old {_ARROW} new', "
                 f"'old {_ARROW}' for removed words, or '{_ARROW} new' for new ones."
             )
         found.append((old, new))
@@ -191,12 +191,13 @@ def _given_pairs(source: TokenMap, target: TokenMap, old: str, new: str) -> list
         try:
             sides.append(tokens.find_words(phrase) if phrase else [])
         except HRVError as error:
-            raise HRVError(f"The pair '{old} {_ARROW} {new}' does not fit the {what}: {error}") from None
+            raise HRVError(f"The pair {quoted(f'{old} {_ARROW} {new}')} does not fit the {what}: {error}") from None
     olds, news = sides
     if old and new and len(olds) != len(news):
         raise HRVError(
-            f"'{old} {_ARROW} {new}' is not clear: the source prompt contains {old!r} {len(olds)} times, the target "
-            f"prompt {new!r} {len(news)} times. Write longer phrases that each prompt contains once."
+            f"{quoted(f'{old} {_ARROW} {new}')} is not clear: the source prompt contains {quoted(old)} {len(olds)} "
+            f"times, the target prompt {quoted(new)} {len(news)} times. Write longer phrases that each prompt "
+            "contains once."
         )
     if not new:
         return [WordPair(words, ()) for words in olds]
@@ -211,7 +212,7 @@ def _numbered(given: Sequence[tuple[PromptWord, ...]], what: str) -> dict[Prompt
     for number, words in enumerate(given):
         for word in words:
             if word in numbers:
-                raise HRVError(f"The word {word.text!r} of the {what} prompt is in two of the pairs.")
+                raise HRVError(f"The word {quoted(word.text)} of the {what} prompt is in two of the pairs.")
             numbers[word] = number
     return numbers
 

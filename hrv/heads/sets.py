@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
-from ..errors import HRVError
+from ..errors import HRVError, listed, quoted
 from .layout import UNET_FAMILY, AttentionLayer, HeadLayout
 from .sections import SECTION_OF_BLOCK
 
@@ -36,9 +36,6 @@ _HELP_OF_TRANSFORMERS = (
     "between them."
 )
 
-# What an error message shows at most, so that a long text does not bury the sentence.
-_SHOWN_LETTERS = 40
-
 
 def parse_heads(layout: HeadLayout, text: str) -> tuple[int, ...]:
     """The head positions that a text in this language means, ascending; an empty text means none.
@@ -51,14 +48,14 @@ def parse_heads(layout: HeadLayout, text: str) -> tuple[int, ...]:
     terms = re.sub(r" ?([:,]) ?", r"\1", " ".join(text.split())).replace(";", " ").split()
     if terms and terms[0].startswith("!"):
         raise HRVError(
-            f"{_quoted(terms[0])} removes heads, but there are none before it: start with those to remove from, as "
+            f"{quoted(terms[0])} removes heads, but there are none before it: start with those to remove from, as "
             "in 'all !mid'."
         )
     chosen: set[int] = set()
     for term in terms:
         match = _TERM.fullmatch(term.lower())
         if match is None:
-            raise HRVError(f"{_quoted(term)} isn't a set of heads. {_help(layout)}")
+            raise HRVError(f"{quoted(term)} isn't a set of heads. {_help(layout)}")
         heads = {position for layer in _layers(layout, term, match) for position in _heads(layout, term, match, layer)}
         chosen = chosen - heads if match["without"] else chosen | heads
     return tuple(sorted(chosen))
@@ -89,13 +86,13 @@ def _layers(layout: HeadLayout, term: str, match: re.Match[str]) -> list[Attenti
     if not found:
         there = [_name(block) for block in _blocks(layers)]
         raise HRVError(
-            f"{_quoted(term)} picks no layer of this model. There {'is' if len(there) < 2 else 'are'} "
-            f"{', '.join(there) or f'no {section} layer, only {_listed(layout)}'}."
+            f"{quoted(term)} picks no layer of this model. There {'is' if len(there) < 2 else 'are'} "
+            f"{listed(there) or f'no {section} layer, only {_sections(layout)}'}."
         )
     return found
 
 
-def _listed(layout: HeadLayout) -> str:
+def _sections(layout: HeadLayout) -> str:
     return " and ".join(layout.sections())
 
 
@@ -109,7 +106,7 @@ def _heads(layout: HeadLayout, term: str, match: re.Match[str], layer: Attention
         numbers = _numbers(term, part)
         if numbers[-1] >= layer.heads:
             raise HRVError(
-                f"{_quoted(term)} names head {numbers[-1]}, but the heads of {layer.name} are 0 to {layer.heads - 1}."
+                f"{quoted(term)} names head {numbers[-1]}, but the heads of {layer.name} are 0 to {layer.heads - 1}."
             )
         heads.extend(every[number] for number in numbers)
     return heads
@@ -122,7 +119,7 @@ def _numbers(term: str, written: str | None) -> range:
     first, _, last = written.partition("-")
     numbers = range(int(first), int(last or first) + 1)
     if not numbers:
-        raise HRVError(f"{_quoted(term)} counts backwards: write {last}-{first}.")
+        raise HRVError(f"{quoted(term)} counts backwards: write {last}-{first}.")
     return numbers
 
 
@@ -179,7 +176,3 @@ def _term(name: str, heads: str | None) -> str:
 
 def _range(numbers: Sequence[int]) -> str:
     return str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]}-{numbers[-1]}"
-
-
-def _quoted(text: str) -> str:
-    return f"'{text}'" if len(text) <= _SHOWN_LETTERS else f"'{text[: _SHOWN_LETTERS - 1]}…'"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..errors import HRVError
+from ..errors import HRVError, quoted
 
 WORD = "{word}"
 """The gap of a frame."""
@@ -37,7 +37,7 @@ def parse_frames(text: str) -> tuple[str, ...]:
             continue
         _check(frame, where)
         if frame.casefold() in frames:
-            raise HRVError(f"{where} repeats {frame!r}: remove one of the two.")
+            raise HRVError(f"{where} repeats {quoted(frame)}: remove one of the two.")
         if len(frames) == MOST_FRAMES:
             raise HRVError(f"There are more than {MOST_FRAMES} sentence frames: remove some.")
         frames[frame.casefold()] = frame
@@ -55,9 +55,9 @@ def _check(frame: str, where: str) -> None:
     gaps = frame.count(WORD)
     if gaps != 1:
         found = "no" if gaps == 0 else f"{gaps} times"
-        raise HRVError(f"{where}, {frame!r}, has {found} {WORD}, but a sentence needs it once. {_EXAMPLE}")
+        raise HRVError(f"{where}, {quoted(frame)}, has {found} {WORD}, but a sentence needs it once. {_EXAMPLE}")
     before, after = frame.split(WORD)
     if before[-1:].isalnum() or after[:1].isalnum():
-        raise HRVError(f"{where}, {frame!r}, has letters right beside {WORD}: leave a space between.")
+        raise HRVError(f"{where}, {quoted(frame)}, has letters right beside {WORD}: leave a space between.")
     if any(character in "()\\" or "\ud800" <= character <= "\udfff" for character in frame):
-        raise HRVError(f"{where}, {frame!r}, has a bracket, a backslash or half a character: remove it.")
+        raise HRVError(f"{where}, {quoted(frame)}, has a bracket, a backslash or half a character: remove it.")

@@ -5,14 +5,19 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from difflib import SequenceMatcher
-from itertools import chain, pairwise
+from functools import cached_property
+from itertools import accumulate, chain, pairwise
 
-from ..errors import HRVError
+from ..errors import HRVError, closest, listed, quoted
 
-# What an error message shows at most, so that a long prompt does not bury the sentence.
-_LISTED_WORDS = 20
-_SHOWN_LETTERS = 40
+# So many words are listed in the prompt's order, more by their likeness.
+_FEW_WORDS = 20
+
+# Words of prompts stand in double quotes.
+_MARK = '"'
+
+MOST_PARTS = 200
+"""Words of a phrase at most."""
 
 ALL_WORDS = "*"
 """The phrase that means all words of a prompt."""
@@ -57,10 +62,11 @@ class TokenMap:
     def __post_init__(self) -> None:
         for word in self.words:
             if not word.positions:
-                raise HRVError(f"The word {_quoted(word.text)} has no position in the token map.")
+                raise HRVError(f"The word {quoted(word.text, _MARK)} has no position in the token map.")
             if word.pieces and len(word.pieces) != len(word.positions):
                 raise HRVError(
-                    f"The word {_quoted(word.text)} has {len(word.pieces)} pieces for {len(word.positions)} positions."
+                    f"The word {quoted(word.text, _MARK)} has {len(word.pieces)} pieces for {len(word.positions)} "
+                    "positions."
                 )
         positions = self.content_positions
         if any(after <= before for before, after in pairwise(positions)):
@@ -97,7 +103,9 @@ class TokenMap:
             return tuple(chain.from_iterable(found))
         if number > len(found):
             times = "once" if len(found) == 1 else f"{len(found)} times"
-            raise HRVError(f"The prompt contains {_quoted(phrase)} only {times}, so there is no occurrence {number}.")
+            raise HRVError(
+                f"The prompt contains {quoted(phrase, _MARK)} only {times}, so there is no occurrence {number}."
+            )
         return found[number - 1]
 
     def find_words(self, phrase: str) -> list[tuple[PromptWord, ...]]:
@@ -107,7 +115,7 @@ class TokenMap:
         """
         found = self.occurrences(phrase)
         if not found:
-            raise HRVError(f"The prompt does not contain {_quoted(phrase)}. {self._words_there(phrase)}")
+            raise HRVError(f"The prompt does not contain {quoted(phrase, _MARK)}. {self._words_there(phrase)}")
         return found
 
     def _group(self, phrase: str) -> tuple[int, ...]:
@@ -121,7 +129,9 @@ class TokenMap:
         parts = caseless(phrase).split()
         if not parts:
             raise HRVError("There is no word: write a word or a phrase of the prompt.")
-        return list(self._occurrences(parts))
+        if len(parts) > MOST_PARTS:
+            raise HRVError(f"A phrase can have at most {MOST_PARTS} words; {quoted(phrase, _MARK)} has {len(parts)}.")
+        return [self.words[first:end] for first, end in self._occurrences(parts)]
 
     def joined(self, other: TokenMap, offset: int) -> TokenMap:
         """The map of a conditioning with another one's tokens behind it, the first of them at ``offset``.
@@ -146,27 +156,36 @@ class TokenMap:
         groups = [f"({name}): {_runs(positions)}" for name, positions in self.groups if positions]
         return "\n".join([*words, *groups])
 
-    def _occurrences(self, parts: list[str]) -> Iterator[tuple[PromptWord, ...]]:
-        """Every occurrence of the parts, each part being one or more whole words."""
-        texts = [("".join(caseless(word.signs).split()), "".join(caseless(word.text).split())) for word in self.words]
-        first = 0
-        while first < len(texts):
-            end = _match_end(texts, first, parts)
-            if end is not None:
-                yield self.words[first:end]
-            first = first + 1 if end is None else end
+    @cached_property
+    def _spelling(self) -> _Spelling:
+        return _Spelling(self.words)
+
+    def _occurrences(self, parts: list[str]) -> Iterator[tuple[int, int]]:
+        """Every occurrence of the parts, each part being one or more whole words: its first word, and the one after
+        its last.
+
+        A word is spelled with the signs in front of it; a part may begin behind them. The letters are searched as one
+        text, so that long prompts and many phrases take little time.
+        """
+        spelling = self._spelling
+        place = spelling.letters.find(parts[0])
+        while place >= 0:
+            first = spelling.begins.get(place)
+            end = spelling.match_end(place, parts) if first is not None else None
+            if first is not None and end is not None:
+                yield first, end
+                place = spelling.ends[end - 1] - 1
+            place = spelling.letters.find(parts[0], place + 1)
 
     def _words_there(self, phrase: str) -> str:
-        """A sentence with the words of the prompt in order, or the closest to the phrase if they are many."""
+        """A sentence with the words of the prompt in order, the closest to the phrase first if they are many."""
         words = list(dict.fromkeys(word.text for word in self.words))
         if not words:
             return "The prompt has no words."
-        if len(words) <= _LISTED_WORDS:
-            return f"Its words are: {', '.join(map(_quoted, words))}."
-        wanted = caseless(phrase)
-        words.sort(key=lambda word: SequenceMatcher(None, wanted, caseless(word)).ratio(), reverse=True)
-        closest = ", ".join(map(_quoted, words[:_LISTED_WORDS]))
-        return f"Its closest words are: {closest} (and {len(words) - _LISTED_WORDS} more)."
+        if len(words) <= _FEW_WORDS:
+            return f"Its words are: {listed(words, _MARK)}."
+        ordered = dict.fromkeys([*closest(phrase, words, _FEW_WORDS), *words])
+        return f"Its closest words are: {listed(list(ordered), _MARK)}."
 
 
 def find_phrases(tokens: TokenMap, phrases: Sequence[str], occurrence: str | int = "all") -> tuple[int, ...]:
@@ -187,25 +206,40 @@ def caseless(text: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
 
 
-def _match_end(texts: list[tuple[str, str]], first: int, parts: list[str]) -> int | None:
-    """The index after the words that spell the parts one after the other from ``first`` on, or None.
+class _Spelling:
+    """All words in the form in which they are compared, as one text.
 
-    A word is spelled with the signs in front of it; a part may begin behind them.
+    ``letters`` are the words with the signs in front of them, one behind the other; ``ends`` says where each ends,
+    ``begins`` which word begins at a place, with its signs or behind them, and ``after`` which follows a place.
     """
-    index = first
-    for part in parts:
-        rest = part
-        while rest:
-            if index == len(texts):
+
+    def __init__(self, words: Sequence[PromptWord]) -> None:
+        signs = ["".join(caseless(word.signs).split()) for word in words]
+        texts = [before + "".join(caseless(word.text).split()) for before, word in zip(signs, words, strict=True)]
+        self.letters = "".join(texts)
+        self.ends = list(accumulate(map(len, texts)))
+        self.begins: dict[int, int] = {}
+        self.after: dict[int, int] = {}
+        self._signs = signs
+        for index, (end, before) in enumerate(zip(self.ends, signs, strict=True)):
+            start = end - len(texts[index])
+            self.begins.setdefault(start, index)
+            self.begins.setdefault(start + len(before), index)
+            self.after.setdefault(end, index + 1)
+
+    def match_end(self, place: int, parts: Sequence[str]) -> int | None:
+        """The index after the words that spell the parts one after the other from a place on, or None."""
+        index = None
+        for part in parts:
+            if index is not None:
+                if index == len(self.ends):
+                    return None
+                signs = self._signs[index]
+                place = self.ends[index - 1] + (0 if part.startswith(signs) else len(signs))
+            index = self.after.get(place + len(part)) if self.letters.startswith(part, place) else None
+            if index is None:
                 return None
-            signs, text = texts[index]
-            if rest is part and not rest.startswith(signs + text):
-                signs = ""
-            if not rest.startswith(signs + text):
-                return None
-            rest = rest[len(signs + text) :]
-            index += 1
-    return index
+        return index
 
 
 def _occurrence_number(occurrence: str | int) -> int | None:
@@ -219,7 +253,9 @@ def _occurrence_number(occurrence: str | int) -> int | None:
     except ValueError:
         number = 0
     if number < 1:
-        raise HRVError(f'The occurrence must be "all", "first" or a number from 1, not {occurrence!r}.')
+        raise HRVError(
+            f'The occurrence must be "all", "first" or a number from 1, not {quoted(str(occurrence), _MARK)}.'
+        )
     return number
 
 
@@ -238,7 +274,3 @@ def _runs(positions: Sequence[int]) -> str:
         else:
             runs.append([position])
     return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
-
-
-def _quoted(text: str) -> str:
-    return f'"{text}"' if len(text) <= _SHOWN_LETTERS else f'"{text[: _SHOWN_LETTERS - 1]}…"'

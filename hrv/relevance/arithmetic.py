@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import HRVError
+from ..errors import HRVError, listed
 from ..heads.layout import spell_difference
 from .evidence import Evidence
 from .vectors import HRV
@@ -49,7 +49,7 @@ def merge(hrvs: Sequence[HRV]) -> HRV:
         if shared:
             raise HRVError(
                 "HRVs can be merged if they have no concept in common, or the same concepts in the same order. These "
-                f"share {_listed(shared)}: leave the shared concepts out of one of them with Pick Concepts."
+                f"share {listed(shared)}: leave the shared concepts out of one of them with Pick Concepts."
             )
     if len(merged) == 1:
         return merged[0]
@@ -65,7 +65,7 @@ def pick(hrv: HRV, concepts: Sequence[str]) -> HRV:
     twice.
     """
     if not concepts:
-        raise HRVError(f"No concept was picked. This HRV has: {', '.join(hrv.concepts)}.")
+        raise HRVError(f"No concept was picked. This HRV has: {listed(hrv.concepts)}.")
     rows = [hrv.index(name) for name in concepts]
     names = tuple(hrv.concepts[row] for row in rows)
     evidence = hrv.evidence.picked(rows, len(hrv.concepts)) if hrv.evidence is not None else None
@@ -87,7 +87,7 @@ def mean(hrvs: Sequence[HRV]) -> HRV:
         extra = [name for name in other.concepts if fold(name) not in mine]
         if missing or extra:
             raise HRVError(
-                f"A mean needs HRVs with the same concepts, but not all of these have {_listed(missing + extra)}. Keep "
+                f"A mean needs HRVs with the same concepts, but not all of these have {listed(missing + extra)}. Keep "
                 "the common ones with Pick Concepts."
             )
     rows = np.stack([hrv.values[[hrv.index(name) for name in first.concepts]] for hrv in hrvs])
@@ -230,9 +230,3 @@ def _require_one_layout(hrvs: Sequence[HRV]) -> None:
 def _folded(hrv: HRV) -> tuple[str, ...]:
     """The concepts in the form in which they are compared."""
     return tuple(fold(name) for name in hrv.concepts)
-
-
-def _listed(names: Sequence[str]) -> str:
-    """Up to five names."""
-    more = len(names) - 5
-    return ", ".join(names[:5]) + (f" and {more} more" if more > 0 else "")

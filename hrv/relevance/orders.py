@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..draws import hashed
-from ..errors import HRVError
+from ..errors import HRVError, quoted
 from .vectors import HRV
 
 MOST_RELEVANT_FIRST = "most relevant first"
@@ -31,7 +31,7 @@ def head_order(hrv: HRV, concept: str, order: str, seed: int = 0) -> npt.NDArray
     if order == RANDOM:
         drawn = hashed(seed, np.arange(len(ranking), dtype=np.uint64), 0x6865616473)
         return np.argsort(drawn, kind="stable").astype(np.int64)
-    raise HRVError(f"There is no order of heads {order!r}: choose one of {', '.join(ORDERS)}.")
+    raise HRVError(f"There is no order of heads {quoted(order)}: choose one of {', '.join(ORDERS)}.")
 
 
 def heads_of_percent(percent: float, head_count: int) -> int:

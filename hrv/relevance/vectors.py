@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import HRVError
+from ..errors import HRVError, is_printable, quoted, short
 from ..heads.layout import HeadLayout
 from ..storage.digest import content_digest
 from .evidence import Counts, Evidence, Scores, Votes, normalised, read_only, require_shape
-from .vocabulary import find_concept, fold, is_printable, tidy
+from .vocabulary import find_concept, fold, tidy
 
 Values = npt.NDArray[np.float32]
 
@@ -146,9 +146,11 @@ def _checked_concepts(concepts: Sequence[str]) -> tuple[str, ...]:
     seen: set[str] = set()
     for name in names:
         if not is_printable(name):
-            raise HRVError(f"A concept cannot be named {name[:40]!r}: the name is empty or has unprintable characters.")
+            raise HRVError(
+                f"A concept cannot be named {quoted(name)}: the name is empty or has unprintable characters."
+            )
         if fold(name) in seen:
-            raise HRVError(f"The concept {name} is there twice; the concepts of an HRV need different names.")
+            raise HRVError(f"The concept {short(name)} is there twice; the concepts of an HRV need different names.")
         seen.add(fold(name))
     return names
 

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from ..errors import HRVError
+from ..errors import HRVError, closest, is_printable, listed, quoted, short
 
-# Control characters, lone surrogates, line and paragraph separators: nothing that can be shown on one line.
-_UNPRINTABLE = {"Cc", "Cs", "Zl", "Zp"}
-# Concepts that a message lists at most.
-_LISTED = 40
 _EXAMPLE = "Write one concept per line, like this: Color: red, blue, green."
 _NUMBERED_LINE = re.compile(r"\d+\s*\.\s*(.*)")
 
@@ -61,7 +55,7 @@ def parse_vocabulary(text: str) -> Vocabulary:
             continue
         name, colon, words = content.partition(":")
         if not colon:
-            raise HRVError(f"{where}there is no colon in {_short(content)}. {_EXAMPLE}")
+            raise HRVError(f"{where}there is no colon in {quoted(content)}. {_EXAMPLE}")
         entries.append((where, name, [word for word in words.split(",") if word.strip()]))
     return Vocabulary(_checked(entries))
 
@@ -77,7 +71,7 @@ def parse_paper_csv(text: str) -> Vocabulary:
         content = line.strip()
         numbered = _NUMBERED_LINE.fullmatch(content)
         if numbered and not entries:
-            raise HRVError(f"{where}{_short(content)} comes before the name of its concept.")
+            raise HRVError(f"{where}{quoted(content)} comes before the name of its concept.")
         if numbered:
             entries[-1][2].append(numbered[1])
         elif content:
@@ -105,25 +99,18 @@ def tidy(name: str) -> str:
     return " ".join(name.split())
 
 
-def is_printable(name: str) -> bool:
-    """Whether ``name`` is not empty and can be shown on one line."""
-    return bool(name) and not any(unicodedata.category(character) in _UNPRINTABLE for character in name)
-
-
 def find_concept(name: str, concepts: Sequence[str], where: str) -> int:
     """Index of ``name`` among ``concepts``; HRVError that lists them, the closest first, if it is not there.
 
     ``where`` says in the message what was searched, such as "vocabulary".
     """
-    known = [fold(concept) for concept in concepts]
+    known = {fold(concept): index for index, concept in enumerate(concepts)}
     if fold(name) in known:
-        return known.index(fold(name))
-    close = [known.index(match) for match in difflib.get_close_matches(fold(name), known, n=3)]
-    order = close + [index for index in range(len(concepts)) if index not in close]
-    hint = f" Did you mean {concepts[close[0]]}?" if close else ""
-    listed = ", ".join(concepts[index] for index in order[:_LISTED])
-    more = f" and {len(order) - _LISTED} more" if len(order) > _LISTED else ""
-    raise HRVError(f"There is no concept {_short(name)} in this {where}.{hint} It has: {listed}{more}.")
+        return known[fold(name)]
+    close = closest(tidy(name), concepts)
+    hint = f" Did you mean {short(close[0])}?" if close else ""
+    there = listed(list(dict.fromkeys([*close, *concepts])))
+    raise HRVError(f"There is no concept {quoted(name)} in this {where}.{hint} It has: {there}.")
 
 
 def _lines(text: str) -> Iterator[tuple[str, str]]:
@@ -141,16 +128,16 @@ def _checked(entries: Iterable[tuple[str, str, Iterable[str]]]) -> tuple[tuple[s
             raise HRVError(f"{where}a concept has no name. {_EXAMPLE}")
         _check_characters(where, "concept", name)
         if fold(name) in concepts:
-            raise HRVError(f"{where}the concept {name} is there twice; put all its words on one line.")
+            raise HRVError(f"{where}the concept {short(name)} is there twice; put all its words on one line.")
         words: dict[str, str] = {}
         for raw_word in raw_words:
             word = tidy(raw_word)
             _check_characters(where, "word", word)
             if fold(word) in words:
-                raise HRVError(f"{where}the word {word} is there twice in {name}; remove one.")
+                raise HRVError(f"{where}the word {short(word)} is there twice in {short(name)}; remove one.")
             words[fold(word)] = word
         if not words:
-            raise HRVError(f"{where}the concept {name} has no words; add some, separated by commas.")
+            raise HRVError(f"{where}the concept {short(name)} has no words; add some, separated by commas.")
         concepts[fold(name)] = name, tuple(words.values())
     if not concepts:
         raise HRVError(f"The vocabulary is empty. {_EXAMPLE}")
@@ -162,11 +149,7 @@ def _check_characters(where: str, kind: str, text: str) -> None:
     taken = ":#" if kind == "concept" else ":#,"
     if not is_printable(text) or any(character in text for character in taken):
         raise HRVError(
-            f"{where}the {kind} {_short(text)} is empty or has a character that isn't allowed there. "
+            f"{where}the {kind} {quoted(text)} is empty or has a character that isn't allowed there. "
             "Commas separate words, a colon ends a concept's name, # starts a comment, and every concept has "
             "its own line."
         )
-
-
-def _short(text: str) -> str:
-    return repr(text if len(text) <= 40 else text[:37] + "...")

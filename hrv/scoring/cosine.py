@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from ..errors import HRVError
+from ..errors import HRVError, quoted
 from .experiments import Case
 
 BATCH = 16
@@ -58,10 +58,12 @@ class CosineScorer(ABC):
         for target in dict.fromkeys(case.target for case in cases):
             count = self.count_tokens(target)
             if count == 0:
-                raise HRVError(f"The target {target!r} has no words to compare images with: write some, such as 'red'.")
+                raise HRVError(
+                    f"The target {quoted(target)} has no words to compare images with: write some, such as 'red'."
+                )
             if count > self._most_tokens:
                 raise HRVError(
-                    f"The target {target[:40]!r} ... has {count} tokens, and this CLIP reads {self._most_tokens}: "
+                    f"The target {quoted(target)} has {count} tokens, and this CLIP reads {self._most_tokens}: "
                     "write a shorter one."
                 )
 

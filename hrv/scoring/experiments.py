@@ -17,8 +17,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from ..errors import HRVError
-from ..relevance.vocabulary import find_concept, fold, is_printable, tidy
+from ..errors import HRVError, is_printable, quoted
+from ..relevance.vocabulary import find_concept, fold, tidy
 
 _EXAMPLE = "Write lines like 'a <red | blue> {car | bowl}' under a concept in brackets, like '[Color]'."
 _GROUP = re.compile(r"<([^<>{}]*)>|\{([^<>{}]*)\}")
@@ -89,7 +89,7 @@ def parse_experiment(text: str) -> Experiment:
             concept = names.setdefault(fold(name), name)
             continue
         if not concept:
-            raise HRVError(f"Line {number}: {content!r} comes before the first concept. {_EXAMPLE}")
+            raise HRVError(f"Line {number}: {quoted(content)} comes before the first concept. {_EXAMPLE}")
         for case in _expanded(concept, content, number):
             cases[case] = None
             if len(cases) > _MOST_CASES:
@@ -111,22 +111,22 @@ def _expanded(concept: str, template: str, line: int) -> Iterator[Case]:
     groups = list(_GROUP.finditer(template))
     if sum(group[1] is not None for group in groups) != 1:
         raise HRVError(
-            f"Line {line}: {template!r} needs exactly one group in angle brackets, the word that its images are scored "
-            f"by. {_EXAMPLE}"
+            f"Line {line}: {quoted(template)} needs exactly one group in angle brackets, the word that its images "
+            f"are scored by. {_EXAMPLE}"
         )
     rest = _GROUP.sub("", template)
     if any(letter in rest for letter in "<>{}"):
-        raise HRVError(f"Line {line}: a bracket in {template!r} is not closed, or is inside another. {_EXAMPLE}")
+        raise HRVError(f"Line {line}: a bracket in {quoted(template)} is not closed, or is inside another. {_EXAMPLE}")
     # Each choice once, so that what is multiplied out is what is counted.
     choices = [
         list(dict.fromkeys(tidy(choice) for choice in (group[1] or group[2] or "").split("|"))) for group in groups
     ]
     if not all(itertools.chain(*choices)):
-        raise HRVError(f"Line {line}: {template!r} has an empty group. {_EXAMPLE}")
+        raise HRVError(f"Line {line}: {quoted(template)} has an empty group. {_EXAMPLE}")
     if math.prod(map(len, choices)) > _MOST_CASES:
         raise HRVError(
-            f"Line {line}: the groups of {template[:40]!r} multiply to more prompts than an experiment can have, which "
-            f"is at most {_MOST_CASES} prompts."
+            f"Line {line}: the groups of {quoted(template)} multiply to more prompts than an experiment can have, "
+            f"which is at most {_MOST_CASES} prompts."
         )
     target_group = next(number for number, group in enumerate(groups) if group[1] is not None)
     for chosen in itertools.product(*choices):

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import HRVError
+from ..errors import HRVError, listed, quoted, short
 from ..relevance.orders import (
     LEAST_RELEVANT_FIRST,
     MOST_RELEVANT_FIRST,
@@ -143,14 +143,16 @@ def parse_head_counts(text: str, head_count: int) -> tuple[int, ...]:
         except HRVError:
             raise
         except ValueError:
-            raise HRVError(f"{part!r} isn't a number of heads: write numbers like 0, 11, 25%, {head_count}.") from None
+            raise HRVError(
+                f"{quoted(part)} isn't a number of heads: write numbers like 0, 11, 25%, {head_count}."
+            ) from None
         if not 0 <= heads <= head_count:
-            raise HRVError(f"This model has {head_count} heads, so {part} of them cannot be weakened.")
+            raise HRVError(f"This model has {head_count} heads, so {short(part)} of them cannot be weakened.")
         counts.add(heads)
     if len(counts) == 2:
         raise HRVError(
-            f"head_counts {text!r} has no number between 0 and {head_count}, where all orders are the same: add some, "
-            "such as 11, 25%."
+            f"head_counts {quoted(text)} has no number between 0 and {head_count}, where all orders are the same: "
+            "add some, such as 11, 25%."
         )
     return tuple(sorted(counts))
 
@@ -218,8 +220,8 @@ def concepts_to_analyse(hrv: HRV, there: Sequence[str], asked: Sequence[str]) ->
     common = [known[name.casefold()] for name in there if name.casefold() in known]
     if not common:
         raise HRVError(
-            f"The HRV and the experiment have no concept in common. HRV: {', '.join(hrv.concepts)}; experiment: "
-            f"{', '.join(there)}."
+            f"The HRV and the experiment have no concept in common. HRV: {listed(hrv.concepts)}; experiment: "
+            f"{listed(there)}."
         )
     return common
 

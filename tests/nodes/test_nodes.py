@@ -14,16 +14,19 @@ import hrv_pack
 import numpy as np
 import pytest
 from comfy_api.latest import io
-from hrv_pack.host.files.folders import FOLDER, SHIPPED_LORAS, hrv_files, register_folder
+from hrv_pack.host.files.folders import FOLDER, SHIPPED_LORAS, hrv_files, keep_hrv, register_folder
+from hrv_pack.host.files.results import output_place
 from hrv_pack.host.models.layouts import head_layout
 from hrv_pack.hrv.errors import HRVError
 from hrv_pack.hrv.relevance.files import load_hrv
 from hrv_pack.hrv.relevance.vectors import HRV
 from hrv_pack.nodes import NODES
+from hrv_pack.nodes.arithmetic import Mean
 from hrv_pack.nodes.concepts import Concepts
 from hrv_pack.nodes.controls import ConceptAdjust, ConceptStrengthen
 from hrv_pack.nodes.files import LoadHRV, SaveHRV
 from hrv_pack.nodes.heat_map import HeatMap
+from hrv_pack.nodes.published import Published
 from hrv_pack.nodes.text_encode import TextEncode
 from hrv_pack.tests.support.small_host import random_hrv
 
@@ -135,7 +138,7 @@ def test_names_that_lead_nowhere_are_refused(models: Path, hrv: HRV, name: str) 
 @pytest.mark.parametrize("character", ["\0", "\n", "\x1b", "\x7f", "\ud800", *'<>:"|?*'])
 def test_characters_that_some_file_system_refuses_are_named(models: Path, hrv: HRV, character: str) -> None:
     with pytest.raises(HRVError) as caught:
-        SaveHRV.execute(hrv, f"mi{character}ne")
+        keep_hrv(hrv, f"mi{character}ne")
     assert f"A file name cannot contain {character!r}" in str(caught.value)
     assert not list(models.rglob("*"))
 
@@ -146,6 +149,44 @@ def test_names_that_this_file_system_refuses_are_errors_for_people(models: Path,
     with pytest.raises(HRVError, match="Cannot save the HRV as"):
         SaveHRV.execute(hrv, name)
     assert [path.name for path in models.rglob("*.*")] == ["mine.safetensors"]
+
+
+def test_a_name_of_a_thousand_folders_is_refused(models: Path, hrv: HRV) -> None:
+    with pytest.raises(HRVError, match="The name of an HRV can have at most 32 folders: shorten 'a/a"):
+        SaveHRV.execute(hrv, "a/" * 1000 + "mine")
+    assert not list(models.rglob("*"))
+
+
+@pytest.mark.parametrize("prefix", ["hrv/a\0b", "hrv/a\nb", "a/" * 1000 + "b"])
+def test_prefixes_that_no_file_can_have_are_refused(prefix: str) -> None:
+    with pytest.raises(HRVError, match=r"The prefix '.*' can't be the name of a file: write one like hrv/weakening"):
+        output_place(prefix)
+
+
+@pytest.mark.parametrize("prefix", ["x" * 300 + "/y", "taken/b"])
+def test_prefixes_that_this_file_system_refuses_are_errors_for_people(
+    prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path))
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(HRVError, match="Cannot save anything under the prefix"):
+        output_place(prefix)
+
+
+def test_an_unknown_published_hrv_is_refused_with_those_there_are() -> None:
+    with pytest.raises(HRVError, match="'name' can't be 'SD 9': choose one of "):
+        Published.execute("SD 9", False)
+
+
+def test_more_inputs_than_a_node_has_are_refused(hrv: HRV) -> None:
+    with pytest.raises(HRVError, match="70 inputs are connected, and this node takes at most 64"):
+        Mean.execute({f"hrv{number}": hrv for number in range(70)})
+
+
+def test_windows_of_no_number_are_refused(model: Any, clip: Any, hrv: HRV) -> None:
+    (prompt,) = TextEncode.execute(clip, "a red car").result
+    with pytest.raises(HRVError, match="'start' must be a finite number, not nan"):
+        strengthened(model, prompt, hrv, "red", start=float("nan"))
 
 
 @pytest.mark.parametrize("name", ["../outside.safetensors", "absent.safetensors", "/etc/hostname", "", "\0"])

@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+
+from ...hrv.errors import LONGEST_MESSAGE, HRVError, printable
 
 TIMES = int(os.environ.get("HRV_FUZZ_TIMES", "1"))
 """How many times as many examples as in the suite are drawn; ``scripts/fuzz.py`` sets it."""
@@ -30,3 +33,17 @@ def fuzz(examples: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         return pytest.mark.fuzz(budget(test))
 
     return decorate
+
+
+TEXTS = st.text(st.characters(categories=["L", "N", "P", "S", "Z", "Cc", "Cf", "Cs"]), max_size=60) | st.builds(
+    "".join,
+    st.lists(st.sampled_from(["red", "->", "{word}", *",:\n <>{|}[]()*#%\\"])),
+)
+"""Texts that break parsers: any letters and half characters, and the signs that some text of this pack means."""
+
+
+def assert_for_people(error: HRVError) -> None:
+    """A message can be shown, logged and read: it is printable and short."""
+    message = str(error)
+    assert message == printable(message) and 0 < len(message) <= LONGEST_MESSAGE, message
+    message.encode("utf-8")

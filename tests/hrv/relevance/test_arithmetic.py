@@ -187,7 +187,7 @@ class TestMean:
     def test_other_concepts_and_layouts_are_refused(self) -> None:
         with pytest.raises(HRVError, match="not all of these have Color, Shape"):
             mean([hrv(), hrv(("Shape", "Size", "Image Style"))])
-        with pytest.raises(HRVError, match="not all of these have A, B, C, D, E and 5 more"):
+        with pytest.raises(HRVError, match="not all of these have A, B, C, D, E, F, G, H, I, J"):
             mean([hrv(tuple("ABCDEFG")), hrv(tuple("HIJ"))])
         with pytest.raises(HRVError, match="different kinds of models"):
             mean([hrv(), hrv(layout=OTHER_LAYOUT)])
@@ -228,6 +228,6 @@ def test_ten_thousand_concepts_are_merged_averaged_picked_and_ranked() -> None:
 
 
 def test_an_unknown_concept_of_many_gets_a_short_message() -> None:
-    with pytest.raises(HRVError, match=r"It has: .* and 9960 more\.") as caught:
+    with pytest.raises(HRVError, match=r"It has: .* and \d+ more\.") as caught:
         hrv(tuple(f"Concept {number}" for number in range(10_000))).index("Colour")
-    assert len(str(caught.value)) < 1000
+    assert len(str(caught.value)) < 500
