@@ -7,7 +7,7 @@ import json
 from comfy_api.latest import io
 
 from ..hrv.relevance.arithmetic import clamp, mean, merge, pick
-from ..hrv.relevance.comparison import COSINE, MEASURES, comparison_picture
+from ..hrv.relevance.comparison import COSINE, MEASURES, comparison_picture, require_room
 from ..hrv.relevance.ranking import ranking_text, top_heads
 from ..hrv.relevance.vectors import HRV
 from .fields import split_words
@@ -190,6 +190,7 @@ class Compare(Node):
     def execute(cls, hrv: HRV, concepts: str, other: HRV | None = None, measure: str = COSINE) -> io.NodeOutput:
         names = split_words(concepts)
         rows, columns = (pick(each, names) if names else each for each in (hrv, other or hrv))
+        require_room(len(rows.concepts), len(columns.concepts))
         matrix = MEASURES[measure][0](rows, columns)
         title = "Concepts of one HRV" if other is None else "Rows: hrv. Columns: other."
         picture = comparison_picture(matrix, rows.concepts, columns.concepts, measure, title=title)

@@ -42,6 +42,8 @@ def parse_subjects(text: str) -> list[tuple[str, str]]:
     """
     parts = [part.strip() for line in text.splitlines() for part in line.split(",") if part.strip()]
     subjects: list[tuple[str, str]] = []
+    if len(parts) > MOST_SUBJECTS:
+        raise HRVError(f"{len(parts)} subjects are more than one image can show: give at most {MOST_SUBJECTS}.")
     for part in parts:
         words, colon, concept = (piece.strip() for piece in part.partition(":"))
         if not words or (colon and not concept):
@@ -51,8 +53,6 @@ def parse_subjects(text: str) -> list[tuple[str, str]]:
         subjects.append((words, concept))
     if not subjects:
         raise HRVError("There is no subject: write what the image should show, as in 'cat: Animals, frog: Animals'.")
-    if len(subjects) > MOST_SUBJECTS:
-        raise HRVError(f"{len(subjects)} subjects are more than one image can show: give at most {MOST_SUBJECTS}.")
     return subjects
 
 

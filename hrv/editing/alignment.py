@@ -21,6 +21,9 @@ Mapper = npt.NDArray[np.float32]
 
 _ARROW = "->"
 
+MOST_WORDS = 500
+"""Words of a prompt at most that is compared with another: every one of them may be compared with every other."""
+
 
 @dataclass(frozen=True)
 class WordPair:
@@ -97,12 +100,18 @@ def align(source: TokenMap, target: TokenMap, pairs: Sequence[tuple[str, str]] =
     phrase says that the other one has no counterpart. All other words are compared in order, upper and lower case being
     the same: words between two common ones are a swap, word by word if they are equally many, else as a whole.
 
-    Raises HRVError for a prompt without words, prompts without a common word (unless ``pairs`` says what belongs
-    together), phrases that are not in their prompt or not equally often, and a word in two pairs.
+    Raises HRVError for a prompt without words or with too many (:data:`MOST_WORDS`), prompts without a common word
+    (unless ``pairs`` says what belongs together), phrases that are not in their prompt or not equally often, and a
+    word in two pairs.
     """
     for tokens, what in ((source, "source"), (target, "target")):
         if not tokens.words:
             raise HRVError(f"The {what} prompt has no words: write what the image shows.")
+        if len(tokens.words) > MOST_WORDS:
+            raise HRVError(
+                f"The {what} prompt has {len(tokens.words)} words and signs; an edit can compare at most {MOST_WORDS}. "
+                "Shorten it."
+            )
     given = [pair for old, new in pairs for pair in _given_pairs(source, target, old, new)]
     olds = _numbered([pair.source for pair in given], "source")
     news = _numbered([pair.target for pair in given], "target")

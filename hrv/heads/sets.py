@@ -51,14 +51,17 @@ def parse_heads(layout: HeadLayout, text: str) -> tuple[int, ...]:
             f"{quoted(terms[0])} removes heads, but there are none before it: start with those to remove from, as "
             "in 'all !mid'."
         )
-    chosen: set[int] = set()
+    # A bit for each head position: there may be as many terms as a text has room for.
+    chosen = 0
     for term in terms:
         match = _TERM.fullmatch(term.lower())
         if match is None:
             raise HRVError(f"{quoted(term)} isn't a set of heads. {_help(layout)}")
-        heads = {position for layer in _layers(layout, term, match) for position in _heads(layout, term, match, layer)}
-        chosen = chosen - heads if match["without"] else chosen | heads
-    return tuple(sorted(chosen))
+        heads = 0
+        for layer in _layers(layout, term, match):
+            heads |= _heads(term, match, layer) << layout.head_slice(layer.key).start
+        chosen = chosen & ~heads if match["without"] else chosen | heads
+    return tuple(position for position in range(layout.head_count) if chosen >> position & 1)
 
 
 def _help(layout: HeadLayout) -> str:
@@ -96,20 +99,23 @@ def _sections(layout: HeadLayout) -> str:
     return " and ".join(layout.sections())
 
 
-def _heads(layout: HeadLayout, term: str, match: re.Match[str], layer: AttentionLayer) -> list[int]:
-    """The head positions that a term picks in one layer."""
-    every = range(layout.head_count)[layout.head_slice(layer.key)]
+def _heads(term: str, match: re.Match[str], layer: AttentionLayer) -> int:
+    """The heads that a term picks in one layer, a bit for each."""
     if match["heads"] is None:
-        return list(every)
-    heads: list[int] = []
+        return _bits(range(layer.heads))
+    heads = 0
     for part in match["heads"].split(","):
         numbers = _numbers(term, part)
         if numbers[-1] >= layer.heads:
             raise HRVError(
                 f"{quoted(term)} names head {numbers[-1]}, but the heads of {layer.name} are 0 to {layer.heads - 1}."
             )
-        heads.extend(every[number] for number in numbers)
+        heads |= _bits(numbers)
     return heads
+
+
+def _bits(numbers: range) -> int:
+    return (1 << numbers.stop) - (1 << numbers.start)
 
 
 def _numbers(term: str, written: str | None) -> range:

@@ -196,7 +196,7 @@ def find_phrases(tokens: TokenMap, phrases: Sequence[str], occurrence: str | int
     """
     _occurrence_number(occurrence)
     found: set[int] = set()
-    for phrase in phrases:
+    for phrase in dict.fromkeys(phrases):
         found.update(tokens.content_positions if phrase.strip() == ALL_WORDS else tokens.find(phrase, occurrence))
     return tuple(sorted(found))
 

@@ -90,8 +90,11 @@ def mean(hrvs: Sequence[HRV]) -> HRV:
                 f"A mean needs HRVs with the same concepts, but not all of these have {listed(missing + extra)}. Keep "
                 "the common ones with Pick Concepts."
             )
-    rows = np.stack([hrv.values[[hrv.index(name) for name in first.concepts]] for hrv in hrvs])
-    values = rows.astype(np.float64).mean(axis=0).astype(np.float32)
+    total = np.zeros(first.values.shape)
+    for hrv in hrvs:
+        in_order = hrv.concepts == first.concepts
+        total += hrv.values if in_order else hrv.values[[hrv.index(name) for name in first.concepts]]
+    values = (total / len(hrvs)).astype(np.float32)
     return HRV(values, first.concepts, first.layout, provenance=_combined("mean", hrvs))
 
 

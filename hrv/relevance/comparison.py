@@ -88,12 +88,17 @@ def comparison_picture(
         raise HRVError(
             f"{len(row_labels)} row and {len(column_labels)} column labels do not fit {list(matrix.shape)} numbers."
         )
-    most = max(matrix.shape)
+    require_room(*matrix.shape)
+    return matrix_picture(matrix, row_labels, column_labels, measure, title=title, scale=MEASURES[measure][1])
+
+
+def require_room(*numbers: int) -> None:
+    """Raise HRVError for more rows or columns than a picture has room for."""
+    most = max(numbers)
     if most > MOST_CONCEPTS:
         raise HRVError(
             f"{most} concepts don't fit into one picture; at most {MOST_CONCEPTS} do. Choose which to compare."
         )
-    return matrix_picture(matrix, row_labels, column_labels, measure, title=title, scale=MEASURES[measure][1])
 
 
 def _require_same_heads(rows: HRV, columns: HRV) -> None:

@@ -41,6 +41,10 @@ LEGEND_WIDTH, LEGEND_HEIGHT, LEGEND_BAR = 400, 74, 18
 _HIGH_OCTAVES, _MOST_OCTAVES = 4, 6
 
 
+MOST_PANELS = 512
+"""Panels of a heat map at most."""
+
+
 def heat_map(hrv: HRV, concepts: Sequence[str] | None = None, *, title: str | None = None) -> Image.Image:
     """Draw one panel per concept (all of them by default) and return an RGB picture.
 
@@ -48,11 +52,16 @@ def heat_map(hrv: HRV, concepts: Sequence[str] | None = None, *, title: str | No
     columns are heads, and a layer with fewer heads than the widest ends earlier. All panels share one color
     scale, even from 0 to its neutral middle at 1.0, the average head, and logarithmic above, so that elements of 2
     and of 40 can be told apart; the legend says where it ends and how far elements reach beyond. Characters
-    outside ASCII show as boxes: the font is the one that comes with Pillow. Raises HRVError for an unknown concept.
+    outside ASCII show as boxes: the font is the one that comes with Pillow. Raises HRVError for an unknown
+    concept, and for more than :data:`MOST_PANELS`.
     """
     chosen = [hrv.index(name) for name in (hrv.concepts if concepts is None else concepts)]
     if not chosen:
         raise HRVError("A heat map needs at least one concept.")
+    if len(chosen) > MOST_PANELS:
+        raise HRVError(
+            f"{len(chosen)} concepts don't fit into one picture; at most {MOST_PANELS} do. Choose which to draw."
+        )
     names, rows = [hrv.concepts[index] for index in chosen], hrv.values[chosen]
     octaves = _octaves(rows)
     figure = _arrange(hrv.layout, names)
