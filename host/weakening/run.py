@@ -115,7 +115,7 @@ class _Analysis:
 
     def fresh(self) -> WeakeningState:
         size = _sheet_size(self.settings)
-        return WeakeningState.beginning(self.key, self.units, len(self.batches), (len(self.sheet_places), *size))
+        return WeakeningState.beginning(self.key, self.units, len(self.grid), (len(self.sheet_places), *size))
 
     def left(self, state: WeakeningState) -> list[int]:
         """Batches not yet made, and those with scores or files missing: scorers also fail for want of memory."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import groupby
 
 import pytest
-from hrv_pack.host.weakening.grid import Grid, WeakeningSettings
+from hrv_pack.host.weakening.grid import Batch, Grid, WeakeningSettings
 from hrv_pack.hrv.errors import HRVError
 from hrv_pack.hrv.prompts.tokens import PromptWord, TokenMap
 from hrv_pack.hrv.weakening.plan import Plan
@@ -30,14 +30,14 @@ MAPS = [[prompt(1, 2), prompt(2), prompt(3), prompt(1, 1)], [prompt(4)], [prompt
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 256])
 def test_batches_are_those_of_loops_over_concepts_cells_and_places(batch_size: int) -> None:
-    expected = []
+    expected: list[Batch] = []
     for concept, maps in enumerate(MAPS):
         places = [(one.length, one.content_positions) for one in maps]
         for cell in PLAN.cells:
             for (_, positions), cases in groupby(sorted(range(len(maps)), key=places.__getitem__), places.__getitem__):
                 units = [(case, seed) for case in cases for seed in range(3)]
                 starts = range(0, len(units), batch_size)
-                expected.extend((concept, cell, tuple(units[at : at + batch_size]), positions) for at in starts)
+                expected.extend(Batch(concept, cell, tuple(units[at : at + batch_size]), positions) for at in starts)
     grid = Grid(MAPS, PLAN, settings(3, batch_size))
     assert list(grid) == expected and len(grid) == len(expected)
     ends = 0
