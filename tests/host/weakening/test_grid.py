@@ -41,9 +41,9 @@ def test_batches_are_those_of_loops_over_concepts_cells_and_places(batch_size: i
     grid = Grid(MAPS, PLAN, settings(3, batch_size))
     assert list(grid) == expected and len(grid) == len(expected)
     ends = 0
-    for number, (_, _, units, _) in enumerate(expected):
-        assert grid.rows(number) == slice(ends, ends + len(units))
-        ends += len(units)
+    for number, batch in enumerate(expected):
+        assert grid.rows(number) == slice(ends, ends + len(batch.units))
+        ends += len(batch.units)
     assert grid.images == ends
 
 
