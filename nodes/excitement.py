@@ -66,7 +66,7 @@ class AttendAndExcite(Node):
                     default=_DEFAULTS.iterations,
                     min=1,
                     max=1000,
-                    tooltip="The most updates in the step of a threshold; published: 20.",
+                    tooltip="The most updates to reach a threshold; one more follows, as in every step. Published: 20.",
                 ),
                 io.String.Input(
                     "thresholds",

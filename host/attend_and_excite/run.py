@@ -71,7 +71,7 @@ class ExcitementRun:
         self.report = ExcitementReport([(subject.words, subject.concept) for subject in self.subjects.values()])
         self.logs = list(dict.fromkeys(excitement.log for excitement in excitements))
         self.steps = max(1, len(sigmas) - 1)
-        self.ticks = self.settings.iterations + 1
+        self.ticks = self.settings.iterations + 2
         self.bar = comfy.utils.ProgressBar(self.steps * self.ticks)
         self.before = -1.0
         self.number = -1
@@ -92,21 +92,36 @@ class ExcitementRun:
         # The share of the network's input that a latent of this sigma makes up.
         scale = float(self.sampling.calculate_input(sigma[:1], torch.ones_like(x[:1, :1, :1, :1])))
         moving = torch.ones(len(x), dtype=torch.bool, device=x.device)
-        for number in range(settings.iterations if threshold is not None else 1):
+
+        def update() -> Look | None:
+            """Look once, and move the images in ``moving``; None where no prompt with subjects acts."""
+            number = len(step.iterations)
             self.show_progress(step, number)
             look = self.look(model, x, sigma, kwargs, with_gradient=bool(size))
             if look is None:
-                return
+                return None
             self.require_finite(look, step, number)
             self.record(step, look)
-            if look.gradient is None:
-                break
-            x.sub_(torch.where(moving[:, None, None, None], look.gradient * (size / scale**2), 0.0))
-            if threshold is None:
-                break
-            moving &= look.losses > 1.0 - threshold
-            if not moving.any():
-                break
+            if look.gradient is not None:
+                x.sub_(torch.where(moving[:, None, None, None], look.gradient * (size / scale**2), 0.0))
+            return look
+
+        look = update()
+        if look is None:
+            return
+        if threshold is not None:
+            # Images that miss the threshold are moved until they reach it, and then once more as in any other step
+            # (the authors' code refines a latent first and then makes its ordinary update).
+            missed = look.losses > 1.0 - threshold
+            moving &= missed
+            while moving.any() and len(step.iterations) < settings.iterations:
+                look = update()
+                if look is None:
+                    return
+                moving &= look.losses > 1.0 - threshold
+            moving.copy_(missed)
+            if moving.any() and update() is None:
+                return
         self.report.steps.append(step)
 
     def finish(self, latents: torch.Tensor) -> None:
@@ -142,7 +157,7 @@ class ExcitementRun:
         if iteration:
             show_on_running_node(
                 f"Attend and Excite: step {step.number + 1} of {self.steps}, iteration {iteration + 1} of at most "
-                f"{self.settings.iterations}, loss {step.iterations[-1].losses.max():.3f}"
+                f"{self.settings.iterations + 1}, loss {step.iterations[-1].losses.max():.3f}"
             )
 
     def require_finite(self, look: Look, step: ExcitedStep, iteration: int) -> None:

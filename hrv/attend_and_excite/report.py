@@ -71,7 +71,7 @@ class ExcitementReport:
             ]
             if missed:
                 sentences.append(
-                    f"Step {step.number + 1}: after {len(step.iterations)} iterations {', '.join(missed)} of "
+                    f"Step {step.number + 1}: after {len(step.iterations) - 1} iterations {', '.join(missed)} of "
                     f"{step.threshold:g}."
                 )
         return sentences

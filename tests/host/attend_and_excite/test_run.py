@@ -300,8 +300,26 @@ def test_updates_raise_the_most_neglected_subject(request: pytest.FixtureRequest
     model, positive, log = setup.excited(settings=settings)
     made = latents(model, positive, setup.negative, steps=2, size=16)
     first = log.find(made.numpy()).steps[0]
-    assert len(first.iterations) == 8
+    assert len(first.iterations) == 8 + 1
     assert first.iterations[-1].losses[0] < first.iterations[0].losses[0]
+
+
+def test_after_a_refinement_comes_the_update_of_every_step(sd15: Excited) -> None:
+    """As in the authors' code: n updates until the threshold is reached, then one more; only one if it was met."""
+
+    def losses(maximum: float) -> list[float]:
+        settings = ExcitementSettings(step_size=0.5, thresholds=(Threshold(0.0, maximum),), iterations=8)
+        model, positive, log = sd15.excited(settings=settings)
+        made = latents(model, positive, sd15.negative, steps=2, size=16)
+        return [float(iteration.losses[0]) for iteration in log.find(made.numpy()).steps[0].iterations]
+
+    endless = losses(1.0)
+    target = (endless[0] + min(endless)) / 2
+    reached = next(number for number, loss in enumerate(endless) if loss <= target)
+    found = losses(1.0 - target)
+    assert 0 < reached < 8 and len(found) == reached + 1 + 1
+    assert found[: reached + 1] == endless[: reached + 1]
+    assert len(losses(1.0 - endless[0] - 1e-4)) == 1
 
 
 def test_each_image_of_a_batch_is_moved_as_if_it_were_alone(exact: Excited) -> None:
@@ -322,9 +340,12 @@ def test_an_image_that_met_its_threshold_rests_while_others_move(sd15: Excited) 
     step = log.find(latents(model, positive, sd15.negative, seeds=(5, 6), steps=2).numpy()).steps[0]
     resting = int(looked.steps[0].iterations[0].maxima.min(0).argmax())
     losses = np.stack([iteration.losses for iteration in step.iterations])
-    assert len(losses) == 3
+    assert len(losses) == 3 + 1
     # Moved once, as in every step, and no more.
-    assert losses[1, resting] == losses[2, resting] and losses[1, 1 - resting] != losses[2, 1 - resting]
+    assert (
+        losses[1, resting] == losses[2, resting] == losses[3, resting]
+        and losses[1, 1 - resting] != losses[2, 1 - resting]
+    )
 
 
 def test_activation_checkpointing_changes_nothing(sd15: Excited) -> None:
@@ -570,8 +591,8 @@ def test_cancelling_stops_between_iterations(sd15: Excited) -> None:
     finally:
         comfy.utils.set_progress_bar_global_hook(None)
         comfy.model_management.interrupt_current_processing(False)
-    assert counted[0] == (0, 2 * 51)
-    assert len(counted) == 2 and 0 < counted[1][0] < 50 and counted[1][1] == 2 * 51
+    assert counted[0] == (0, 2 * 52)
+    assert len(counted) == 2 and 0 < counted[1][0] < 50 and counted[1][1] == 2 * 52
     assert picture_of_model(model) == before
 
 
@@ -580,7 +601,7 @@ def test_a_threshold_that_cannot_be_met_ends_and_is_said(sd15: Excited, caplog: 
     model, positive, log = sd15.excited(settings=settings)
     with caplog.at_level(logging.WARNING):
         made = latents(model, positive, sd15.negative)
-    assert len(log.find(made.numpy()).steps[0].iterations) == 3
+    assert len(log.find(made.numpy()).steps[0].iterations) == 3 + 1
     assert "after 3 iterations 'car' reached" in caplog.text
 
 

@@ -170,7 +170,7 @@ def test_the_most_neglected_subject_makes_the_loss() -> None:
     assert image_losses(torch.tensor([[0.9, 0.25], [1.5, 1.25]])).tolist() == [0.75, 0.0]
 
 
-def report(iterations: int = 2) -> ExcitementReport:
+def report(iterations: int = 3) -> ExcitementReport:
     found = [
         Iteration(np.array([0.6, 0.2], dtype=np.float32), np.array([[0.4, 0.9], [0.75, 0.875]], dtype=np.float32))
         for _ in range(iterations)
@@ -182,7 +182,7 @@ def report(iterations: int = 2) -> ExcitementReport:
 
 def test_a_report_as_json() -> None:
     made = report().to_json()
-    assert made["updates"] == 3
+    assert made["updates"] == 4
     assert made["unmet"] == ["Step 1: after 2 iterations 'cat' reached 0.40 of 0.5."]
     assert made["steps"][1]["iterations"][0]["maxima"]["frog"] == [0.75, 0.875]
 
