@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import comfy.model_management
@@ -22,7 +23,7 @@ from ..mechanism import with_mechanism
 from ..prompts.carried import CONTROLS_KEY, Conditioning
 from ..prompts.encoding import encode_prompt
 from ..work.executor import Tick
-from ..work.sampling import sample_latents, stacked
+from ..work.sampling import have_one_text, sample_latents, stacked
 from .grid import Batch, WeakeningSettings
 
 # So many images that all fail say that the scorer does not work at all, and no more are made for it.
@@ -76,16 +77,23 @@ class ImageMaker:
         """Images float32 [B, height, width, 3] in 0..1, on the CPU."""
         hrv, (line, heads) = self.hrv, batch.cell
         rows = [self.entries(batch.concept)[case] for case, _ in batch.units]
-        ((tensor, extras),) = stacked(rows)
         factors = cell_factors(batch.cell, hrv, self.concepts[batch.concept], self.plan.order_seed)
         label = f"weaken {heads} heads by {line.factor:g}, {line.order}"
         control = Control(factors, batch.positions, hrv.layout, label=label)
-        positive = [[tensor, {**extras, CONTROLS_KEY: (control,)}]]
         seeds = [self.settings.seeds[seed] for _, seed in batch.units]
-        latents = sample_latents(
-            self.model, seeds, positive, self.negative, self.settings, lambda: self.tick(len(seeds))
-        )
-        return self.vae.decode(latents).float().cpu().clamp(0, 1)
+        # Anima's prompts have something of their text beside their tensors, which is one for a whole batch.
+        together = [slice(None)] if have_one_text(rows) else [slice(row, row + 1) for row in range(len(rows))]
+        latents = torch.cat([self.sampled(rows[some], seeds[some], control) for some in together])
+        # Models that make videos give a frame for each image.
+        images = self.vae.decode(latents).flatten(0, -4)
+        return images.float().cpu().clamp(0, 1)
+
+    def sampled(self, rows: list[list[Any]], seeds: Sequence[int], control: Control) -> torch.Tensor:
+        """Latents of prompts with a control, a seed for each."""
+        ((tensor, extras),) = stacked(rows)
+        positive = [[tensor, {**extras, CONTROLS_KEY: (control,)}]]
+        done = partial(self.tick, len(seeds))
+        return sample_latents(self.model, seeds, positive, self.negative, self.settings, done)
 
 
 class Scoring:

@@ -11,7 +11,7 @@ import comfy.samplers
 import torch
 
 from ..models.latents import empty_latent
-from ..prompts.carried import Conditioning
+from ..prompts.carried import TEXT_KEYS, Conditioning
 
 
 class SamplingSettings(Protocol):
@@ -37,6 +37,16 @@ def stacked(rows: Sequence[list[Any]]) -> Conditioning:
     if extras.get("pooled_output") is not None:
         extras["pooled_output"] = torch.cat([row["pooled_output"] for _, row in rows])
     return [[torch.cat([tensor for tensor, _ in rows]), extras]]
+
+
+def have_one_text(rows: Sequence[list[Any]]) -> bool:
+    """Whether what entries carry of their text beside their tensors is the same, as it has to be in one batch."""
+    first, *others = (extras for _, extras in rows)
+    return all(
+        (name in one) == (name in first) and (name not in one or torch.equal(one[name], first[name]))
+        for one in others
+        for name in TEXT_KEYS
+    )
 
 
 def sample_latents(

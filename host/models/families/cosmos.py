@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..capabilities import Capability
 from .transformer import CrossTransformer, next_reads
 
 
@@ -38,3 +39,4 @@ class Anima(CosmosPredict2):
     family = "anima"
     name = "Anima"
     supported = "Anima"
+    capabilities = CrossTransformer.capabilities | {Capability.WEAKENING}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..capabilities import Capability
 from .transformer import JointTransformer
 
 
@@ -14,6 +15,7 @@ class Flux(JointTransformer):
     family = "flux"
     name = "Flux.1"
     supported = "Flux.1"
+    capabilities = JointTransformer.capabilities | {Capability.WEAKENING}
     blocks = {"double": "double_blocks", "single": "single_blocks"}  # noqa: RUF012 - never changed
     heads = "num_heads"
 
@@ -24,6 +26,7 @@ class Flux2(Flux):
     family = "flux2"
     name = "Flux.2"
     supported = "Flux.2"
+    capabilities = JointTransformer.capabilities
 
     @classmethod
     def adapts(cls, denoiser: Any) -> bool:
@@ -47,3 +50,4 @@ class Chroma(Flux):
     family = "chroma"
     name = "Chroma"
     supported = "Chroma"
+    capabilities = JointTransformer.capabilities
