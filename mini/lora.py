@@ -66,12 +66,12 @@ def train_lora(
     optimiser = torch.optim.AdamW(changes, settings.rate, betas=(0.9, 0.99), weight_decay=0.0)
     sigmas = noise_schedule()
     for step in range(settings.steps):
-        latents, rows, generator = draw_batch(vocabulary, settings, step, render=draw_stickers)
+        batch = draw_batch(vocabulary, settings, step, render=draw_stickers)
         rate = settings.rate_at(step)
         for group in optimiser.param_groups:
             group["lr"] = rate
         # Few steps on any machine: a CPU without bfloat16 takes seven times as long with it.
-        loss = v_loss(network, latents, rows, sigmas, generator, finest_self_attention=True, half=False)
+        loss = v_loss(network, batch, sigmas, finest_self_attention=True, half=False)
         if not math.isfinite(value := loss.item()):
             raise RuntimeError(f"The loss is {value} at step {step}; train with a lower rate.")
         optimiser.zero_grad(set_to_none=True)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import comfy.model_sampling
 import numpy as np
@@ -38,10 +38,17 @@ from .world import CONCEPTS, Pictures, draw
 PROMPT_TOKENS = 77
 START, END = 49406, 49407
 
+LARGE_MAPS = 128 * 128
+"""Maps of so many elements are made picture by picture: one picture's fit into a CPU's cache."""
+
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """What a run is made of; ``steps`` may change between parts of one run."""
+    """What a run is made of; ``steps`` may change between parts of one run.
+
+    ``empty``, ``unknown``, ``alone``, ``ends_empty`` and ``ends_other`` are shares of the captions: without words, with
+    a word that means nothing, and read as :class:`Reading` says.
+    """
 
     steps: int
     batch: int = 48
@@ -51,6 +58,9 @@ class TrainingSettings:
     ema: float = 0.999
     empty: float = 0.1
     unknown: float = 0.1
+    alone: float = 0.0
+    ends_empty: float = 0.0
+    ends_other: float = 0.0
     finest_self_attention_from: int = 0
     seed: int = 0
 
@@ -87,6 +97,41 @@ class Vocabulary:
         return rows
 
 
+class Reading(NamedTuple):
+    """How B captions are encoded in training, so that every word says what it means, and only where it stands.
+
+    Tokens of the captions in ``alone`` [B] see the start and themselves only. End and padding get the states that they
+    have in caption number ``ends`` [B], or in the empty prompt where that caption still has words; B stands for the
+    empty prompt itself. So they are no place to tell anything.
+    """
+
+    alone: torch.Tensor
+    ends: torch.Tensor
+
+
+class Batch(NamedTuple):
+    """Latents [B, 12, 16, 16], rows [B, 77] of their captions, how these are encoded, and a generator for all else."""
+
+    latents: torch.Tensor
+    rows: torch.Tensor
+    reading: Reading
+    generator: torch.Generator
+
+    def to(self, device: str) -> Batch:
+        """The same elsewhere; the generator stays on the CPU, so that every device draws alike."""
+        reading = Reading(*(part.to(device) for part in self.reading))
+        return Batch(self.latents.to(device), self.rows.to(device), reading, self.generator)
+
+
+def draw_reading(settings: TrainingSettings, count: int, rng: np.random.Generator) -> Reading:
+    """How ``count`` captions are encoded."""
+    alone = rng.random(count) < settings.alone
+    chance, ends = rng.random(count), np.arange(count)
+    ends = np.where(chance < settings.ends_other, rng.permutation(count), ends)
+    ends = np.where(chance >= 1 - settings.ends_empty, count, ends)
+    return Reading(torch.from_numpy(alone), torch.from_numpy(ends))
+
+
 def initialise(module: torch.nn.Module) -> None:
     """Give every layer torch's default weights; the host's layers skip their own initialisation (comfy/ops.py)."""
     kinds: tuple[Any, ...] = (torch.nn.Linear, torch.nn.Conv2d, torch.nn.GroupNorm, torch.nn.LayerNorm)
@@ -99,7 +144,13 @@ def initialise(module: torch.nn.Module) -> None:
 
 
 class MiniNetwork(torch.nn.Module):
-    """UNet and text model in training: explicit attention, small embedding, no in-place residuals."""
+    """UNet and text model in training: explicit attention, small embedding, no in-place residuals.
+
+    ``causal`` and ``alone`` [77, 77] are masks of the text: every token sees those before it, or the start alone.
+    """
+
+    causal: torch.Tensor
+    alone: torch.Tensor
 
     def __init__(self, tokens: int):
         super().__init__()
@@ -115,10 +166,27 @@ class MiniNetwork(torch.nn.Module):
             ):
                 torch.nn.init.zeros_(weight)
         causal = torch.full((PROMPT_TOKENS, PROMPT_TOKENS), -torch.inf).triu_(1)
+        alone = torch.full_like(causal, -torch.inf).fill_diagonal_(0.0)
+        alone[:, 0] = 0.0
         self.register_buffer("causal", causal, persistent=False)
+        self.register_buffer("alone", alone, persistent=False)
 
-    def encode(self, rows: torch.Tensor) -> torch.Tensor:
-        """Rows [B, 77] to context [B, 77, C]; the host's forward adds in place, which autograd cannot undo."""
+    def encode(self, rows: torch.Tensor, reading: Reading | None = None) -> torch.Tensor:
+        """Rows [B, 77] to context [B, 77, C] as the host encodes them, or by ``reading``."""
+        if reading is None:
+            return self._encode(rows, self.causal)
+        # The last token of all captions is padding, which is the token of the end.
+        nothing = rows[:1, -1:].expand(1, PROMPT_TOKENS).clone()
+        nothing[0, 0] = rows[0, 0]
+        mask = torch.where(reading.alone[:, None, None, None], self.alone, self.causal)
+        rows = torch.cat([rows, nothing])
+        words = self._encode(rows, torch.cat([mask, self.causal[None, None]]))
+        at_end = (rows == rows[:, -1:])[:, :, None]
+        ends = torch.where(at_end[reading.ends], words[reading.ends], words[-1:])
+        return torch.where(at_end[:-1], ends, words[:-1])
+
+    def _encode(self, rows: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """The host's forward adds in place, which autograd cannot undo; ``mask`` broadcasts to [B, heads, 77, 77]."""
         model = self.text.text_model
         x = model.embeddings.token_embedding(rows) + model.embeddings.position_embedding.weight
 
@@ -126,12 +194,17 @@ class MiniNetwork(torch.nn.Module):
             return explicit_attention(q, k, v, heads, mask)
 
         for layer in model.encoder.layers:
-            x = x + layer.self_attn(layer.layer_norm1(x), self.causal, attend)
+            x = x + layer.self_attn(layer.layer_norm1(x), mask, attend)
             x = x + layer.mlp(layer.layer_norm2(x))
         return model.final_layer_norm(x)
 
     def forward(
-        self, x: torch.Tensor, timestep: torch.Tensor, rows: torch.Tensor, finest_self_attention: bool = True
+        self,
+        x: torch.Tensor,
+        timestep: torch.Tensor,
+        rows: torch.Tensor,
+        finest_self_attention: bool = True,
+        reading: Reading | None = None,
     ) -> torch.Tensor:
         """Predicted v [B, 12, h, w] of scaled latents x at timesteps [B] in 0..999."""
 
@@ -144,7 +217,7 @@ class MiniNetwork(torch.nn.Module):
 
         blocks = [("input", i) for i in range(12)] + [("middle", 0)] + [("output", i) for i in range(12)]
         patches = {"attn1": dict.fromkeys(blocks, self_attend), "attn2": dict.fromkeys(blocks, attend)}
-        return self.unet(x, timestep, self.encode(rows), transformer_options={"patches_replace": patches})
+        return self.unet(x, timestep, self.encode(rows, reading), transformer_options={"patches_replace": patches})
 
 
 def explicit_attention(
@@ -152,10 +225,18 @@ def explicit_attention(
 ) -> torch.Tensor:
     """Attention over [B, N, heads * d] with explicit maps; heads this small train faster on a CPU that way."""
     q, k, v = (part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in (q, k, v))
+    if mask is None and q.shape[2] * k.shape[2] >= LARGE_MAPS:
+        pictures = zip(q.split(1), k.split(1), v.split(1), strict=True)
+        return torch.cat([_attention(*one, None) for one in pictures]).transpose(1, 2).flatten(2)
+    return _attention(q, k, v, mask).transpose(1, 2).flatten(2)
+
+
+def _attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """Attention over [B, heads, N, d]."""
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
     if mask is not None:
         scores = scores + mask
-    return (scores.softmax(-1).to(v.dtype) @ v).transpose(1, 2).flatten(2)
+    return scores.softmax(-1).to(v.dtype) @ v
 
 
 def noise_schedule() -> torch.Tensor:
@@ -164,15 +245,10 @@ def noise_schedule() -> torch.Tensor:
 
 
 def v_loss(
-    network: MiniNetwork,
-    latents: torch.Tensor,
-    rows: torch.Tensor,
-    sigmas: torch.Tensor,
-    generator: torch.Generator,
-    finest_self_attention: bool,
-    half: bool = True,
+    network: MiniNetwork, batch: Batch, sigmas: torch.Tensor, finest_self_attention: bool, half: bool = True
 ) -> torch.Tensor:
     """Mean squared error of v at timesteps spread evenly over the batch, computed in bfloat16 if ``half``."""
+    latents, generator = batch.latents, batch.generator
     count = len(latents)
     even = (torch.arange(count) + torch.rand(count, generator=generator)) / count
     timestep = (even * 1000).long().clamp(max=999)[torch.randperm(count, generator=generator)]
@@ -181,7 +257,7 @@ def v_loss(
     noise = torch.randn(latents.shape, generator=generator).to(latents.device)
     x = signal * latents + share * noise
     with torch.autocast(latents.device.type, torch.bfloat16, enabled=half):
-        v = network(x, timestep.float().to(latents.device), rows, finest_self_attention)
+        v = network(x, timestep.float().to(latents.device), batch.rows, finest_self_attention, batch.reading)
     return F.mse_loss(v.float(), signal * noise - share * latents)
 
 
@@ -192,15 +268,16 @@ def draw_batch(
     rank: int = 0,
     processes: int = 1,
     render: Callable[[Pictures], torch.Tensor] = draw,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Generator]:
-    """Latents [B, 12, 16, 16], rows [B, 77] and the generator for all else of one process's share of ``step``."""
+) -> Batch:
+    """One process's share of the batch of ``step``."""
     rng = np.random.default_rng((settings.seed, step, rank))
     count = settings.batch // processes
     samples, pictures = draw_samples(count, rng)
     captions = ["" if rng.random() < settings.empty else sample.caption for sample in samples]
     places = np.where(rng.random(count) < settings.unknown, rng.integers(0, 64, count), -1)
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-    return to_latents(render(pictures)) * LATENT_SCALE, vocabulary.rows(captions, places), generator
+    reading = draw_reading(settings, count, rng)
+    return Batch(to_latents(render(pictures)) * LATENT_SCALE, vocabulary.rows(captions, places), reading, generator)
 
 
 def train(
@@ -208,7 +285,7 @@ def train(
     checkpoint: Path,
     report: Callable[[int, float, float], None],
     device: str = "cpu",
-    save_every: int = 200,
+    save_every: int = 100,
     start: Path | None = None,
 ) -> MiniNetwork:
     """Train until ``settings.steps``, going on from ``checkpoint`` if it exists; returns the averaged network.
@@ -247,18 +324,11 @@ def train(
 
     sigmas = noise_schedule()
     for step in range(first, settings.steps):
-        latents, rows, generator = draw_batch(vocabulary, settings, step, rank, processes)
+        batch = draw_batch(vocabulary, settings, step, rank, processes).to(device)
         rate = settings.rate_at(step)
         for group in optimiser.param_groups:
             group["lr"] = rate
-        loss = v_loss(
-            network,
-            latents.to(device),
-            rows.to(device),
-            sigmas,
-            generator,
-            step >= settings.finest_self_attention_from,
-        )
+        loss = v_loss(network, batch, sigmas, step >= settings.finest_self_attention_from)
         if not math.isfinite(value := loss.item()):
             raise RuntimeError(f"The loss is {value} at step {step}; resume from {checkpoint} with a lower rate.")
         optimiser.zero_grad(set_to_none=True)
