@@ -117,12 +117,12 @@ class Report:
             [concept, *(str(tallies.get(concept, Tally())) for tallies in self.concepts.values())]
             for concept in CONCEPTS
         ]
-        parts = [_table(["Share right", *self.concepts], rows)]
+        parts = [table(["Share right", *self.concepts], rows)]
         if PAIR in self.concepts:
-            parts.append(_table(["Pairs", *self.pairs], [["share", *map(str, self.pairs.values())]]))
+            parts.append(table(["Pairs", *self.pairs], [["share", *map(str, self.pairs.values())]]))
         if any(found.total() for found in self.meanings.values()):
             rows = [_shares(word, found) for word, found in self.meanings.items()]
-            parts.append(_table(["Read as", *MEANINGS], rows))
+            parts.append(table(["Read as", *MEANINGS], rows))
         return "\n".join(parts)
 
 
@@ -130,7 +130,8 @@ def _shares(word: str, found: Counter[str]) -> list[str]:
     return [word, *(str(Tally(found[name], found.total())) for name in MEANINGS)]
 
 
-def _table(head: list[str], rows: list[list[str]]) -> str:
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """A table in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 

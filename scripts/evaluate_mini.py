@@ -2,8 +2,10 @@
 
 Draws captions of every kind, generates their pictures with the network alone (deterministic steps, classifier-free
 guidance), and reads them with the ground-truth scorer, whose own accuracy on the renderer's pictures of the same
-captions is reported beside it. Needs a host on COMFYUI_PATH and its Python environment. Takes a training checkpoint
-(its averaged weights) or exported weights; writes ``evaluation.json``, ``evaluation.md`` and ``pictures.png``.
+captions is reported beside it. Then measures in the host, on pairs of prompts, whether every concept is told by its own
+word, and how alike the heads of concepts are. Needs a host on COMFYUI_PATH and its Python environment. Takes a training
+checkpoint (its averaged weights) or exported weights; writes ``evaluation.json``, ``evaluation.md`` and
+``pictures.png``.
 """
 
 from __future__ import annotations
@@ -12,32 +14,46 @@ import argparse
 import json
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from host_process import enter_host
-from pack_import import import_pack
+from pack_import import PACK_ROOT, import_pack
 from PIL import Image
 
 if TYPE_CHECKING:
     import torch
+    from hrv_pack.mini.own_words import WordReport
+    from hrv_pack.mini.training import MiniNetwork
+
+PAIR_STEPS, PAIR_CFG = 8, 4.0
+"""How the pictures of pairs are made; they only have to be pictures of their prompts."""
 
 SHOWN = 10
 """Pictures of every kind on the sheet."""
 
 
-def generator(options: argparse.Namespace) -> Callable[[list[str]], torch.Tensor]:
+def load_network(weights: Path) -> MiniNetwork:
+    """The network of exported weights or of a checkpoint."""
+    import torch
+    from hrv_pack.mini.training import MiniNetwork, Vocabulary, load_weights
+
+    network = MiniNetwork(len(Vocabulary().token_ids)).eval()
+    if weights.suffix == ".safetensors":
+        load_weights(network, weights)
+    else:
+        network.load_state_dict(torch.load(weights, weights_only=True, map_location="cpu")["averaged"])
+    return network
+
+
+def generator(network: MiniNetwork, options: argparse.Namespace) -> Callable[[list[str]], torch.Tensor]:
     """A function from captions to pictures [B, 3, 32, 32]: DDIM without noise over evenly spread timesteps."""
     import torch
     from hrv_pack.host.mini.model import LATENT_SCALE
     from hrv_pack.mini.latents import to_pictures
-    from hrv_pack.mini.training import MiniNetwork, Vocabulary, load_weights, noise_schedule
+    from hrv_pack.mini.training import Vocabulary, noise_schedule
 
     vocabulary = Vocabulary()
-    network = MiniNetwork(len(vocabulary.token_ids)).eval()
-    if options.weights.suffix == ".safetensors":
-        load_weights(network, options.weights)
-    else:
-        network.load_state_dict(torch.load(options.weights, weights_only=True, map_location="cpu")["averaged"])
     timesteps = torch.linspace(999, 0, options.steps + 1).round().long()[:-1]
     signals = (1 / (1 + noise_schedule()[timesteps] ** 2)).sqrt()
     random = torch.Generator().manual_seed(options.seed)
@@ -79,11 +95,37 @@ def sheet(kinds: list[str], captions: list[list[str]], pictures: list[torch.Tens
     return whole
 
 
+def words_of(network: MiniNetwork, options: argparse.Namespace) -> WordReport:
+    """Pairs of prompts measured in the host."""
+    import torch
+    from hrv_pack.host.building.causal import CausalSettings
+    from hrv_pack.host.mini.loader import load_mini
+    from hrv_pack.hrv.building.pairs import Example
+    from hrv_pack.hrv.scoring.experiments import parse_experiment
+    from hrv_pack.mini.own_words import measure_words
+    from hrv_pack.mini.training import export
+
+    preset = PACK_ROOT / "hrv_presets" / "experiments" / "hrv-mini.txt"
+    experiment = parse_experiment(preset.read_text(encoding="utf-8"))
+    examples = {
+        name: [Example(case.prompt, case.target) for case in experiment.of(name)] for name in experiment.concepts
+    }
+    settings = CausalSettings(
+        options.pairs, options.seed, PAIR_STEPS, PAIR_CFG, "euler", "normal", 128, 128, batch_size=8
+    )
+    with TemporaryDirectory() as folder, torch.inference_mode():
+        weights = Path(folder) / "model.safetensors"
+        export(network, weights)
+        model, clip, _ = load_mini(weights)
+        return measure_words(model, clip, examples, settings, lambda name: print(f"pairs of {name}", flush=True))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", type=Path, required=True, help="checkpoint.pt or model.safetensors")
     parser.add_argument("--out", type=Path, required=True, help="folder of the report")
-    parser.add_argument("--samples", type=int, default=128, help="captions of every kind")
+    parser.add_argument("--samples", type=int, default=128, help="captions of every kind, 0 for no pictures")
+    parser.add_argument("--pairs", type=int, default=16, help="pairs of prompts for every concept, 0 for none")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--cfg", type=float, default=5.0)
     parser.add_argument("--seed", type=int, default=1, help="of the captions and of the starting noise")
@@ -99,25 +141,33 @@ def main() -> None:
 
     torch.set_num_threads(options.threads)
     options.out.mkdir(parents=True, exist_ok=True)
-    pictures_for = generator(options)
-    asked = ask(options.samples, options.seed)
-    shown: list[torch.Tensor] = []
-
-    def draw(captions: list[str]) -> torch.Tensor:
-        pictures = pictures_for(captions)
-        shown.append(pictures[:SHOWN])
-        print(f"{len(captions)} pictures of “{captions[0]}” and others like it", flush=True)
-        return pictures
-
-    reports = {"model": evaluate(draw, asked), "scorer on the renderer's pictures": evaluate_scorer(asked)}
-    text = "\n".join(f"## {name}\n\n{report.to_markdown()}" for name, report in reports.items())
+    network = load_network(options.weights)
     made = {name: value for name, value in vars(options).items() if name not in ("out", "threads")}
-    record = {"made": made | {"weights": options.weights.name}} | {
-        name: report.to_json() for name, report in reports.items()
-    }
+    record: dict[str, object] = {"made": made | {"weights": options.weights.name}}
+    parts = []
+    if options.samples:
+        pictures_for = generator(network, options)
+        asked = ask(options.samples, options.seed)
+        shown: list[torch.Tensor] = []
+
+        def draw(captions: list[str]) -> torch.Tensor:
+            pictures = pictures_for(captions)
+            shown.append(pictures[:SHOWN])
+            print(f"{len(captions)} pictures of “{captions[0]}” and others like it", flush=True)
+            return pictures
+
+        reports = {"model": evaluate(draw, asked), "scorer on the renderer's pictures": evaluate_scorer(asked)}
+        for name, report in reports.items():
+            parts.append(f"## {name}\n\n{report.to_markdown()}")
+            record[name] = report.to_json()
+        sheet([one.kind for one in asked], [one.captions for one in asked], shown).save(options.out / "pictures.png")
+    if options.pairs:
+        words = words_of(network, options)
+        parts.append(f"## words and heads\n\n{words.to_markdown()}")
+        record["words and heads"] = words.to_json()
+    text = "\n".join(parts)
     (options.out / "evaluation.md").write_text(text, encoding="utf-8")
     (options.out / "evaluation.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    sheet([part.kind for part in asked], [part.captions for part in asked], shown).save(options.out / "pictures.png")
     print(text)
 
 
