@@ -117,7 +117,7 @@ def _template(wrapper: Any, tokenizer: Any, text: str) -> tuple[str, str, bool]:
     """What the host writes in front of a prompt and behind it, and whether it reads weights."""
     template: str | None = getattr(wrapper, "llama_template", None)
     if template is None:
-        return "", "", not tokenizer.disable_weights
+        return "", "", not getattr(tokenizer, "disable_weights", False)  # older hosts lack it
     if isinstance(getattr(wrapper, "llama_template_images", None), str) and text.startswith("<|im_start|>"):
         return "", "", False  # the user wrote a template (QwenImageTokenizer)
     before, _, after = template.partition("{}")
