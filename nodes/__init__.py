@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import ComfyExtension, io
 
 from ..host.files.folders import register_folder, register_loras
+from ..host.routes.server import register_routes
 from .arithmetic import Clamp, Compare, Mean, Merge, PickConcepts, Rank
 from .build import BuildHRV
 from .causal import BuildCausalHRV
@@ -78,9 +79,10 @@ class HRVExtension(ComfyExtension):
     """The pack, as the host loads it."""
 
     async def on_load(self) -> None:
-        """Make the pack's folders known: the host calls this before it asks nodes for schemas, which list files."""
+        """Make folders and routes known: the host calls this before it asks nodes for schemas, which list files."""
         register_folder()
         register_loras()
+        register_routes()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return NODES

@@ -16,6 +16,7 @@ from .input_groups import with_groups
 from .inputs import seed_input, shard_inputs, stop_input
 from .menu import CATEGORY
 from .node import Node
+from .outputs import hrv_output
 from .sampling import Sampling
 from .sockets import ConceptsSocket, HRVSocket
 
@@ -111,4 +112,4 @@ class BuildHRV(Node):
         def report(progress: Progress) -> None:
             show_text(cls, str(progress))
 
-        return io.NodeOutput(build_hrv(model, clip, concepts, lines, settings, report=report))
+        return hrv_output(build_hrv(model, clip, concepts, lines, settings, report=report))

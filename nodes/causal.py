@@ -20,7 +20,7 @@ from .input_groups import with_groups
 from .inputs import seed_input, shard_inputs, stop_input
 from .menu import CATEGORY
 from .node import Node
-from .outputs import image_tensor
+from .outputs import hrv_output, image_tensor
 from .sampling import Sampling
 from .sockets import ConceptsSocket, ExperimentSocket, HRVSocket
 
@@ -127,7 +127,8 @@ class BuildCausalHRV(Node):
         build = build_causal_hrv(model, clip, examples, settings, report=lambda progress: show_text(cls, str(progress)))
         show_text(cls, build.report.text())
         picture = image_tensor(build.report.picture())
-        return io.NodeOutput(build.hrv, picture, build.report.to_json(), ui=ui.PreviewImage(picture, cls=cls))
+        shown = ui.PreviewImage(picture, cls=cls).as_dict()
+        return hrv_output(build.hrv, picture, build.report.to_json(), shown=shown)
 
 
 def _examples(concepts: Vocabulary | None, experiment: Experiment | None, frames: str) -> dict[str, Sequence[Example]]:

@@ -11,6 +11,7 @@ from ..hrv.prompts.frames import DEFAULT_FRAMES, parse_frames
 from ..hrv.relevance.vocabulary import Vocabulary
 from .menu import CATEGORY
 from .node import Node
+from .outputs import hrv_output
 from .sockets import ConceptsSocket, HRVSocket
 
 _DEFAULT_FRAMES = "\n".join(DEFAULT_FRAMES)
@@ -67,4 +68,4 @@ class InstantHRV(Node):
         background: str = WHEN_NEEDED,
     ) -> io.NodeOutput:
         against = background_of(concepts, background)
-        return io.NodeOutput(instant_hrv(model, clip, concepts, parse_frames(frames), against))
+        return hrv_output(instant_hrv(model, clip, concepts, parse_frames(frames), against))

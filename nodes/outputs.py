@@ -1,7 +1,8 @@
-"""Outputs that a node also shows on itself, and pictures as the host's IMAGEs."""
+"""Outputs that a node or the page also shows, and pictures as the host's IMAGEs."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,12 +10,19 @@ import torch
 from comfy_api.latest import io, ui
 from PIL import Image
 
+from ..host.page.hrvs import remember
 from ..host.page.texts import show_text
+from ..hrv.relevance.vectors import HRV
 
 
 def image_tensor(picture: Image.Image) -> torch.Tensor:
     """An RGB picture as the host's IMAGE: float32 [1, height, width, 3] from 0 to 1."""
     return torch.from_numpy(np.array(picture, dtype=np.float32) / 255)[None]
+
+
+def hrv_output(hrv: HRV, *others: Any, shown: Mapping[str, Any] | None = None) -> io.NodeOutput:
+    """An HRV that is known only now, which the page can show from here on, as first output; ``shown`` beside it."""
+    return io.NodeOutput(hrv, *others, ui={**(shown or {}), "hrv": [remember(hrv)]})
 
 
 def picture_output(node: type[io.ComfyNode], picture: Image.Image, *others: Any) -> io.NodeOutput:

@@ -1,4 +1,4 @@
-"""Run every check of the project: ruff, mypy, import-linter, then pytest, all against a real host.
+"""Run every check of the project: ruff, mypy, import-linter, tsc, then pytest, all against a real host.
 
     python scripts/test.py [--host-version X.Y.Z] [--coverage] [pytest arguments]
 
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from check_imports import check_imports
+from check_javascript import check_javascript
 from check_types import check_types
 from launcher.errors import errors_for_people
 from launcher.paths import PACK_ROOT
@@ -86,7 +87,12 @@ def main() -> int:
     with errors_for_people():
         host = enter_environment(Path(__file__).resolve(), options.host_version, with_tests=True)
 
-        others = {"ruff": check_style(), "mypy": check_types(), "import-linter": check_imports()}
+        others = {
+            "ruff": check_style(),
+            "mypy": check_types(),
+            "import-linter": check_imports(),
+            "tsc": check_javascript(),
+        }
         return run_checked(host.folder, pytest_arguments, others, options.coverage)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from launcher.api_client import ApiClient
 from launcher.comfy_server import PACK_NAME, ComfyServer
+from launcher.node import install_packages, node_program
 from launcher.paths import PACK_ROOT
 
 DRIVER = Path(__file__).with_name("drive.mjs")
@@ -90,20 +91,6 @@ def on_path(names: tuple[str, ...], how_to_install: str) -> str:
     pytest.fail(f"{names[0]} is not on PATH, and the front-end tests need it: {how_to_install}", pytrace=False)
 
 
-def install_playwright() -> None:
-    """Put the locked playwright-core into node_modules/ unless it is there already."""
-    lock = json.loads((PACK_ROOT / "package-lock.json").read_text(encoding="utf-8"))
-    wanted = lock["packages"]["node_modules/playwright-core"]["version"]
-    installed = PACK_ROOT / "node_modules" / "playwright-core" / "package.json"
-    if installed.exists() and json.loads(installed.read_text(encoding="utf-8"))["version"] == wanted:
-        return
-    npm = on_path(("npm",), "install Node.js 20 or newer, which brings it.")
-    command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-    done = subprocess.run(command, cwd=PACK_ROOT, capture_output=True, text=True)
-    if done.returncode != 0:
-        pytest.fail(f"npm could not install playwright-core. It said:\n{done.stderr}", pytrace=False)
-
-
 @pytest.fixture(scope="session")
 def examples() -> dict[str, Graph]:
     """The example workflows by name, as saved."""
@@ -132,9 +119,8 @@ def report(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, Any]:
     """What ``drive.mjs`` saw: every example opened, two of them run, searches made, help pages read."""
-    node = on_path(("node",), "install Node.js 20 or newer.")
     browser = on_path(BROWSERS, "install it, on Debian and Ubuntu with: sudo apt-get install chromium")
-    install_playwright()
+    install_packages()
     folder = tmp_path_factory.mktemp("frontend")
     task = {
         "address": comfy_server.address,
@@ -150,7 +136,7 @@ def report(
         "help": list(own_nodes),
     }
     (folder / "task.json").write_text(json.dumps(task), encoding="utf-8")
-    command = [node, str(DRIVER), str(folder / "task.json"), str(folder / "report.json")]
+    command = [node_program(), str(DRIVER), str(folder / "task.json"), str(folder / "report.json")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=DRIVE_SECONDS)
     if done.returncode != 0:
         pytest.fail(f"The page could not be driven. Screenshots are in {folder}.\n{done.stderr}", pytrace=False)

@@ -1,4 +1,5 @@
 // Drives the real front end in a browser and writes down what it shows; the Python tests judge it.
+// Parts that look at one thing closely stand in files of their own.
 //
 //   node drive.mjs TASK.json REPORT.json
 //
@@ -8,6 +9,8 @@
 import fs from "node:fs";
 import path from "node:path";
 import { chromium } from "playwright-core";
+
+import { conceptMenus } from "./concept_menus.mjs";
 
 const TITLE_HEIGHT = 30;
 const SETTLE_MS = 20_000; // for what the page does by itself
@@ -74,6 +77,9 @@ async function drive() {
     report.workflows[name].complaints.push(...(await complaints()));
   }
   await setting("Comfy.VueNodes.Enabled", false);
+
+  const control = task.workflows["2-strengthen-a-concept"];
+  report.menus = await conceptMenus({ page, load, setting, screenshot, workflow: control });
 
   for (const [name, values] of Object.entries(task.light)) {
     await load(name, task.workflows[name]);

@@ -57,7 +57,7 @@ def test_saving_again_changes_nothing_that_matters(report: dict[str, Any], examp
         again = {node["id"]: node for node in saved["nodes"]}
         assert again.keys() == {node["id"] for node in graph["nodes"]}
         for node in graph["nodes"]:
-            for key in ("type", "title", "pos", "mode"):
+            for key in ("type", "title", "pos", "size", "mode"):
                 assert again[node["id"]].get(key) == node.get(key), (name, node["id"], key)
             assert again[node["id"]].get("widgets_values", []) == node.get("widgets_values", []), (name, node["id"])
 

@@ -1,0 +1,42 @@
+"""Concept fields in the real page: menus of the connected HRV's concepts, and plain strings everywhere else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+MINI = ["Color", "Shape", "Pattern", "Size", "Position", "Scene", "Plants"]
+TYPE = "… type a name"
+
+
+@pytest.fixture
+def menus(report: dict[str, Any]) -> dict[str, Any]:
+    seen: dict[str, Any] = report["menus"]
+    return seen
+
+
+@pytest.mark.parametrize("renderer", ["classic", "nodes2"])
+def test_a_menu_offers_the_concepts_and_marks_what_is_none(menus: dict[str, Any], renderer: str) -> None:
+    assert menus[renderer] == {
+        "offered": [*MINI, TYPE],
+        "marked": "There is no concept 'Colour' in this HRV. Did you mean Color?",
+        "unmarked": True,
+        "queued": "Size",
+    }
+
+
+def test_menus_work_in_subgraphs(menus: dict[str, Any]) -> None:
+    assert menus["subgraph"] == {"values": [*MINI, TYPE], "queued": "Size"}
+
+
+def test_menus_know_what_other_nodes_will_give(menus: dict[str, Any]) -> None:
+    assert menus["sources"]["merged"] == ["", "Size", "Color", "Mood", "Weather", TYPE]
+    assert menus["sources"]["published"] == 34 + 2
+    assert menus["sources"]["unconnected"] == ["", TYPE]
+
+
+def test_several_concepts_are_chosen_and_names_can_be_typed(menus: dict[str, Any]) -> None:
+    assert menus["several"] == {"chosen": "Size, Color", "typed": "Weather"}

@@ -1,0 +1,36 @@
+// The page's own objects as the pack's modules see them.
+
+import { app } from "../../../scripts/app.js";
+
+/** @import { ComfyExtension } from "@comfyorg/comfyui-frontend-types" */
+/** @import { Graph, GraphNode, Place } from "./graph.js" */
+
+/** @typedef {Parameters<NonNullable<ComfyExtension["nodeCreated"]>>[0]} PageNode */
+/** @typedef {NonNullable<PageNode["widgets"]>[number]} PageWidget */
+
+/**
+ * The page's node as the pure modules read it; the typings of both only differ in what those never touch.
+ * @param {PageNode} node
+ * @returns {GraphNode}
+ */
+export function asGraphNode(node) {
+  return /** @type {any} */ (node);
+}
+
+/** @returns {Graph} */
+export function rootGraph() {
+  return /** @type {any} */ (app.rootGraph ?? app.graph);
+}
+
+/**
+ * The digest of the HRV that a node gave in its last run.
+ * @param {Place} place
+ * @returns {string | undefined}
+ */
+export function lastRun({ node }) {
+  const graph = /** @type {any} */ (node.graph);
+  // The host keeps outputs by "id", or by "graph:id" inside a subgraph.
+  const locator = graph === rootGraph() ? String(node.id) : `${graph?.id}:${node.id}`;
+  const outputs = /** @type {Record<string, any>} */ (app.nodeOutputs);
+  return outputs?.[locator]?.hrv?.[0];
+}
