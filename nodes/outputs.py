@@ -25,6 +25,11 @@ def hrv_output(hrv: HRV, *others: Any, shown: Mapping[str, Any] | None = None) -
     return io.NodeOutput(hrv, *others, ui={**(shown or {}), "hrv": [remember(hrv)]})
 
 
+def encoded_output(conditioning: Any, text: str) -> io.NodeOutput:
+    """A conditioning, and for the page the text that it was made from, which may be known only in the run."""
+    return io.NodeOutput(conditioning, ui={"hrv_text": [text]})
+
+
 def picture_output(node: type[io.ComfyNode], picture: Image.Image, *others: Any) -> io.NodeOutput:
     """A picture, which the node shows, as its first output, and its other outputs."""
     image = image_tensor(picture)

@@ -9,6 +9,7 @@ from comfy_api.latest import io
 from ..host.prompts.encoding import encode_prompt
 from .menu import CATEGORY
 from .node import Node
+from .outputs import encoded_output
 
 
 class TextEncode(Node):
@@ -35,4 +36,4 @@ class TextEncode(Node):
 
     @classmethod
     def execute(cls, clip: Any, text: str) -> io.NodeOutput:
-        return io.NodeOutput(encode_prompt(clip, text)[0])
+        return encoded_output(encode_prompt(clip, text)[0], text)

@@ -12,7 +12,7 @@ from ..host.prompts.joining import concatenate
 from ..hrv.controls.description import prompt_text
 from .menu import CATEGORY
 from .node import Node
-from .outputs import text_output
+from .outputs import encoded_output, text_output
 
 
 class Tokens(Node):
@@ -68,7 +68,7 @@ class TagConditioning(Node):
 
     @classmethod
     def execute(cls, conditioning: Any, clip: Any, text: str) -> io.NodeOutput:
-        return io.NodeOutput(tag_conditioning(conditioning, clip, text))
+        return encoded_output(tag_conditioning(conditioning, clip, text), text)
 
 
 class ConditioningConcat(Node):

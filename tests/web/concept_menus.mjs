@@ -163,7 +163,7 @@ async function several(page, screenshot) {
   await choose(page, "classic", "HRV_HeatMap", "concepts", "Col", "Color");
   const chosen = await queued(page, "HRV_HeatMap", "concepts");
   await offered(page, "HRV_HeatMap", "concepts", "Color");
-  await choose(page, "classic", "HRV_HeatMap", "concepts", "type", "… type a name");
+  await choose(page, "classic", "HRV_HeatMap", "concepts", "type", "… type");
   const field = page.getByRole("dialog").locator("input");
   await field.fill("Weather");
   await screenshot("menus-type-a-name");

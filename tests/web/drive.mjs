@@ -11,9 +11,10 @@ import path from "node:path";
 import { chromium } from "playwright-core";
 
 import { conceptMenus } from "./concept_menus.mjs";
+import { heatMaps } from "./heat_maps.mjs";
 
 const TITLE_HEIGHT = 30;
-const SETTLE_MS = 20_000; // for what the page does by itself
+const SETTLE_MS = 60_000; // for what the page does by itself
 const RUN_MS = 120_000; // for a start of the page, and for a run
 
 const [taskPath, reportPath] = process.argv.slice(2);
@@ -59,6 +60,7 @@ fs.writeFileSync(reportPath, JSON.stringify(report));
 
 async function drive() {
   const [first, ...others] = Object.keys(task.workflows);
+  report.withoutUs = await withoutOurExtension(first);
   await openTemplate(first);
   await look(first);
   report.templates = await templates();
@@ -79,7 +81,9 @@ async function drive() {
   await setting("Comfy.VueNodes.Enabled", false);
 
   const control = task.workflows["2-strengthen-a-concept"];
-  report.menus = await conceptMenus({ page, load, setting, screenshot, workflow: control });
+  const tools = { page, load, setting, command, screenshot, workflow: control };
+  report.menus = await conceptMenus(tools);
+  report.heads = await heatMaps(tools);
 
   for (const [name, values] of Object.entries(task.light)) {
     await load(name, task.workflows[name]);
@@ -92,9 +96,28 @@ async function drive() {
   report.texts = await texts();
 }
 
+// What the page makes of every workflow when none of our code runs in it.
+async function withoutOurExtension(first) {
+  await openTemplate(first, ["hrv"]);
+  const found = {};
+  for (const [name, graph] of Object.entries(task.workflows)) {
+    await load(name, graph);
+    found[name] = await page.evaluate(async () => ({
+      prompt: (await app.graphToPrompt()).output,
+      saved: app.rootGraph.serialize(),
+    }));
+  }
+  return found;
+}
+
 // The first visit would show a tour; a link to one of our templates opens that instead of the default graph.
-async function openTemplate(name) {
-  const settings = { "Comfy.TutorialCompleted": true, "Comfy.VueNodes.Enabled": false, "Comfy.Minimap.Visible": false };
+async function openTemplate(name, disabledExtensions = []) {
+  const settings = {
+    "Comfy.TutorialCompleted": true,
+    "Comfy.VueNodes.Enabled": false,
+    "Comfy.Minimap.Visible": false,
+    "Comfy.Extension.Disabled": disabledExtensions,
+  };
   await page.request.post(`http://${task.address}/api/settings`, { data: settings });
   await page.goto(`http://${task.address}/?template=${name}&source=${task.pack}`);
   await page.waitForFunction(

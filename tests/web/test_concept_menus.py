@@ -9,7 +9,7 @@ import pytest
 pytestmark = pytest.mark.slow
 
 MINI = ["Color", "Shape", "Pattern", "Size", "Position", "Scene", "Plants"]
-TYPE = "… type a name"
+TYPE = "… type"
 
 
 @pytest.fixture

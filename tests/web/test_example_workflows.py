@@ -57,9 +57,18 @@ def test_saving_again_changes_nothing_that_matters(report: dict[str, Any], examp
         again = {node["id"]: node for node in saved["nodes"]}
         assert again.keys() == {node["id"] for node in graph["nodes"]}
         for node in graph["nodes"]:
-            for key in ("type", "title", "pos", "size", "mode"):
+            for key in ("type", "title", "pos", "mode"):
                 assert again[node["id"]].get(key) == node.get(key), (name, node["id"], key)
             assert again[node["id"]].get("widgets_values", []) == node.get("widgets_values", []), (name, node["id"])
+
+
+def test_workflows_are_the_same_with_our_extension_and_without(report: dict[str, Any]) -> None:
+    """No node grows, no value and no prompt changes because of what the pack adds to the page."""
+    for name, seen in report["workflows"].items():
+        plain = report["withoutUs"][name]
+        assert seen["prompt"] == plain["prompt"], name
+        for node, other in zip(seen["saved"]["nodes"], plain["saved"]["nodes"], strict=True):
+            assert node == other, (name, node["id"])
 
 
 def test_no_node_covers_another_and_groups_hold_theirs(report: dict[str, Any]) -> None:

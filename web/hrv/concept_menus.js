@@ -1,16 +1,16 @@
-// Concept fields as menus of the concepts of the HRV that is connected. Files and prompts keep the plain string.
+// Concept fields as menus of the concepts of the HRV that is connected.
 
-import { app } from "../../../scripts/app.js";
-import { TYPE_A_NAME, menuEntries } from "./menu_entries.js";
+import { addMenu } from "./field_menus.js";
+import { conceptChoices } from "./menu_entries.js";
 import { fold } from "./names.js";
 import { asGraphNode, lastRun, rootGraph } from "./page.js";
 import { recipeOfInput } from "./recipes.js";
 import { known } from "./server.js";
 import { placesOf } from "./sources.js";
-import { watch } from "./watch.js";
 
 /** @import { Field } from "./menu_entries.js" */
-/** @import { PageNode, PageWidget } from "./page.js" */
+/** @import { Known } from "./field_menus.js" */
+/** @import { PageNode } from "./page.js" */
 
 const ALL = { several: true, empty: "all concepts" };
 
@@ -41,18 +41,16 @@ const INPUTS = ["hrv", "other"]; // a node with both needs concepts that both ha
  * @param {PageNode} node
  */
 export function addConceptMenus(node) {
-  for (const [name, field] of Object.entries(FIELDS[String(node.comfyClass)] ?? {})) {
-    const widget = node.widgets?.find((candidate) => candidate.name === name);
-    if (widget?.type === "text") watchMenu(node, swapForMenu(node, widget), field);
-  }
+  const fields = FIELDS[String(node.comfyClass)] ?? {};
+  for (const [name, field] of Object.entries(fields)) addMenu(node, name, field, conceptsAt);
 }
 
 /**
- * The concepts that a node's fields can name, or null while they are not known.
+ * The concepts that a node's fields can name.
  * @param {PageNode} node
- * @returns {string[] | null}
+ * @returns {Known}
  */
-export function conceptsAt(node) {
+function conceptsAt(node) {
   const lists = [];
   for (const place of placesOf(rootGraph(), asGraphNode(node))) {
     for (const input of INPUTS) {
@@ -62,115 +60,7 @@ export function conceptsAt(node) {
     }
   }
   const [first, ...others] = lists;
-  if (!first) return null;
+  if (!first) return { choices: null, why: "Concepts are known once an HRV is connected, or after a run." };
   const shared = others.map((names) => new Set(names.map(fold)));
-  return first.filter((name) => shared.every((names) => names.has(fold(name))));
-}
-
-/**
- * Put a menu in the place of a text field, with its name, value and label.
- * @param {PageNode} node
- * @param {PageWidget} text
- * @returns {PageWidget}
- */
-function swapForMenu(node, text) {
-  const widgets = /** @type {PageWidget[]} */ (node.widgets);
-  const place = widgets.indexOf(text);
-  const [width, height] = node.size;
-  widgets.splice(place, 1);
-  /** @type {any} */
-  const menu = node.addWidget("combo", text.name, /** @type {string} */ (text.value), null, { values: [] });
-  widgets.splice(widgets.indexOf(menu), 1);
-  widgets.splice(place, 0, menu);
-  Object.assign(menu, { label: text.label, tooltip: text.tooltip, advanced: text.advanced });
-  node.setSize([width, height]);
-  return menu;
-}
-
-/**
- * Keep a menu's entries and its mark in step with the graph.
- * @param {PageNode} node
- * @param {PageWidget} menu
- * @param {Field} field
- */
-function watchMenu(node, menu, field) {
-  const tooltip = menu.tooltip;
-  let shown = "";
-  let value = String(menu.value ?? "");
-  let complaint = /** @type {string | null} */ (null);
-  /** @type {Map<string, string>} what is shown for an entry */
-  const labels = new Map();
-  const options = /** @type {{ values: string[], getOptionLabel?: (value?: string | null) => string }} */ (menu.options);
-  if (field.several) {
-    options.getOptionLabel = (option) => labels.get(option ?? "") ?? option ?? "";
-    searchLabels(menu, labels);
-  }
-  // The classic canvas has no mark for what is not in the menu; Nodes 2.0 frames it by itself.
-  Object.defineProperty(menu, "getOutlineColor", {
-    value: () => (complaint === null ? LiteGraph.WIDGET_OUTLINE_COLOR : LiteGraph.NODE_ERROR_COLOUR),
-  });
-
-  menu.callback = (chosen) => {
-    if (chosen !== TYPE_A_NAME) return;
-    menu.value = value;
-    void app.extensionManager.dialog
-      .prompt({ title: node.title, message: menu.label ?? menu.name, defaultValue: value })
-      .then((/** @type {string | null} */ typed) => {
-        if (typed !== null) menu.value = typed.trim();
-        look();
-      });
-  };
-
-  function look() {
-    if (menu.value !== TYPE_A_NAME) value = String(menu.value ?? "");
-    const concepts = conceptsAt(node);
-    const seen = JSON.stringify([value, concepts]);
-    if (seen === shown) return;
-    shown = seen;
-    const entries = menuEntries(value, concepts, field);
-    complaint = entries.complaint;
-    labels.clear();
-    for (const { option, label } of entries.options) labels.set(option, label);
-    options.values = entries.options.map(({ option }) => option);
-    menu.tooltip = complaint ?? tooltip;
-    redraw(node, menu);
-  }
-  watch(node, look);
-}
-
-/**
- * Open the classic canvas's menu as one of plain texts: it has a search box only then.
- * @param {PageWidget} menu
- * @param {Map<string, string>} labels
- */
-function searchLabels(menu, labels) {
-  /** @type {any} */ (menu).onClick = (/** @type {any} */ { e, node, canvas }) => {
-    const entries = [...labels];
-    new LiteGraph.ContextMenu(
-      entries.map(([, label]) => label),
-      {
-        scale: Math.max(1, canvas.ds.scale),
-        event: e,
-        className: "dark",
-        callback: (/** @type {string} */ chosen) => {
-          const entry = entries.find(([, label]) => label === chosen);
-          if (entry) /** @type {any} */ (menu).setValue(entry[0], { e, node, canvas });
-        },
-      },
-    );
-  };
-}
-
-/**
- * Let both renderers see a widget as it is now.
- * @param {PageNode} node
- * @param {PageWidget} widget
- */
-function redraw(node, widget) {
-  node.setDirtyCanvas(true);
-  const place = node.widgets?.indexOf(widget) ?? -1;
-  if (place < 0 || !LiteGraph.vueNodesMode) return;
-  // Nodes 2.0 reads a widget's options when the list of widgets changes.
-  node.widgets?.splice(place, 1);
-  node.widgets?.splice(place, 0, widget);
+  return { choices: conceptChoices(first.filter((name) => shared.every((names) => names.has(fold(name))))) };
 }

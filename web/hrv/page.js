@@ -5,8 +5,15 @@ import { app } from "../../../scripts/app.js";
 /** @import { ComfyExtension } from "@comfyorg/comfyui-frontend-types" */
 /** @import { Graph, GraphNode, Place } from "./graph.js" */
 
-/** @typedef {Parameters<NonNullable<ComfyExtension["nodeCreated"]>>[0]} PageNode */
-/** @typedef {NonNullable<PageNode["widgets"]>[number]} PageWidget */
+/** @typedef {Parameters<NonNullable<ComfyExtension["nodeCreated"]>>[0]} LGraphNode */
+/** @typedef {NonNullable<LGraphNode["widgets"]>[number]} PageWidget */
+
+/**
+ * The page adds this method where the typings don't see it.
+ * @typedef {LGraphNode & {
+ *   addDOMWidget: (name: string, type: string, element: HTMLElement, options: object) => PageWidget,
+ * }} PageNode
+ */
 
 /**
  * The page's node as the pure modules read it; the typings of both only differ in what those never touch.
@@ -27,10 +34,27 @@ export function rootGraph() {
  * @param {Place} place
  * @returns {string | undefined}
  */
-export function lastRun({ node }) {
+export function lastRun(place) {
+  return lastOutput(place)?.hrv?.[0];
+}
+
+/**
+ * The text that a node encoded in its last run.
+ * @param {Place} place
+ * @returns {string | undefined}
+ */
+export function lastText(place) {
+  return lastOutput(place)?.hrv_text?.[0];
+}
+
+/**
+ * What a node told the page in its last run.
+ * @param {Place} place
+ * @returns {Record<string, any> | undefined}
+ */
+function lastOutput({ node }) {
   const graph = /** @type {any} */ (node.graph);
   // The host keeps outputs by "id", or by "graph:id" inside a subgraph.
   const locator = graph === rootGraph() ? String(node.id) : `${graph?.id}:${node.id}`;
-  const outputs = /** @type {Record<string, any>} */ (app.nodeOutputs);
-  return outputs?.[locator]?.hrv?.[0];
+  return /** @type {Record<string, any>} */ (app.nodeOutputs)?.[locator];
 }

@@ -4,14 +4,14 @@ import { api } from "../../../scripts/api.js";
 
 /** @typedef {{ answer?: any, error?: string }} Reply without either until the server has answered */
 
-/** @type {Map<string, Reply>} */
-const replies = new Map();
+/** @typedef {{ reply: Reply, text: string, isCurrent: boolean }} Entry */
 
-/** @type {Set<() => void>} */
-const listeners = new Set();
+/** @type {Map<string, Entry>} */
+const entries = new Map();
 
 /**
- * What is known of the answer to a question. It is asked when it is new; whoever waits is told by {@link onReply}.
+ * What is known of the answer to a question. It is asked when it is new; an old answer stands until the next is there,
+ * and stays the same object if that is no other.
  * @param {string} path such as "/hrv/concepts"
  * @param {object} request
  * @returns {Reply}
@@ -19,16 +19,16 @@ const listeners = new Set();
 export function known(path, request) {
   const body = JSON.stringify(request);
   const key = `${path} ${body}`;
-  let reply = replies.get(key);
-  if (!reply) {
-    reply = {};
-    replies.set(key, reply);
-    void post(path, body).then((found) => {
-      Object.assign(/** @type {Reply} */ (reply), found);
-      for (const listener of listeners) listener();
+  const entry = entries.get(key) ?? { reply: {}, text: "", isCurrent: false };
+  if (!entry.isCurrent) {
+    entry.isCurrent = true;
+    entries.set(key, entry);
+    void post(path, body).then((reply) => {
+      const text = JSON.stringify(reply);
+      if (text !== entry.text) Object.assign(entry, { reply, text });
     });
   }
-  return reply;
+  return entry.reply;
 }
 
 /**
@@ -41,17 +41,9 @@ export function ask(path, request) {
   return post(path, JSON.stringify(request));
 }
 
-/**
- * Call ``listener`` after every reply.
- * @param {() => void} listener
- */
-export function onReply(listener) {
-  listeners.add(listener);
-}
-
 /** Ask again from now on: files or results may have changed. */
 export function forget() {
-  replies.clear();
+  for (const entry of entries.values()) entry.isCurrent = false;
 }
 
 /**

@@ -1,0 +1,53 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { textOf, textsBehind } from "../../../web/hrv/prompts.js";
+import { gonePhrases, hasPhrase, offeredWords, wordComplaint } from "../../../web/hrv/words.js";
+import { graphOf, nodeOf } from "./graphs.js";
+
+const VASE = ["a", "rose", "-", "colored", "vase", ",", "Straße", "blue", "bird"];
+
+test("phrases are found as the controls find them", () => {
+  for (const phrase of ["rose-colored", "Rose - COLORED", "vase", "STRASSE", "blue bird", "bluebird", "colored vase"]) {
+    assert.ok(hasPhrase(VASE, phrase), phrase);
+  }
+  for (const phrase of ["rose colored", "ros", "ose", "", " ", "vase strasse", "bird a"]) {
+    assert.ok(!hasPhrase(VASE, phrase), phrase);
+  }
+});
+
+test("words are offered once and without punctuation", () => {
+  assert.deepEqual(offeredWords([["a", "Cat", ",", "a", "cat"], ["3", "dogs"]]), ["a", "Cat", "3", "dogs"]);
+});
+
+test("phrases that are gone are named with the words there are", () => {
+  assert.deepEqual(gonePhrases(["vase", "*", "tulip"], [["a"], VASE]), ["tulip"]);
+  assert.equal(wordComplaint(["a", "*"], [["a"]]), null);
+  assert.equal(wordComplaint(["tulip"], [["a", "vase"]]), "The prompt does not contain 'tulip'. Its words are: a, vase.");
+  assert.equal(wordComplaint(["tulip"], [[]]), "The prompt does not contain 'tulip'. Its words are: none.");
+  assert.equal(wordComplaint([], [["a"]]), null);
+});
+
+const encoder = (id, text, type = "HRV_TextEncode") =>
+  nodeOf(id, type, ["clip:CLIP", "text:STRING"], ["CONDITIONING:CONDITIONING"], { values: { text } });
+const control = (id, inputs = ["conditioning:CONDITIONING"]) =>
+  nodeOf(id, "HRV_ConceptStrengthen", ["model:MODEL", ...inputs], ["MODEL:MODEL", "CONDITIONING:CONDITIONING"]);
+
+test("prompts are found behind controls, combinations and nodes of others", () => {
+  const combine = nodeOf(5, "ConditioningCombine", ["a:CONDITIONING", "b:CONDITIONING"], ["c:CONDITIONING"]);
+  const last = control(6);
+  const graph = graphOf([encoder(1, "a cat"), encoder(2, "a dog", "HRV_TagConditioning"), control(3), combine, last]);
+  graph.wire(1, 0, 3, "conditioning").wire(3, 1, 5, "a").wire(2, 0, 5, "b").wire(5, 0, 6, "conditioning");
+  assert.deepEqual(textsBehind({ path: [], node: last }, "conditioning", () => undefined), ["a cat", "a dog"]);
+});
+
+test("what is decided by a run is known from the last one, or not at all", () => {
+  const [dynamic, foreign, last] = [encoder(1, "a {red|blue} cat"), nodeOf(2, "Other", [], ["c:CONDITIONING"]), control(3)];
+  const graph = graphOf([dynamic, foreign, last]).wire(1, 0, 3, "conditioning");
+  const place = { path: [], node: last };
+  assert.equal(textsBehind(place, "conditioning", () => undefined), null);
+  assert.deepEqual(textsBehind(place, "conditioning", () => "a red cat"), ["a red cat"]);
+  graph.wire(2, 0, 3, "conditioning");
+  assert.equal(textsBehind(place, "conditioning", () => "a red cat"), null);
+  assert.equal(textOf({ path: [], node: encoder(9, "a \\{cat") }, () => "no"), "a \\{cat");
+});

@@ -1,0 +1,57 @@
+// Fields for words of the prompt as menus of the words of the prompt that is connected.
+
+import { addMenu } from "./field_menus.js";
+import { wordChoices } from "./menu_entries.js";
+import { asGraphNode, lastText, rootGraph } from "./page.js";
+import { textsBehind } from "./prompts.js";
+import { known } from "./server.js";
+import { placesOf } from "./sources.js";
+
+/** @import { Known } from "./field_menus.js" */
+/** @import { Field } from "./menu_entries.js" */
+/** @import { PageNode } from "./page.js" */
+/** @import { Word } from "./words.js" */
+
+/** @type {Field} */
+const ACTED_ON = { several: true, empty: "no words: no effect", all: "all words" };
+
+/** The fields for words by node class; all are called "words".
+ * @type {Record<string, Field>}
+ */
+const FIELDS = {
+  HRV_ConceptStrengthen: ACTED_ON,
+  HRV_ConceptAdjust: ACTED_ON,
+  HRV_WeakenHeads: ACTED_ON,
+  HRV_ScaleHeads: ACTED_ON,
+  HRV_EditWords: ACTED_ON,
+  HRV_LocalBlend: { several: true, empty: "the words that were changed" },
+};
+
+/**
+ * Turn the field for words of a new node into a menu.
+ * @param {PageNode} node
+ */
+export function addWordMenu(node) {
+  const field = FIELDS[String(node.comfyClass)];
+  if (field) addMenu(node, "words", field, wordsAt);
+}
+
+/**
+ * The words that a node's field can name.
+ * @param {PageNode} node
+ * @returns {Known}
+ */
+function wordsAt(node) {
+  /** @type {string[][]} */
+  const prompts = [];
+  for (const place of placesOf(rootGraph(), asGraphNode(node))) {
+    const texts = textsBehind(place, "conditioning", lastText);
+    if (!texts) return { choices: null, why: "The words of this prompt are known after a run." };
+    for (const text of texts) {
+      const words = /** @type {Word[] | undefined} */ (known("/hrv/tokens", { text }).answer?.words);
+      if (!words) return { choices: null };
+      prompts.push(words.map((word) => word.text));
+    }
+  }
+  return { choices: wordChoices(prompts) };
+}

@@ -1,0 +1,79 @@
+// Words of prompts as the controls find them (hrv/prompts/tokens.py).
+
+/** @typedef {{ text: string, pieces: string[], positions: number[], weight: number }} Word as the server gives it */
+
+/** The phrase that means all words. */
+export const ALL_WORDS = "*";
+
+/**
+ * The form in which words are compared: composed letters without case.
+ * @param {string} text
+ */
+function caseless(text) {
+  return text.normalize("NFC").toUpperCase().toLowerCase().normalize("NFC");
+}
+
+/**
+ * Whether a prompt has a phrase: from one word's beginning to another's end, each blank of the phrase between words.
+ * @param {readonly string[]} words
+ * @param {string} phrase
+ */
+export function hasPhrase(words, phrase) {
+  const texts = words.map((word) => caseless(word).replace(/\s/g, ""));
+  const parts = caseless(phrase).split(/\s+/).filter(Boolean);
+  return parts.length > 0 && texts.some((_, first) => matchesAt(texts, first, parts));
+}
+
+/**
+ * @param {string[]} texts
+ * @param {number} first
+ * @param {string[]} parts
+ */
+function matchesAt(texts, first, parts) {
+  let index = first;
+  for (const part of parts) {
+    let rest = part;
+    while (rest) {
+      const text = texts[index];
+      if (!text || !rest.startsWith(text)) return false;
+      rest = rest.slice(text.length);
+      index += 1;
+    }
+  }
+  return true;
+}
+
+/**
+ * The words that a menu offers: each once, in the order of the prompts, without punctuation.
+ * @param {readonly (readonly string[])[]} prompts
+ */
+export function offeredWords(prompts) {
+  /** @type {Map<string, string>} */
+  const found = new Map();
+  for (const word of prompts.flat()) {
+    if (/[\p{L}\p{N}]/u.test(word) && !found.has(caseless(word))) found.set(caseless(word), word);
+  }
+  return [...found.values()];
+}
+
+/**
+ * What is wrong with some phrases in a sentence, or null.
+ * @param {readonly string[]} phrases
+ * @param {readonly (readonly string[])[]} prompts
+ */
+export function wordComplaint(phrases, prompts) {
+  const [gone] = gonePhrases(phrases, prompts);
+  if (gone === undefined) return null;
+  const words = offeredWords(prompts);
+  const listed = words.length > 20 ? `${words.slice(0, 20).join(", ")} …` : words.join(", ");
+  return `The prompt does not contain '${gone}'. Its words are: ${listed || "none"}.`;
+}
+
+/**
+ * The phrases that no prompt has.
+ * @param {readonly string[]} phrases
+ * @param {readonly (readonly string[])[]} prompts
+ */
+export function gonePhrases(phrases, prompts) {
+  return phrases.filter((phrase) => phrase !== ALL_WORDS && !prompts.some((words) => hasPhrase(words, phrase)));
+}
