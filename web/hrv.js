@@ -4,48 +4,47 @@
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 import { addConceptMenus } from "./hrv/concept_menus.js";
-import { addHeatMap, hasHeads, headsAreOpen, setHeads } from "./hrv/heat_maps.js";
+import { HEADS } from "./hrv/heat_maps.js";
+import { addPanel, isOpen, setOpen } from "./hrv/panels.js";
 import { forget } from "./hrv/server.js";
+import { WORDS } from "./hrv/word_chips.js";
 import { addWordMenu } from "./hrv/word_menus.js";
 
 /** @import { PageNode } from "./hrv/page.js" */
+/** @import { Panel } from "./hrv/panels.js" */
 
-const TOGGLE_HEADS = "hrv.ToggleHeads";
+const TOGGLES = [
+  { id: "hrv.ToggleHeads", label: "Show or hide the heads of an HRV", icon: "pi pi-th-large", panel: HEADS },
+  { id: "hrv.ToggleWords", label: "Show or hide the words of a prompt", icon: "pi pi-align-left", panel: WORDS },
+];
 
 // What a run wrote is asked for again.
 api.addEventListener("execution_success", forget);
 
-/** @param {any} item */
-function canShowHeads(item) {
-  return String(item?.comfyClass).startsWith("HRV_") && hasHeads(item);
+/** @param {Panel} panel */
+function toggleSelected(panel) {
+  const nodes = /** @type {PageNode[]} */ (Object.values(app.canvas.selected_nodes)).filter(panel.isFor);
+  const open = !nodes.every((node) => isOpen(node, panel));
+  for (const node of nodes) setOpen(node, panel, open);
 }
 
 app.registerExtension({
   name: "hrv",
-  commands: [
-    {
-      id: TOGGLE_HEADS,
-      label: "Show or hide the heads of an HRV",
-      icon: "pi pi-th-large",
-      function: () => {
-        const nodes = /** @type {PageNode[]} */ (Object.values(app.canvas.selected_nodes).filter(canShowHeads));
-        const open = !nodes.every(headsAreOpen);
-        for (const node of nodes) setHeads(node, open);
-      },
-    },
-  ],
+  commands: TOGGLES.map(({ panel, ...command }) => ({ ...command, function: () => toggleSelected(panel) })),
   nodeCreated(created) {
     const node = /** @type {PageNode} */ (created);
     addConceptMenus(node);
     addWordMenu(node);
-    addHeatMap(node);
+    for (const { panel } of TOGGLES) addPanel(node, panel);
   },
-  getSelectionToolboxCommands: (item) => (canShowHeads(item) ? [TOGGLE_HEADS] : []),
+  getSelectionToolboxCommands: (item) =>
+    TOGGLES.filter(({ panel }) => panel.isFor(/** @type {any} */ (item))).map(({ id }) => id),
   getNodeMenuItems(clicked) {
     const node = /** @type {PageNode} */ (clicked);
-    if (!canShowHeads(node)) return [];
-    const open = headsAreOpen(node);
-    return [{ content: open ? "Hide heads" : "Show heads", callback: () => setHeads(node, !open) }];
+    return TOGGLES.filter(({ panel }) => panel.isFor(node)).map(({ panel }) => {
+      const open = isOpen(node, panel);
+      return { content: `${open ? "Hide" : "Show"} ${panel.title}`, callback: () => setOpen(node, panel, !open) };
+    });
   },
   refreshComboInNodes: forget,
 });

@@ -24,7 +24,7 @@ export async function conceptMenus({ page, load, setting, screenshot, workflow }
 }
 
 /** The entries of a menu, once it offers `wanted`. */
-async function offered(page, type, name, wanted) {
+export async function offered(page, type, name, wanted) {
   const values = await page.waitForFunction(
     ([type, name, wanted]) => {
       const graphs = [app.rootGraph, ...app.rootGraph.subgraphs.values()];
@@ -37,7 +37,7 @@ async function offered(page, type, name, wanted) {
   return values.jsonValue();
 }
 
-function setWidget(page, type, name, value) {
+export function setWidget(page, type, name, value) {
   return page.evaluate(
     ([type, name, value]) => {
       const node = app.rootGraph.nodes.find((candidate) => candidate.type === type);
@@ -67,7 +67,7 @@ async function marked(page, renderer, expected = true) {
 }
 
 /** Open a menu as people do, search it and take an entry. */
-async function choose(page, renderer, type, name, search, entry) {
+export async function choose(page, renderer, type, name, search, entry) {
   if (renderer === "nodes2") {
     const id = await page.evaluate((type) => app.rootGraph.nodes.find((node) => node.type === type).id, type);
     await page.locator(`[data-node-id="${id}"] [role=combobox][aria-label=${name}]`).click();
@@ -92,7 +92,7 @@ async function choose(page, renderer, type, name, search, entry) {
 }
 
 /** The concept in the prompt that would be queued. */
-function queued(page, type, name = "concept") {
+export function queued(page, type, name = "concept") {
   return page.evaluate(
     async ([type, name]) => {
       const { output } = await app.graphToPrompt();

@@ -12,6 +12,7 @@ import { chromium } from "playwright-core";
 
 import { conceptMenus } from "./concept_menus.mjs";
 import { heatMaps } from "./heat_maps.mjs";
+import { wordMenus } from "./word_menus.mjs";
 
 const TITLE_HEIGHT = 30;
 const SETTLE_MS = 60_000; // for what the page does by itself
@@ -83,6 +84,7 @@ async function drive() {
   const control = task.workflows["2-strengthen-a-concept"];
   const tools = { page, load, setting, command, screenshot, workflow: control };
   report.menus = await conceptMenus(tools);
+  report.words = await wordMenus(tools);
   report.heads = await heatMaps(tools);
 
   for (const [name, values] of Object.entries(task.light)) {

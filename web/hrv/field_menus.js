@@ -92,7 +92,7 @@ function watchMenu(node, menu, field, choicesAt) {
     labels.clear();
     for (const { option, label } of entries.options) labels.set(option, label);
     options.values = entries.options.map(({ option }) => option);
-    menu.tooltip = complaint ?? (why ? `${why}\n${tooltip ?? ""}` : tooltip);
+    menu.tooltip = complaint ?? why ?? tooltip;
     redraw(node, menu);
   }
   watch(node, look);

@@ -4,6 +4,7 @@ import { cellOf, headAt, neighbour } from "./head_grid.js";
 import { headName, ranks, toCSV, topConcepts } from "./heads.js";
 import { paintHeads } from "./paint_heads.js";
 import { SCALES, short } from "./scales.js";
+import { addStyle } from "./styles.js";
 
 /** @import { Arrangement } from "./head_grid.js" */
 /** @import { HRV } from "./heads.js" */
@@ -38,7 +39,7 @@ const SCALE_NAMES = /** @type {Record<string, string>} */ ({
 });
 const MOST_PANELS = 12; // more concepts than these are shown one at a time unless all are asked for
 const PICTURE_PIXELS = 2000;
-const KEPT_KEYS = new Set(["Delete", "Backspace", "Enter", " ", "ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown"]);
+const KEPT_KEYS = new Set(["Enter", " ", "ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown"]);
 
 const STYLE = `
 .hrv-heads { display: flex; flex-direction: column; gap: 4px; width: 100%; height: 100%; min-height: 0; box-sizing: border-box;
@@ -60,7 +61,7 @@ const STYLE = `
 export class HeatMapView {
   /** @param {Actions} actions */
   constructor(actions) {
-    addStyle();
+    addStyle("hrv-heads-style", STYLE);
     this.actions = actions;
     /** @type {State} */
     this.state = {};
@@ -219,7 +220,7 @@ export class HeatMapView {
   /** @param {KeyboardEvent} event */
   pressed(event) {
     if (!KEPT_KEYS.has(event.key)) return;
-    event.stopPropagation(); // Delete here does not delete the node
+    event.stopPropagation(); // arrows here do not move the node
     if (event.target !== this.canvas || !this.arrangement) return;
     const steps = /** @type {Record<string, [number, number]>} */ ({
       ArrowLeft: [-1, 0],
@@ -285,14 +286,6 @@ export class HeatMapView {
     const picture = this.picture();
     if (picture) save("heads.csv", new Blob([toCSV(picture.hrv, picture.chosen)], { type: "text/csv" }));
   }
-}
-
-function addStyle() {
-  if (document.getElementById("hrv-heads-style")) return;
-  const style = made("style");
-  style.id = "hrv-heads-style";
-  style.textContent = STYLE;
-  document.head.append(style);
 }
 
 /**

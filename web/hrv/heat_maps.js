@@ -1,28 +1,20 @@
 // Heat maps on the nodes that give or take an HRV.
 
-import { app } from "../../../scripts/app.js";
 import { difference, headName, readHRV } from "./heads.js";
 import { HeatMapView } from "./heat_map_view.js";
-import { asGraphNode, lastRun, rootGraph } from "./page.js";
+import { asGraphNode, isOurs, lastRun, rootGraph } from "./page.js";
+import { keep, kept } from "./panels.js";
 import { recipeOf, recipeOfInput } from "./recipes.js";
 import { ask, known } from "./server.js";
 import { placesOf, widgetValue } from "./sources.js";
-import { watch } from "./watch.js";
 
 /** @import { Place } from "./graph.js" */
 /** @import { HRV } from "./heads.js" */
 /** @import { Shown, State } from "./heat_map_view.js" */
 /** @import { LGraphNode, PageNode, PageWidget } from "./page.js" */
+/** @import { Panel } from "./panels.js" */
 /** @import { Recipe } from "./recipes.js" */
 
-/** @typedef {State & { open: boolean, closedHeight?: number }} Kept */
-
-const PROPERTY = "hrv.heads"; // of a node whose map was ever opened; no other node is changed in a workflow
-const WIDGET = "hrv.heads"; // a name that no input has
-const HEIGHT = 260;
-const WIDTH = 320;
-// A new node of these opens its map, as Load Image shows its image.
-const OPEN_WHEN_NEW = new Set(["HRV_Load", "HRV_Published"]);
 // What decides which heads a control acts on, by node class.
 const PICKING = /** @type {Record<string, string[]>} */ ({
   HRV_WeakenHeads: ["concept", "order", "heads", "unit", "seed"],
@@ -31,126 +23,39 @@ const PICKING = /** @type {Record<string, string[]>} */ ({
 const CONCEPT_FIELDS = ["concept", "desired"];
 const SCALE_HEADS = "HRV_ScaleHeads";
 
-/** @type {WeakMap<PageNode, HeatMapView>} */
-const views = new WeakMap();
 /** @type {WeakMap<object, HRV>} */
 const readAnswers = new WeakMap();
 
-/** @param {PageNode} node */
-export function hasHeads(node) {
-  return givesHRV(node) || node.inputs?.some(({ name, type }) => name === "hrv" && type === "HRV");
-}
+/** @type {Panel} */
+export const HEADS = {
+  name: "hrv.heads",
+  title: "heads",
+  width: 320,
+  height: 260,
+  minHeight: 160,
+  openWhenNew: new Set(["HRV_Load", "HRV_Published"]), // as Load Image shows its image
+  isFor: (node) => isOurs(node) && (givesHRV(node) || takesHRV(node)),
+  make: (node) => {
+    const view = new HeatMapView({
+      onState: (state) => keep(node, HEADS, state),
+      onHead: (hrv, position) => takeHead(node, hrv, position),
+    });
+    return {
+      element: view.element,
+      update: () => view.update(shownBy(node), /** @type {State} */ (kept(node, HEADS) ?? {})),
+      remove: () => view.remove(),
+    };
+  },
+};
 
 /** @param {PageNode} node */
 function givesHRV(node) {
   return node.outputs?.some(({ type }) => type === "HRV");
 }
 
-/**
- * Give a new node its heat map, closed unless its workflow has it open.
- * @param {PageNode} node
- */
-export function addHeatMap(node) {
-  if (!String(node.comfyClass).startsWith("HRV_") || !hasHeads(node)) return;
-  let isNew = true;
-  const configured = node.onConfigure;
-  node.onConfigure = function (info) {
-    isNew = false;
-    configured?.call(this, info);
-  };
-  watch(node, () => {
-    if (isNew && OPEN_WHEN_NEW.has(String(node.comfyClass)) && !kept(node)) setHeads(node, true);
-    isNew = false;
-    if (kept(node)?.open) show(node);
-    else hide(node);
-  });
-}
-
-/**
- * @param {PageNode} node
- * @returns {Kept | undefined}
- */
-function kept(node) {
-  return /** @type {any} */ (node.properties)[PROPERTY];
-}
-
 /** @param {PageNode} node */
-export function headsAreOpen(node) {
-  return Boolean(kept(node)?.open);
-}
-
-/**
- * Open or close a node's heat map; the node grows and shrinks by it.
- * @param {PageNode} node
- * @param {boolean} open
- */
-export function setHeads(node, open) {
-  if (headsAreOpen(node) === open) return;
-  const [width, height] = node.size;
-  const state = { ...kept(node), open };
-  if (open) state.closedHeight = height;
-  node.properties[PROPERTY] = /** @type {any} */ (state);
-  if (open) {
-    show(node);
-    node.setSize([Math.max(width, WIDTH), height + HEIGHT]);
-  } else {
-    hide(node);
-    node.setSize([width, state.closedHeight ?? height]);
-  }
-  node.setDirtyCanvas(true, true);
-}
-
-/** @param {PageNode} node */
-function show(node) {
-  const view = views.get(node) ?? opened(node);
-  const { open: _, closedHeight: __, ...state } = kept(node) ?? { open: true };
-  view.update(shownBy(node), state);
-}
-
-/** @param {PageNode} node */
-function hide(node) {
-  const view = views.get(node);
-  if (!view) return;
-  views.delete(node);
-  view.remove();
-  const widget = node.widgets?.find(({ name }) => name === WIDGET);
-  if (widget) node.removeWidget(widget);
-}
-
-/** @param {PageNode} node */
-function opened(node) {
-  const view = new HeatMapView({
-    onState: (state) => {
-      node.properties[PROPERTY] = /** @type {any} */ ({ ...kept(node), ...state });
-      node.graph?.change();
-    },
-    onHead: (hrv, position) => takeHead(node, hrv, position),
-  });
-  views.set(node, view);
-  const widget = node.addDOMWidget(WIDGET, "HRV_HEADS", view.element, {
-    serialize: false,
-    hideInPanel: true,
-    getMinHeight: () => 160,
-  });
-  widget.serialize = false;
-  view.element.addEventListener("wheel", zoomGraph, { passive: false });
-  const removed = node.onRemoved;
-  node.onRemoved = function () {
-    view.remove();
-    removed?.call(this);
-  };
-  return view;
-}
-
-/**
- * Over an element the classic canvas does not hear the wheel; Nodes 2.0 does.
- * @param {WheelEvent} event
- */
-function zoomGraph(event) {
-  if (LiteGraph.vueNodesMode) return;
-  event.preventDefault();
-  event.stopPropagation();
-  app.canvas.canvas.dispatchEvent(new WheelEvent(event.type, event));
+function takesHRV(node) {
+  return node.inputs?.some(({ name, type }) => name === "hrv" && type === "HRV");
 }
 
 /**

@@ -24,6 +24,14 @@ export function asGraphNode(node) {
   return /** @type {any} */ (node);
 }
 
+/**
+ * Whether something of the graph is a node of the pack.
+ * @param {any} item
+ */
+export function isOurs(item) {
+  return String(item?.comfyClass).startsWith("HRV_");
+}
+
 /** @returns {Graph} */
 export function rootGraph() {
   return /** @type {any} */ (app.rootGraph ?? app.graph);

@@ -2,6 +2,8 @@
 
 /** @typedef {{ text: string, pieces: string[], positions: number[], weight: number }} Word as the server gives it */
 
+/** @typedef {{ words: Word[], length: number, chunk: number }} Tokens likewise */
+
 /** The phrase that means all words. */
 export const ALL_WORDS = "*";
 
@@ -76,4 +78,25 @@ export function wordComplaint(phrases, prompts) {
  */
 export function gonePhrases(phrases, prompts) {
   return phrases.filter((phrase) => phrase !== ALL_WORDS && !prompts.some((words) => hasPhrase(words, phrase)));
+}
+
+/**
+ * The words of each chunk that the text encoder reads on its own; a word may stand in two.
+ * @param {Tokens} tokens
+ * @returns {Word[][]}
+ */
+export function chunksOf({ words, length, chunk }) {
+  return Array.from({ length: Math.max(1, Math.round(length / chunk)) }, (_, number) =>
+    words.filter(({ positions }) => positions.some((position) => Math.floor(position / chunk) === number)),
+  );
+}
+
+/**
+ * How much of its chunks a prompt fills, in a sentence.
+ * @param {Tokens} tokens
+ */
+export function describe({ words, length, chunk }) {
+  const used = words.reduce((sum, { positions }) => sum + positions.length, 0);
+  const chunks = Math.max(1, Math.round(length / chunk));
+  return `${used} of ${chunks * (chunk - 2)} tokens${chunks > 1 ? ` in ${chunks} chunks` : ""}`;
 }

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { textOf, textsBehind } from "../../../web/hrv/prompts.js";
-import { gonePhrases, hasPhrase, offeredWords, wordComplaint } from "../../../web/hrv/words.js";
+import { chunksOf, describe, gonePhrases, hasPhrase, offeredWords, wordComplaint } from "../../../web/hrv/words.js";
 import { graphOf, nodeOf } from "./graphs.js";
 
 const VASE = ["a", "rose", "-", "colored", "vase", ",", "Straße", "blue", "bird"];
@@ -50,4 +50,15 @@ test("what is decided by a run is known from the last one, or not at all", () =>
   graph.wire(2, 0, 3, "conditioning");
   assert.equal(textsBehind(place, "conditioning", () => "a red cat"), null);
   assert.equal(textOf({ path: [], node: encoder(9, "a \\{cat") }, () => "no"), "a \\{cat");
+});
+
+test("chunks hold their words, and say how full they are", () => {
+  const word = (text, ...positions) => ({ text, pieces: [], positions, weight: 1 });
+  const short = { words: [word("red", 1), word("skyscraper", 2, 3)], length: 77, chunk: 77 };
+  assert.deepEqual(chunksOf(short).map((words) => words.map(({ text }) => text)), [["red", "skyscraper"]]);
+  assert.equal(describe(short), "3 of 75 tokens");
+  const long = { words: [word("a", 75), word("both", 76, 78), word("b", 79)], length: 154, chunk: 77 };
+  assert.deepEqual(chunksOf(long).map((words) => words.map(({ text }) => text)), [["a", "both"], ["both", "b"]]);
+  assert.equal(describe(long), "4 of 150 tokens in 2 chunks");
+  assert.deepEqual(chunksOf({ words: [], length: 77, chunk: 77 }), [[]]);
 });

@@ -1,0 +1,35 @@
+"""Fields for words in the real page: the words of the connected prompt, and what is said about words that are not there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize("renderer", ["classic", "nodes2"])
+def test_words_of_the_prompt_are_chosen_and_marked_when_they_are_gone(report: dict[str, Any], renderer: str) -> None:
+    seen = report["words"][renderer]
+    assert seen["offered"] == ["", "*", "a", "red", "striped", "square", "skyscraper", "… type"]
+    assert seen["says"] == "no words: no effect"
+    assert seen["queued"] == "striped, red"
+    assert seen["gone"] == "The prompt does not contain 'striped'. Its words are: a, red, square."
+    assert seen["dynamic"] == "The words of this prompt are known after a run."
+
+
+def test_a_new_encoder_shows_its_words(report: dict[str, Any]) -> None:
+    seen = report["words"]["chips"]
+    assert seen["chips"] == ["a", "skyscraper", "(", "red", ")", "car×1.3"]
+    assert seen["pieces"] == ["sky", "scra", "per"]
+    assert seen["says"].endswith(" of 75 tokens")
+    assert seen["long"] == 2
+
+
+def test_words_that_a_run_decides_are_known_after_it(report: dict[str, Any]) -> None:
+    seen = report["words"]["afterRun"]
+    assert seen == {
+        "before": "The words of this prompt are known after a run.",
+        "offered": ["", "*", "a", "red", "… type"],
+    }

@@ -1,0 +1,102 @@
+// Fields for words in the page: what they offer, mark and say, in both renderers, and what is queued.
+
+import { choose, offered, queued, setWidget } from "./concept_menus.mjs";
+
+const CONTROL = "HRV_ConceptStrengthen";
+const ENCODER = "HRV_TextEncode";
+
+export async function wordMenus({ page, load, setting, screenshot, workflow }) {
+  const seen = {};
+  for (const renderer of ["classic", "nodes2"]) {
+    await setting("Comfy.VueNodes.Enabled", renderer === "nodes2");
+    await load("words", workflow);
+    await setWidget(page, ENCODER, "text", "a (red:1.3) \\(striped\\) square, skyscraper");
+    await setWidget(page, CONTROL, "words", "");
+    const found = { offered: await offered(page, CONTROL, "words", "skyscraper"), says: await shown(page, renderer) };
+    await choose(page, renderer, CONTROL, "words", "strip", "striped");
+    await offered(page, CONTROL, "words", "striped, red");
+    await choose(page, renderer, CONTROL, "words", "red", "red");
+    found.queued = await queued(page, CONTROL, "words");
+    await setWidget(page, ENCODER, "text", "a red square");
+    await offered(page, CONTROL, "words", "red");
+    found.gone = await tooltip(page, "does not contain");
+    await screenshot(`words-${renderer}-gone`);
+    await setWidget(page, ENCODER, "text", "a {red|blue} square");
+    found.dynamic = await tooltip(page, "after a run");
+    seen[renderer] = found;
+  }
+  await setting("Comfy.VueNodes.Enabled", false);
+  seen.chips = await chips(page, screenshot);
+  seen.afterRun = await afterRun(page);
+  return seen;
+}
+
+/** The words under a new encoder, and in how many chunks a long prompt is. */
+async function chips(page, screenshot) {
+  const write = (text) =>
+    page.evaluate((text) => (app.rootGraph.nodes[0].widgets.find(({ name }) => name === "text").value = text), text);
+  await page.evaluate((type) => {
+    app.rootGraph.clear();
+    app.rootGraph.add(LiteGraph.createNode(type));
+    app.canvas.ds.reset();
+    app.canvas.centerOnNode(app.rootGraph.nodes[0]);
+  }, ENCODER);
+  await write("a skyscraper \\(red\\) (car:1.3)");
+  const shown = page.locator(".hrv-words-chip");
+  await shown.nth(5).waitFor();
+  const seen = {
+    chips: await shown.allTextContents(),
+    pieces: await shown.nth(1).locator(".piece").allTextContents(),
+    says: await page.locator(".hrv-words-says").innerText(),
+  };
+  await screenshot("words-chips");
+  await write("red ".repeat(80));
+  await page.locator(".hrv-words-chunk").waitFor();
+  return { ...seen, long: await page.locator(".hrv-words > div:not(.hrv-words-says)").count() };
+}
+
+/** What a control offers of a prompt with alternatives, before a run and after it. */
+async function afterRun(page) {
+  await page.evaluate((type) => {
+    app.rootGraph.clear();
+    const [mini, encoder, tokens, control] = ["HRV_LoadMini", "HRV_TextEncode", "HRV_Tokens", type].map((name) => {
+      const node = LiteGraph.createNode(name);
+      app.rootGraph.add(node);
+      return node;
+    });
+    encoder.widgets.find(({ name }) => name === "text").value = "a {red|red}";
+    mini.connect(1, encoder, "clip");
+    encoder.connect(0, tokens, "conditioning");
+    encoder.connect(0, control, "conditioning");
+  }, CONTROL);
+  const before = await tooltip(page, "after a run");
+  await page.evaluate(() => app.queuePrompt(0));
+  return { before, offered: await offered(page, CONTROL, "words", "red") };
+}
+
+/** What the control's field shows. */
+async function shown(page, renderer) {
+  if (renderer === "nodes2") {
+    const id = await page.evaluate((type) => app.rootGraph.nodes.find((node) => node.type === type).id, CONTROL);
+    const field = page.locator(`[data-node-id="${id}"] [role=combobox][aria-label=words]`);
+    await page.waitForFunction((element) => element.innerText.includes("effect"), await field.elementHandle());
+    return (await field.innerText()).trim();
+  }
+  return page.evaluate((type) => {
+    const node = app.rootGraph.nodes.find((candidate) => candidate.type === type);
+    return node.widgets.find((widget) => widget.name === "words")._displayValue;
+  }, CONTROL);
+}
+
+/** The tooltip of the control's field, once it has a text. */
+async function tooltip(page, text) {
+  const found = await page.waitForFunction(
+    ([type, text]) => {
+      const node = app.rootGraph.nodes.find((candidate) => candidate.type === type);
+      const { tooltip } = node.widgets.find((widget) => widget.name === "words");
+      return tooltip?.includes(text) && tooltip;
+    },
+    [CONTROL, text],
+  );
+  return found.jsonValue();
+}
