@@ -1,4 +1,4 @@
-"""Fields for words in the real page: the words of the connected prompt, and what is said about words that are not there."""
+"""Fields for words in the real page: the words of the prompt, and what is said about words that are not there."""
 
 from __future__ import annotations
 
