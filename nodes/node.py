@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
+from ..host.page.texts import showing_errors
 from ..host.prompts.encoding import NO_TEXT_ENCODER
 from ..host.scoring.clip import NO_VISION_MODEL
 from ..hrv.attend_and_excite.report import ReportLog
@@ -37,14 +38,17 @@ class FileChoice(io.Combo.Input):
 
 
 class Node(io.ComfyNode):
-    """Base of all nodes of the pack. Their ``execute`` raises HRVError for inputs that aren't what the schema says."""
+    """Base of all nodes of the pack.
+
+    Their ``execute`` raises HRVError for inputs that aren't what the schema says, and shows any HRVError on the node.
+    """
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         execute = cls.__dict__.get("execute")
         # The host copies a class with all that it has for every run.
         if isinstance(execute, classmethod) and not hasattr(execute.__func__, "checks_inputs"):
-            cls.execute = classmethod(_checking(execute.__func__))
+            cls.execute = classmethod(showing_errors(_checking(execute.__func__)))
 
 
 def _checking(execute: Callable[..., io.NodeOutput]) -> Callable[..., io.NodeOutput]:

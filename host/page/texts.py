@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
 
 from comfy_api.latest import io
 from comfy_execution.utils import get_executing_context
 from server import PromptServer
 
-from ...hrv.errors import printable
+from ...hrv.errors import HRVError, printable
 
 MOST_LINES = 24
 """In Nodes 2.0, which takes the text for Markdown, a node grows with it and does not scroll."""
@@ -30,6 +33,23 @@ def show_on_running_node(text: str) -> None:
     context = get_executing_context()
     if context is not None:
         _send(text, context.node_id)
+
+
+def showing_errors(execute: Callable[..., io.NodeOutput]) -> Callable[..., io.NodeOutput]:
+    """A node's ``execute`` that shows the sentence of an HRVError on the node before it raises it.
+
+    The page itself puts a sentence of its own in front and ours behind "View details".
+    """
+
+    @wraps(execute)
+    def execute_showing_errors(node: type[io.ComfyNode], /, *given: Any, **named: Any) -> io.NodeOutput:
+        try:
+            return execute(node, *given, **named)
+        except HRVError as error:
+            show_on_running_node(str(error))
+            raise
+
+    return execute_showing_errors
 
 
 class SaidOnce:

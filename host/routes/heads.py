@@ -6,10 +6,13 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ...hrv.controls.reading import DEFAULT_PERCENT
+import numpy as np
+
+from ...hrv.controls.reading import read_concept
 from ...hrv.heads.layout import HeadLayout
 from ...hrv.heads.sets import parse_heads, spell_heads
-from ...hrv.relevance.orders import MOST_RELEVANT_FIRST, head_order, heads_of_percent
+from ...hrv.progress import WHOLE
+from ...hrv.relevance.orders import head_order, heads_of_percent
 from ...hrv.relevance.vectors import HRV
 from .requests import Request, list_of, text_of, whole_number_of
 
@@ -46,9 +49,8 @@ def _weakened(hrv: HRV, request: Request) -> Sequence[int]:
 
 
 def _reading(hrv: HRV, request: Request) -> Sequence[int]:
-    count = hrv.layout.head_count
-    number = whole_number_of(request, "heads") or heads_of_percent(DEFAULT_PERCENT, count)
-    return head_order(hrv, text_of(request, "concept"), MOST_RELEVANT_FIRST)[: min(number, count)].tolist()
+    concept, heads, gates = text_of(request, "concept"), whole_number_of(request, "heads"), text_of(request, "gates")
+    return np.flatnonzero(read_concept(hrv, concept, heads, 1.0, WHOLE, gates=gates).gates).tolist()
 
 
 def _scaled(hrv: HRV, request: Request) -> Sequence[int]:

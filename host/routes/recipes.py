@@ -21,10 +21,10 @@ from collections.abc import Callable
 from ...hrv.errors import HRVError
 from ...hrv.relevance.arithmetic import clamp, mean, merge, pick
 from ...hrv.relevance.files import load_hrv
-from ...hrv.relevance.published import SIZE_LIMIT, hrv_from_npy
+from ...hrv.relevance.published import NAMES_LIMIT, VECTORS_LIMIT, hrv_from_npy
 from ...hrv.relevance.vectors import HRV
 from ...hrv.relevance.vocabulary import find_concept, fold, parse_paper_csv, parse_vocabulary
-from ..files.catalog import PublishedHRV, paper_concepts, read_catalog
+from ..files.catalog import PublishedHRV, obtain, paper_concepts, read_catalog
 from ..files.folders import SUFFIX, hrv_path, models_folder, read_user_file, user_file
 from ..page.hrvs import given_hrv
 from .requests import LARGEST, Request, list_of, number_of, object_of, text_of, texts_of
@@ -98,12 +98,12 @@ def _published(recipe: Request) -> HRV:
         raise HRVError(
             f"The published HRV '{entry.name}' is not on this machine yet. Turn on 'download' and run the node once."
         )
-    return load_hrv(path)
+    return obtain(entry, path.parent, download=False)
 
 
 def _npy(recipe: Request) -> HRV:
-    files = [user_file(text_of(recipe, key)) for key in ("vectors", "head_index")]
-    vectors, head_index = (read_user_file(path, SIZE_LIMIT) for path in files)
+    vectors = read_user_file(user_file(text_of(recipe, "vectors")), VECTORS_LIMIT)
+    head_index = read_user_file(user_file(text_of(recipe, "head_index")), NAMES_LIMIT)
     concepts = _names(object_of(recipe, "vocabulary")) if "vocabulary" in recipe else paper_concepts()
     return hrv_from_npy(vectors, head_index, concepts, {})
 

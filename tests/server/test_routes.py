@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hrv_pack.hrv.controls.reading import SMALLEST_GATE
 from hrv_pack.hrv.heads.families import FAMILIES
 from hrv_pack.hrv.heads.sets import parse_heads, spell_heads
 from hrv_pack.hrv.relevance.arithmetic import clamp, mean, merge, pick
@@ -33,7 +34,8 @@ def made(seed: int, *concepts: str) -> HRV:
 
 
 A, B = made(1, "Color", "Shape"), made(2, "Mood")
-A_FILE, B_FILE = {"from": "file", "name": "routes/a.safetensors"}, {"from": "file", "name": "routes/b.safetensors"}
+A_FILE: Recipe = {"from": "file", "name": "routes/a.safetensors"}
+B_FILE: Recipe = {"from": "file", "name": "routes/b.safetensors"}
 
 
 @pytest.fixture(autouse=True)
@@ -181,7 +183,11 @@ def test_touched_heads(api: ApiClient) -> None:
     assert touched("HRV_WeakenHeads", **{**weaken, "order": "least relevant first"}) == ranking[::-1][:5]
     drawn = head_order(A, "Color", "random", 7).tolist()
     assert touched("HRV_WeakenHeads", **{**weaken, "order": "random", "seed": 7, "heads": 1000}) == drawn
-    assert touched("HRV_ReadByConcept", concept="Shape", heads=0) == A.ranking("Shape").tolist()[:8]
+    assert touched("HRV_ReadByConcept", concept="Shape", heads=0, gates="top heads") == sorted(A.ranking("Shape")[:8])
+    row = A.row("Shape")
+    assert touched("HRV_ReadByConcept", concept="Shape", heads=1, gates="by relevance") == [
+        head for head, value in enumerate(row) if value >= SMALLEST_GATE * row.max()
+    ]
     assert touched("HRV_ScaleHeads", heads="mid:0") == list(parse_heads(LAYOUT, "mid:0"))
     assert touched("HRV_ConceptStrengthen", concept="Color") == []
 

@@ -18,7 +18,7 @@ import { placesOf, widgetValue } from "./sources.js";
 // What decides which heads a control acts on, by node class.
 const PICKING = /** @type {Record<string, string[]>} */ ({
   HRV_WeakenHeads: ["concept", "order", "heads", "unit", "seed"],
-  HRV_ReadByConcept: ["concept", "heads"],
+  HRV_ReadByConcept: ["concept", "heads", "gates"],
 });
 const CONCEPT_FIELDS = ["concept", "desired"];
 const SCALE_HEADS = "HRV_ScaleHeads";

@@ -42,7 +42,7 @@ export const SCALES = ["relevance", "linear", "rank"];
  * A scale that all rows share.
  *
  * "relevance" is that of the pack's pictures (hrv/relevance/heat_map.py): even from 0 to 1, the average head, then a step
- * for every doubling, enough for 99 of 100 heads and at most 4, so that a few heads of 20 or 30 leave small ones legible.
+ * for every doubling, enough for 99 of 100 heads and at most 6, so that a few heads of 20 or 30 leave small ones legible.
  * "linear": even from 0 to the highest. "rank": by order alone.
  * @param {string} name one of SCALES
  * @param {readonly ArrayLike<number>[]} rows
@@ -66,7 +66,7 @@ export function scaleOf(name, rows) {
       ticks: [0, 0.5, 1].map((part) => ({ place: 2 * part - 1, text: short(part * highest) })),
     };
   }
-  const octaves = Math.min(4, Math.max(1, Math.ceil(Math.log2(Math.max(1, percentile99(rows))))));
+  const octaves = Math.min(6, Math.max(1, Math.ceil(Math.log2(Math.max(1, percentile99(rows))))));
   const place = (/** @type {number} */ value) => (value < 1 ? value - 1 : Math.min(1, Math.log2(value) / octaves));
   const doublings = Array.from({ length: octaves + 1 }, (_, octave) => 2 ** octave);
   return {
