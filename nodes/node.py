@@ -73,6 +73,10 @@ def checked_inputs(schema: io.Schema, inputs: Mapping[str, Any]) -> dict[str, An
     checked = {}
     for name, value in inputs.items():
         given = known.get(name)
+        growing = known.get(name.partition(".")[0])
+        if isinstance(growing, io.Autogrow.Input) and growing is not given:
+            # The host passes on what is beyond the last input that grew as an input of its own.
+            raise _too_many(growing.template.max)
         if given is None:
             raise HRVError(f"{schema.display_name} has no input {quoted(name)}: remove the node and add it again.")
         if value is not None or not given.optional:
@@ -101,11 +105,15 @@ def _checked_several(given: Any, values: Any) -> dict[str, Any]:
         raise HRVError(f"The inputs {quoted(given.id)} are missing: connect at least {template.min}.")
     found = {name: value for name, value in values.items() if value is not None}
     if len(found) > template.max:
-        raise HRVError(
-            f"{len(found)} inputs are connected, and this node takes at most {template.max}. Use several such nodes, "
-            "and another one for their results."
-        )
+        raise _too_many(template.max)
     return {name: _checked(template.input, value) for name, value in found.items()}
+
+
+def _too_many(most: int) -> HRVError:
+    return HRVError(
+        f"This node takes at most {most} inputs, and more are connected. Use several such nodes, and another one for "
+        "their results."
+    )
 
 
 def _checked_text(given: Any, value: Any) -> str:

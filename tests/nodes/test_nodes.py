@@ -179,8 +179,10 @@ def test_an_unknown_published_hrv_is_refused_with_those_there_are() -> None:
 
 
 def test_more_inputs_than_a_node_has_are_refused(hrv: HRV) -> None:
-    with pytest.raises(HRVError, match="70 inputs are connected, and this node takes at most 64"):
+    with pytest.raises(HRVError, match="This node takes at most 64 inputs, and more are connected"):
         Mean.execute({f"hrv{number}": hrv for number in range(70)})
+    with pytest.raises(HRVError, match="This node takes at most 64 inputs, and more are connected"):
+        Mean.execute(hrvs={f"hrv{number}": hrv for number in range(64)}, **{"hrvs.hrv64": hrv})
 
 
 def test_windows_of_no_number_are_refused(model: Any, clip: Any, hrv: HRV) -> None:
