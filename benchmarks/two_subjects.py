@@ -1,6 +1,6 @@
 """How often HRV-mini shows both things of a prompt: as it is, with Attend-and-Excite, and with A&E-HRV.
 
-    python benchmarks/two_subjects.py [--kinds KIND ...] [--prompts 100] [--seeds 2] [--steps 20] [--out FOLDER]
+    python benchmarks/two_subjects.py [--kinds KIND ...] [--prompts 100] [--seeds 2] [--causal FILE] [--out FOLDER]
 
 Kinds of prompts, the first two as in the model's training, the others not: it has never seen two plants, a plant on the
 left, shapes without a color beside each other, or positions in a prompt of two things ("sides"), which it knows from
@@ -38,13 +38,17 @@ from hrv_pack.host.mini.loader import load_mini
 from hrv_pack.host.prompts.encoding import encode_prompt
 from hrv_pack.hrv.attend_and_excite.settings import ExcitementSettings, parse_thresholds
 from hrv_pack.hrv.drawing.grid import picture_grid
+from hrv_pack.hrv.relevance.arithmetic import clamp
 from hrv_pack.hrv.relevance.files import load_hrv
 from hrv_pack.mini.evaluation import Tally
 from hrv_pack.mini.scorer import Reading, read_pictures
 from hrv_pack.mini.world import PLAIN_COLORS, PLANTS, SCENES, SHAPES
 
 PLAIN, EXCITED, EXCITED_HRV = "plain sampling", "A&E", "A&E-HRV"
-WAYS = (PLAIN, EXCITED, EXCITED_HRV)
+# Elements of a causal HRV of HRV-mini reach 45; those of the one that ships 7.
+CLAMP = 3.0
+CAUSAL, CLAMPED = "A&E-HRV, causal", f"A&E-HRV, causal, at most {CLAMP:g}"
+WAYS = (PLAIN, EXCITED, EXCITED_HRV, CAUSAL, CLAMPED)
 KINDS = (
     "two shapes", "shape and plant", "plant and shape", "two plants", "shapes alone", "shape and plant on sides",
     "colored shapes on sides", "colored shapes, one side",
@@ -110,7 +114,10 @@ class Studio:
     """HRV-mini, and what it makes of prompts in every way."""
 
     def __init__(self, options: argparse.Namespace):
-        self.options, self.hrv = options, load_hrv(options.hrv)
+        self.options, self.hrvs = options, {EXCITED_HRV: load_hrv(options.hrv)}
+        if options.causal:
+            causal = load_hrv(options.causal)
+            self.hrvs |= {CAUSAL: causal, CLAMPED: clamp(causal, CLAMP)}
         self.model, self.clip, self.vae = load_mini()
         self.negative = encode_prompt(self.clip, "")[0]
         self.settings = ExcitementSettings(
@@ -125,10 +132,10 @@ class Studio:
         model, log = self.model, None
         if way != PLAIN:
             subjects = [
-                (name, ("Shape" if name in SHAPES else "Plants") if way == EXCITED_HRV else "")
+                (name, ("Shape" if name in SHAPES else "Plants") if way in self.hrvs else "")
                 for _, name in asked.things
             ]
-            model, positive, log = excite(model, positive, subjects, self.hrv, self.settings)
+            model, positive, log = excite(model, positive, subjects, self.hrvs.get(way), self.settings)
         samples = comfy.sample.sample(
             model, noise, self.options.steps, self.options.cfg, "euler", "normal", positive, self.negative,
             self.latent, disable_pbar=True, seed=self.options.seed,
@@ -142,7 +149,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=100, help="of each kind")
     parser.add_argument("--seeds", type=int, default=2, help="images of each prompt")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
-    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    parser.add_argument("--ways", nargs="+", choices=WAYS, help="all by default")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--cfg", type=float, default=4.0)
     parser.add_argument("--seed", type=int, default=0)
@@ -150,8 +157,12 @@ def main() -> None:
     parser.add_argument("--thresholds", default="0: 0.05, 0.2: 0.5, 0.4: 0.8")
     parser.add_argument("--iterations", type=int, default=ExcitementSettings.iterations)
     parser.add_argument("--hrv", type=Path, default=PACK_ROOT / "hrv_presets" / "hrvs" / "hrv-mini.safetensors")
+    parser.add_argument("--causal", type=Path, help="a causal HRV to compare with")
     parser.add_argument("--out", type=Path, default=Path("benchmark-results"))
     options = parser.parse_args()
+    options.ways = options.ways or [way for way in WAYS if options.causal or way not in (CAUSAL, CLAMPED)]
+    if not options.causal and not {CAUSAL, CLAMPED}.isdisjoint(options.ways):
+        parser.error("a causal HRV is needed: --causal FILE")
     options.out.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
     with torch.inference_mode():
@@ -209,7 +220,13 @@ def write(options: argparse.Namespace, rows: Sequence[dict[str, Any]]) -> None:
     head = ["prompts", "way", "both there", "all right", "won", "lost", "images", "updates a run"]
     lines = [head, ["---"] * len(head), *(row["cells"] for row in rows)]
     (options.out / "two_subjects.md").write_text("".join(f"| {' | '.join(cells)} |\n" for cells in lines), "utf-8")
-    made = {**vars(options), "out": "", "hrv": options.hrv.name, "machine": machine(torch.device("cpu"))}
+    made = {
+        **vars(options),
+        "out": "",
+        "hrv": options.hrv.name,
+        "causal": str(options.causal),
+        "machine": machine(torch.device("cpu")),
+    }
     record = {"made": {**made, "torch": torch.__version__}, "rows": rows}
     (options.out / "two_subjects.json").write_text(json.dumps(record, indent=2) + "\n", "utf-8")
 

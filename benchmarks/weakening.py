@@ -1,6 +1,6 @@
 """Ordered weakening of HRV-mini: whether its HRV separates, against a shuffled one, and over factors.
 
-    python benchmarks/weakening.py [--prompts 8] [--seeds 1] [--steps 8] [--out FOLDER]
+    python benchmarks/weakening.py [--factor -2] [--prompts 8] [--seeds 1] [--out FOLDER]
 
 Needs a host on COMFYUI_PATH. An interrupted run goes on from the states in FOLDER. Writes ``weakening.md``,
 ``weakening.json``, ``weakening-hrv.png``, ``weakening-shuffled.png``, ``weakening-curves.png`` and
@@ -69,6 +69,7 @@ def main() -> None:
     parser.add_argument("--head-counts", default="11, 31, 61")
     parser.add_argument("--random-orders", type=int, default=3)
     parser.add_argument("--concepts", nargs="*", help="all by default")
+    parser.add_argument("--factor", type=float, default=-2.0, help="the paper's is -2; 0 sets weakened heads to zero")
     parser.add_argument("--factors-of", default="Color", help="the concept of the sweep over factors")
     parser.add_argument("--out", type=Path, default=Path("benchmark-results"))
     options = parser.parse_args()
@@ -95,12 +96,12 @@ def main() -> None:
             )
         return analysis.results
 
-    parts: list[str] = [
-        f"{machine(model.load_device)}; {options.steps} steps, {options.prompts or 'all'} prompts a concept.\n"
-    ]
+    prompts = f"{options.prompts or 'all'} prompts a concept"
+    made = f"{machine(model.load_device)}; factor {options.factor:g}, {options.steps} steps, {prompts}.\n"
+    parts = [made]
     every: list[tuple[Weakening, Finding]] = []
     for name, used in (("hrv", hrv), ("shuffled", shuffled(hrv))):
-        results = analyse(used, concepts, Plan(counts, options.random_orders))
+        results = analyse(used, concepts, Plan(counts, options.random_orders, (options.factor,)))
         findings = [finding(result) for result in results]
         every += zip(results, findings, strict=True)
         parts += [f"\n{name}\n\n", findings_table(findings)]

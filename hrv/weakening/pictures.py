@@ -25,6 +25,7 @@ from ..drawing.paper import (
 )
 from ..relevance.orders import LEAST_RELEVANT_FIRST, MOST_RELEVANT_FIRST, RANDOM
 from .plan import UNIFORM, Cell, Line, Weakening, sheet_lines
+from .side_effects import SideEffects
 from .statistics import Finding, curve, mean_scores
 
 _LEAST = Key("least relevant heads first (LeRHF)", (50, 98, 169))
@@ -120,3 +121,14 @@ def factors_picture(result: Weakening) -> Image.Image:
     scale = (low, high) if high > low else (low, low + 1.0)
     title = f"{result.concept}: score by factor and number of heads"
     return matrix_picture(matrix, rows, columns, "score", title=title, scale=scale)
+
+
+def side_effects_picture(found: SideEffects, title: str) -> Image.Image:
+    """What is lost of every concept (columns) where each concept's heads are weakened (rows).
+
+    The scale is of one color that darkens; a concept that gained by it is as light as one that lost nothing.
+    """
+    most = float(found.losses.max())
+    scale = (0.0, most if most > 0 else 1.0)
+    rows = [f"heads of {concept}" for concept in found.weakened]
+    return matrix_picture(found.losses, rows, found.scored, "score lost", title=title, scale=scale)

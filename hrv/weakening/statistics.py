@@ -134,7 +134,7 @@ def finding(result: Weakening, factor: float | None = None) -> Finding:
 
     shares = np.array(plan.head_counts) / plan.head_count
     areas = _area(result.along(least), shares) - _area(result.along(most), shares)  # [cases, seeds]
-    area = _estimate(np.where(complete, areas, np.nan))
+    area = estimate(np.where(complete, areas, np.nan))
     random_areas = tuple(
         float((_area(result.along(back), shares) - _area(result.along(forth), shares))[complete].mean())
         for forth, back in turns
@@ -178,6 +178,14 @@ def unweakened_score(result: Weakening) -> float:
     return float(_mean(result.of(UNWEAKENED), (0, 1)))
 
 
+def estimate(values: Scores) -> Estimate:
+    """Mean of values [cases, seeds] without NaN, with the interval of a bootstrap over cases and, in each, seeds."""
+    random = np.random.default_rng(_SEED)
+    cases, seeds = _resampled(random, values.shape)
+    low, high = _interval(_mean(values[cases[:, :, None], seeds], (1, 2)))
+    return Estimate(float(_mean(values, (0, 1))), float(low), float(high))
+
+
 def _verdict(area: Estimate, p: float | None, images: int, visible: bool) -> str:
     if not visible or area.low <= 0:
         return NO
@@ -201,14 +209,6 @@ def _area(scores: Scores, shares: npt.NDArray[np.float64]) -> Scores:
     """Areas [cases, seeds] under scores [head counts, cases, seeds] by the trapezoidal rule."""
     widths = np.diff(shares)[:, None, None]
     return ((scores[1:] + scores[:-1]) / 2 * widths).sum(axis=0)
-
-
-def _estimate(values: Scores) -> Estimate:
-    """Mean of values [cases, seeds] without NaN, with the interval of a bootstrap over cases and, in each, seeds."""
-    random = np.random.default_rng(_SEED)
-    cases, seeds = _resampled(random, values.shape)
-    low, high = _interval(_mean(values[cases[:, :, None], seeds], (1, 2)))
-    return Estimate(float(_mean(values, (0, 1))), float(low), float(high))
 
 
 def _resampled(

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from typing import Any
 
 from .plan import Weakening
+from .side_effects import SideEffects
 from .statistics import Finding, curve, unweakened_score
 
 _COLUMNS = ("concept", "prompt", "target", "seed", "order", "draw", "backwards", "factor", "heads", "score")
@@ -63,6 +64,37 @@ def findings_table(findings: Sequence[Finding]) -> str:
         ),
     ]
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def side_effects_table(found: SideEffects) -> str:
+    """A table in Markdown: rows are the concepts whose heads are weakened, columns what is lost of each score."""
+    rows = [
+        ["heads of", *found.scored],
+        ["---"] * (1 + len(found.scored)),
+        ["none: score", *(f"{found.unweakened(concept):.3f}" for concept in found.scored)],
+        *([weakened, *(str(found.loss(weakened, concept)) for concept in found.scored)] for weakened in found.weakened),
+        ["images", *(str(found.images(concept)) for concept in found.scored)],
+    ]
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def side_effects_json(found: SideEffects) -> str:
+    """The matrix with its intervals, and everything it was measured with; numbers that are none are null."""
+    losses = [[found.loss(row, column)._asdict() for column in found.scored] for row in found.weakened]
+    return json.dumps(
+        {
+            "weakened": list(found.weakened),
+            "scored": list(found.scored),
+            "heads": found.heads,
+            "factor": found.factor,
+            "unweakened": [found.unweakened(concept) for concept in found.scored],
+            "losses": losses,
+            "images": [found.images(concept) for concept in found.scored],
+            "scores": _plain(found.scores.tolist()),
+            "provenance": _plain(dict(found.provenance)),
+        },
+        indent=1,
+    )
 
 
 def _curves(result: Weakening) -> dict[str, Any]:
