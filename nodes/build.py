@@ -11,12 +11,14 @@ from ..host.building.build import MOST_IMAGES, BuildSettings, build_hrv
 from ..host.building.concept_words import ESTIMATORS
 from ..host.page.texts import show_text
 from ..host.work.job import Progress
+from ..host.work.places import THIS_MACHINE
 from ..hrv.relevance.vocabulary import Vocabulary
 from .input_groups import with_groups
-from .inputs import seed_input, shard_inputs, stop_input
+from .inputs import place_input, seed_input, shard_inputs, stop_input
 from .menu import CATEGORY
 from .node import Node
 from .outputs import hrv_output
+from .places import PLACE_HIDDEN, executor_of
 from .sampling import Sampling
 from .sockets import ConceptsSocket, HRVSocket
 
@@ -78,8 +80,9 @@ class BuildHRV(Node):
                     "build (0.98 is good). 0 makes all images."
                 ),
                 *shard_inputs(),
+                place_input(),
             ],
-            hidden=[io.Hidden.unique_id],
+            hidden=PLACE_HIDDEN,
             outputs=[HRVSocket.Output("hrv", display_name="HRV", tooltip="One vector per concept.")],
         )
 
@@ -98,6 +101,7 @@ class BuildHRV(Node):
         stop_at: float = 0.0,
         shard: int = 1,
         shards: int = 1,
+        run_on: str = THIS_MACHINE,
     ) -> io.NodeOutput:
         lines = [line.strip() for line in prompts.splitlines() if line.strip()]
         settings = BuildSettings(
@@ -112,4 +116,6 @@ class BuildHRV(Node):
         def report(progress: Progress) -> None:
             show_text(cls, str(progress))
 
-        return hrv_output(build_hrv(model, clip, concepts, lines, settings, report=report))
+        with executor_of(cls, run_on, ("model", "clip")) as executor:
+            hrv = build_hrv(model, clip, concepts, lines, settings, report=report, executor=executor)
+        return hrv_output(hrv)

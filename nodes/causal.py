@@ -10,6 +10,8 @@ from comfy_api.latest import io, ui
 
 from ..host.building.causal import LEVELS, CausalSettings, build_causal_hrv
 from ..host.page.texts import show_text
+from ..host.work.job import Progress
+from ..host.work.places import THIS_MACHINE
 from ..hrv.building.pairs import MOST_PAIRS, Example, examples_of
 from ..hrv.errors import HRVError, quoted
 from ..hrv.prompts.frames import DEFAULT_FRAMES, parse_frames
@@ -17,10 +19,11 @@ from ..hrv.relevance.vocabulary import Vocabulary
 from ..hrv.scoring.experiments import Experiment
 from .fields import split_words
 from .input_groups import with_groups
-from .inputs import seed_input, shard_inputs, stop_input
+from .inputs import place_input, seed_input, shard_inputs, stop_input
 from .menu import CATEGORY
 from .node import Node
 from .outputs import hrv_output, image_tensor
+from .places import PLACE_HIDDEN, executor_of
 from .sampling import Sampling
 from .sockets import ConceptsSocket, ExperimentSocket, HRVSocket
 
@@ -89,8 +92,9 @@ class BuildCausalHRV(Node):
                     "(0.95 is good). 0 measures all pairs."
                 ),
                 *shard_inputs(),
+                place_input(),
             ],
-            hidden=[io.Hidden.unique_id],
+            hidden=PLACE_HIDDEN,
             outputs=[
                 HRVSocket.Output("hrv", display_name="HRV", tooltip="One vector per concept."),
                 io.Image.Output("picture", tooltip="What else was found, a row for each concept."),
@@ -114,6 +118,7 @@ class BuildCausalHRV(Node):
         stop_at: float = 0.0,
         shard: int = 1,
         shards: int = 1,
+        run_on: str = THIS_MACHINE,
     ) -> io.NodeOutput:
         settings = CausalSettings(
             pairs=pairs,
@@ -124,7 +129,12 @@ class BuildCausalHRV(Node):
             stop_at=stop_at,
         )
         examples = _examples(concepts, experiment, frames)
-        build = build_causal_hrv(model, clip, examples, settings, report=lambda progress: show_text(cls, str(progress)))
+
+        def report(progress: Progress) -> None:
+            show_text(cls, str(progress))
+
+        with executor_of(cls, run_on, ("model", "clip")) as executor:
+            build = build_causal_hrv(model, clip, examples, settings, report=report, executor=executor)
         show_text(cls, build.report.text())
         picture = image_tensor(build.report.picture())
         shown = ui.PreviewImage(picture, cls=cls).as_dict()

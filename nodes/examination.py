@@ -20,6 +20,7 @@ from ..hrv.scoring.scorer import Scorer
 from ..hrv.weakening.plan import Plan, concepts_to_analyse
 from .input_groups import InputGroup
 from .inputs import seed_input
+from .places import executor_of
 from .sampling import Sampling
 from .sockets import ExperimentSocket, HRVSocket, ScorerSocket
 
@@ -82,20 +83,24 @@ class Examination(InputGroup):
         sampling: Sampling,
         concepts: Sequence[str],
         plan: Plan,
+        place: str,
         images: Path | None = None,
     ) -> Analysis:
-        """Analyse some concepts, or all that the HRV and the experiment have in common; ``node`` shows how it goes.
+        """Analyse some concepts, or all that the HRV and the experiment have in common; ``node`` shows how it goes,
+        and ``place`` is where it is done (:mod:`..host.work.places`).
 
         Raises HRVError as :func:`~..host.weakening.run.analyse_weakening` does, and for a concept that is not there.
         """
         settings = WeakeningSettings(seeds=tuple(range(self.seed, self.seed + self.seeds)), **asdict(sampling))
         names = concepts_to_analyse(self.hrv, self.experiment.concepts, concepts)
         cases = {name: self.experiment.of(name, self.prompts) for name in names}
-        return analyse_weakening(
-            Examined(self.model, self.clip, self.vae, self.hrv, self.scorer),
-            cases,
-            plan,
-            settings,
-            images=images,
-            report=lambda progress: show_text(node, str(progress)),
-        )
+        with executor_of(node, place, ("model", "clip", "vae", "scorer")) as executor:
+            return analyse_weakening(
+                Examined(self.model, self.clip, self.vae, self.hrv, self.scorer),
+                cases,
+                plan,
+                settings,
+                images=images,
+                report=lambda progress: show_text(node, str(progress)),
+                executor=executor,
+            )

@@ -6,6 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..host.work.places import ALL_GPUS, THIS_MACHINE
 from ..hrv.editing.edit import SELF_SIZE
 from ..hrv.relevance.factors import AUTOMATIC, CAUSAL_CLAMP, FORMS
 
@@ -80,6 +81,18 @@ def stop_input(tooltip: str) -> Any:
     """The agreement at which a build ends early."""
     return io.Float.Input(
         "stop_at", default=0.0, min=0.0, max=0.999, step=0.005, optional=True, tooltip=tooltip, advanced=True
+    )
+
+
+def place_input() -> Any:
+    """Where a node's work is done."""
+    return io.String.Input(
+        "run_on",
+        default=THIS_MACHINE,
+        optional=True,
+        tooltip=f"'{THIS_MACHINE}', '{ALL_GPUS}', or the address of a Ray cluster such as 10.0.0.5:6379 (auto: the "
+        "one that this machine is part of). The last two need the Python package ray.",
+        advanced=True,
     )
 
 

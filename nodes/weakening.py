@@ -6,14 +6,17 @@ from comfy_api.latest import io
 
 from ..host.files.results import output_place
 from ..host.page.texts import show_text
+from ..host.work.places import THIS_MACHINE
 from ..hrv.weakening.pictures import contact_sheet, curves_picture, summary_picture
 from ..hrv.weakening.tables import findings_table
 from .examination import Examination
 from .fields import split_words
 from .input_groups import with_groups
+from .inputs import place_input
 from .menu import CATEGORY
 from .node import Node
 from .outputs import image_tensor, picture_output
+from .places import PLACE_HIDDEN
 from .sampling import Sampling
 from .weakening_inputs import WeakenedHeads, concepts_input, one_concept_input, only, prefix_input, table_outputs
 from .weakening_results import saved_findings
@@ -48,6 +51,7 @@ class OrderedWeakening(Node):
                     ),
                     prefix_input("hrv/weakening"),
                 ),
+                place_input(),
             ],
             outputs=[
                 io.Image.Output(
@@ -59,7 +63,7 @@ class OrderedWeakening(Node):
                 io.String.Output("verdict", tooltip="Whether the HRV passes, in words and numbers."),
                 *table_outputs(),
             ],
-            hidden=[io.Hidden.unique_id],
+            hidden=PLACE_HIDDEN,
         )
 
     @classmethod
@@ -73,10 +77,11 @@ class OrderedWeakening(Node):
         uniform: bool,
         save_images: bool,
         filename_prefix: str,
+        run_on: str = THIS_MACHINE,
     ) -> io.NodeOutput:
         plan = weakened.plan(examined.head_count, uniform)
         folder, _ = output_place(filename_prefix)
-        analysis = examined.analyse(cls, sampling, only(concept), plan, images=folder if save_images else None)
+        analysis = examined.analyse(cls, sampling, only(concept), plan, run_on, folder if save_images else None)
         (result,) = analysis.results
         (found,), csv, json, where = saved_findings(filename_prefix, analysis)
         show_text(cls, f"{found.sentence()}\n\n{where}")
@@ -99,13 +104,14 @@ class WeakeningSummary(Node):
                 *Examination.inputs(concepts_input("all in common"), seeds=3, prompts=0),
                 *Sampling.inputs(),
                 *WeakenedHeads.inputs(prefix_input("hrv/weakening-summary")),
+                place_input(),
             ],
             outputs=[
                 io.Image.Output("picture", tooltip="A row for each concept."),
                 io.String.Output("table", tooltip="The same as a table in Markdown."),
                 *table_outputs(),
             ],
-            hidden=[io.Hidden.unique_id],
+            hidden=PLACE_HIDDEN,
         )
 
     @classmethod
@@ -117,10 +123,11 @@ class WeakeningSummary(Node):
         weakened: WeakenedHeads,
         concepts: str,
         filename_prefix: str,
+        run_on: str = THIS_MACHINE,
     ) -> io.NodeOutput:
         plan = weakened.plan(examined.head_count)
         output_place(filename_prefix)
-        analysis = examined.analyse(cls, sampling, split_words(concepts), plan)
+        analysis = examined.analyse(cls, sampling, split_words(concepts), plan, run_on)
         findings, csv, json, where = saved_findings(filename_prefix, analysis)
         table = findings_table(findings)
         show_text(cls, f"{table}\n{where}")

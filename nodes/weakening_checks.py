@@ -6,6 +6,7 @@ from comfy_api.latest import io, ui
 
 from ..host.files.results import output_place
 from ..host.page.texts import show_text
+from ..host.work.places import THIS_MACHINE
 from ..hrv.errors import HRVError, quoted
 from ..hrv.scoring.experiments import spread
 from ..hrv.weakening.pictures import factors_picture, summary_picture
@@ -14,10 +15,11 @@ from ..hrv.weakening.statistics import overall
 from .examination import Examination
 from .fields import split_words
 from .input_groups import with_groups
-from .inputs import LARGEST_FACTOR
+from .inputs import LARGEST_FACTOR, place_input
 from .menu import CATEGORY
 from .node import Node
 from .outputs import image_tensor, picture_output
+from .places import PLACE_HIDDEN
 from .sampling import Sampling
 from .weakening_inputs import (
     concepts_input,
@@ -51,17 +53,20 @@ class QuickCheck(Node):
             inputs=[
                 *Examination.inputs(concepts_input(f"{_MOST_CONCEPTS} of those in common"), seeds=2, prompts=4),
                 *Sampling.inputs(),
+                place_input(),
             ],
             outputs=[
                 io.String.Output("verdict", tooltip="Yes, weakly or no for all together, and for each concept."),
                 io.Image.Output("picture", tooltip="A row for each concept."),
             ],
-            hidden=[io.Hidden.unique_id],
+            hidden=PLACE_HIDDEN,
         )
 
     @classmethod
     @with_groups
-    def execute(cls, examined: Examination, sampling: Sampling, concepts: str) -> io.NodeOutput:
+    def execute(
+        cls, examined: Examination, sampling: Sampling, concepts: str, run_on: str = THIS_MACHINE
+    ) -> io.NodeOutput:
         plan = Plan(parse_head_counts(QUICK_COUNTS, examined.head_count))
         names = split_words(concepts)
         left: list[str] = []
@@ -69,7 +74,7 @@ class QuickCheck(Node):
             common = concepts_to_analyse(examined.hrv, examined.experiment.concepts, ())
             names = spread(common, _MOST_CONCEPTS)
             left = [concept for concept in common if concept not in names]
-        analysis = examined.analyse(cls, sampling, names, plan)
+        analysis = examined.analyse(cls, sampling, names, plan, run_on)
         findings, errors = judged(analysis)
         if not findings:
             raise HRVError(errors[0])
@@ -111,13 +116,14 @@ class FactorSweep(Node):
                     "10%, 25%, 50%", "How many heads to weaken, as numbers or shares; 0 and all are added."
                 ),
                 prefix_input("hrv/weakening-factors"),
+                place_input(),
             ],
             outputs=[
                 io.Image.Output("picture", tooltip="Score by order and factor (rows) and number of heads (columns)."),
                 io.String.Output("areas", tooltip="The area between the orders at each factor."),
                 *table_outputs(),
             ],
-            hidden=[io.Hidden.unique_id],
+            hidden=PLACE_HIDDEN,
         )
 
     @classmethod
@@ -130,11 +136,12 @@ class FactorSweep(Node):
         factors: str,
         head_counts: str,
         filename_prefix: str,
+        run_on: str = THIS_MACHINE,
     ) -> io.NodeOutput:
         counts = parse_head_counts(head_counts, examined.head_count)
         plan = Plan(counts, 0, _factors(factors), uniform=True)
         output_place(filename_prefix)
-        analysis = examined.analyse(cls, sampling, only(concept), plan)
+        analysis = examined.analyse(cls, sampling, only(concept), plan, run_on)
         (result,) = analysis.results
         findings, csv, json, where = saved_findings(filename_prefix, analysis, plan.factors)
         areas = "\n".join(f"factor {found.factor:g}: area {found.area}" for found in findings)

@@ -14,7 +14,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hrv_commands import add_model_and_files, at_least, load_model, progress_bar, read, require_place, run_in_host
+from hrv_commands import (
+    add_model_and_files,
+    at_least,
+    executor_of,
+    load_model,
+    progress_bar,
+    read,
+    require_place,
+    run_in_host,
+)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -66,12 +75,13 @@ def build(options: argparse.Namespace) -> None:
     settings = CausalSettings(**{name: getattr(options, name) for name in (*names, "stop_at")})
     of_concepts = examples(options)
     model, clip = load_model(options.checkpoint)
-    with torch.inference_mode(), progress_bar("step") as bar:
+    with torch.inference_mode(), progress_bar("step") as bar, executor_of(options) as executor:
 
         def report(progress: Progress) -> None:
             bar.set_postfix_str(str(progress))
 
-        built = build_causal_hrv(model, clip, of_concepts, settings, states=options.states, report=report)
+        how = {"states": options.states, "report": report, "executor": executor}
+        built = build_causal_hrv(model, clip, of_concepts, settings, **how)
     path = save_hrv(built.hrv, options.out, overwrite=options.overwrite)
     print(f"Wrote {path}: {built.hrv.provenance['images']} pairs.")
     options.out.with_suffix(".json").write_text(built.report.to_json(), encoding="utf-8")

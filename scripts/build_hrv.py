@@ -14,7 +14,16 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from hrv_commands import add_model_and_files, at_least, load_model, progress_bar, read, require_place, run_in_host
+from hrv_commands import (
+    add_model_and_files,
+    at_least,
+    executor_of,
+    load_model,
+    progress_bar,
+    read,
+    require_place,
+    run_in_host,
+)
 from launcher.errors import LauncherError
 
 
@@ -70,12 +79,13 @@ def build(options: argparse.Namespace) -> None:
     prompts = [line.strip() for line in read(options.prompts).splitlines() if line.strip()]
     vocabulary = parse_vocabulary(read(options.concepts))
     model, clip = load_model(options.checkpoint)
-    with torch.inference_mode(), progress_bar("step") as bar:
+    with torch.inference_mode(), progress_bar("step") as bar, executor_of(options) as executor:
 
         def report(progress: Progress) -> None:
             bar.set_postfix_str(str(progress))
 
-        hrv = build_hrv(model, clip, vocabulary, prompts, settings, states=options.states, report=report)
+        how = {"states": options.states, "report": report, "executor": executor}
+        hrv = build_hrv(model, clip, vocabulary, prompts, settings, **how)
     print(f"Wrote {save_hrv(hrv, options.out, overwrite=options.overwrite)}: {hrv.provenance['images']} images.")
 
 

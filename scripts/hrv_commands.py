@@ -39,6 +39,11 @@ def add_model_and_files(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", type=Path, required=True, help="HRV file to write")
     parser.add_argument("--overwrite", action="store_true", help="replace the HRV file if it is there")
+    parser.add_argument(
+        "--run-on",
+        default="this machine",
+        help='"this machine", "all GPUs of this machine", or the address of a Ray cluster (docs/many-gpus.md)',
+    )
     parser.add_argument("--gpu", action="store_true", help="let ComfyUI choose the device instead of using the CPU")
 
 
@@ -63,12 +68,34 @@ def load_model(name: str) -> tuple[Any, Any]:
         folders = ", ".join(folder_paths.get_folder_paths("checkpoints"))
         raise LauncherError(f"There is no checkpoint {name!r}, neither as a file nor in {folders}.")
     try:
-        model, clip, *_ = comfy.sd.load_checkpoint_guess_config(path, output_vae=False)
+        model, clip, *_ = comfy.sd.load_checkpoint_guess_config(
+            path, output_vae=False, embedding_directory=folder_paths.get_folder_paths("embeddings")
+        )
     except Exception as error:  # the host passes on whatever its readers raise
         raise LauncherError(f"{path} cannot be loaded as a checkpoint: {error}") from error
     if model is None or clip is None:
         raise LauncherError(f"{path} is not a complete checkpoint: a build needs a diffusion model and a text encoder.")
     return model, clip
+
+
+@contextmanager
+def executor_of(options: argparse.Namespace) -> Iterator[Any]:
+    """The executor of the place that was chosen."""
+    import folder_paths
+    from hrv_pack.host.work.cluster.recipe import Recipe, checkpoint_recipe, mini_recipe
+    from hrv_pack.host.work.places import executor_at
+
+    def recipe() -> Recipe:
+        if options.checkpoint == MINI:
+            return mini_recipe()
+        if folder_paths.get_full_path("checkpoints", options.checkpoint) is None:
+            raise LauncherError(
+                f"Workers find a checkpoint by its name in models/checkpoints, so {options.checkpoint} has to be there."
+            )
+        return checkpoint_recipe(options.checkpoint)
+
+    with executor_at(options.run_on, recipe, tqdm.write) as executor:
+        yield executor
 
 
 def read(path: Path) -> str:

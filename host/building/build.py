@@ -6,7 +6,7 @@ between two of them, and a shard is a run of consecutive ones, so all ways to th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,7 +23,8 @@ from ...hrv.relevance.vocabulary import Vocabulary, require_contrast
 from ..models.capabilities import Capability
 from ..models.layouts import head_layout
 from ..prompts.carried import Conditioning
-from ..work.executor import Tick
+from ..work.description import Description
+from ..work.executor import HERE, Executor, Tick
 from ..work.job import Report, job_key, no_report, run_job, shard_of
 from ..work.memory import require_room
 from ..work.sampling import sample_latents, stacked
@@ -97,16 +98,18 @@ def build_hrv(
     *,
     states: Path | None = None,
     report: Report = no_report,
+    executor: Executor = HERE,
 ) -> HRV:
     """Build the HRV of a MODEL for a vocabulary (arXiv 2412.02237, section 3).
 
     The host's progress is told per sampling step, ``report`` is called after every batch of images, and a cancel takes
     effect between two steps; the model is as before afterwards. What was counted is saved in the folder ``states``
-    (None: the host's user folder) as :func:`~..work.job.run_job` does, and the same build resumes from there. Raises
-    HRVError for fewer than two concepts, no prompts, words without tokens, an unsupported architecture, a text encoder
-    that encodes a prompt differently in the course of sampling, a model that yields numbers that are not finite, an HRV
-    too large for a file, a batch too large for the memory, a folder that cannot be written, and a build that another
-    process is making at this moment.
+    (None: the host's user folder) as :func:`~..work.job.run_job` does, and the same build resumes from there. Whatever
+    ``executor`` makes the images, the counts are the same. Raises HRVError for fewer than two concepts, no prompts,
+    words without tokens, an unsupported architecture, a text encoder that encodes a prompt differently in the course of
+    sampling, a model that yields numbers that are not finite, an HRV too large for a file, a batch too large for the
+    memory, a folder that cannot be written, a build that another process is making at this moment, and what the
+    executor does.
     """
     require_contrast(vocabulary)
     if not prompts:
@@ -117,7 +120,7 @@ def build_hrv(
             f"batches of {settings.batch_size}. Make fewer shards or smaller batches."
         )
     job = _Build(model, clip, vocabulary, prompts, settings)
-    state = run_job(job, states_folder("builds") if states is None else states, report)
+    state = run_job(job, states_folder("builds") if states is None else states, report, executor)
     curve = [asdict(point) for point in state.curve]
     made = {"images": settings.images if state.done == job.units else state.done, "convergence": curve}
     return HRV.from_counts(state.counts, vocabulary.names, job.layout, {**job.provenance, **made})
@@ -135,14 +138,23 @@ class _Build:
         # The values and the counts.
         require_savable(len(vocabulary) * self.layout.head_count * 12, "fewer concepts")
         self.provenance = _provenance(model, clip, vocabulary, prompts, settings)
-        self.words = ConceptWords(clip, vocabulary)
+        self.key = job_key(self.provenance, settings.stop_at)
+        self.vocabulary, self.words = vocabulary, ConceptWords(clip, vocabulary)
         self.batches = settings.batches()
         self.units, self.steps = sum(len(batch) for batch in self.batches), settings.steps
 
     def fresh(self) -> BuildState:
         halves = np.zeros((2, len(self.words.numbers), self.layout.head_count), dtype=np.int64)
         ends = [batch.stop - self.batches[0].start for batch in self.batches]
-        return BuildState(job_key(self.provenance, self.settings.stop_at), halves, ends)
+        return BuildState(self.key, halves, ends)
+
+    def description(self) -> Description:
+        parameters = {
+            "vocabulary": list(self.vocabulary),
+            "prompts": list(self.prompts),
+            "settings": asdict(self.settings),
+        }
+        return Description("building.build:described", {"model": self.model, "clip": self.clip}, parameters)
 
     def left(self, state: BuildState) -> list[range]:
         if self.is_finished(state):
@@ -164,7 +176,9 @@ class _Build:
                 recorder.begin(images)
                 record_images(recorder, images, positive, negative, self.settings, tick)
                 total = total + recorder.counts()
-            return np.asarray(total)
+            found = np.asarray(total)
+            # In as few bytes as hold them: they may go through a network.
+            return found.astype(np.min_scalar_type(found.max()))
 
         return make
 
@@ -184,6 +198,13 @@ class _Build:
 
     def detail(self, state: BuildState, piece: range) -> str:
         return f"agreement {state.curve[-1].expected:.3f}" if state.curve else ""
+
+
+def described(inputs: Mapping[str, Any], parameters: Mapping[str, Any]) -> _Build:
+    """A build on a worker: with its own model and CLIP, by a description's parameters."""
+    vocabulary = Vocabulary(tuple((name, tuple(words)) for name, words in parameters["vocabulary"]))
+    settings = BuildSettings(**parameters["settings"])
+    return _Build(inputs["model"], inputs["clip"], vocabulary, parameters["prompts"], settings)
 
 
 def _provenance(

@@ -28,7 +28,8 @@ from ...hrv.relevance.vocabulary import Vocabulary
 from ..models.capabilities import Capability
 from ..models.layouts import head_layout
 from ..prompts.encoding import token_map
-from ..work.executor import Tick
+from ..work.description import Description
+from ..work.executor import HERE, Executor, Tick
 from ..work.job import Report, job_key, no_report, run_job, shard_of
 from ..work.memory import require_room
 from ..work.states import states_folder
@@ -45,6 +46,9 @@ MOST_LEVELS = 16
 
 CHECKED = 4
 """So many pairs of each concept also tell through which tokens it acts, and what its top heads really do."""
+
+_Measured = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]
+"""Effects, norms and groups of some pairs, as in :class:`~...hrv.building.causal_state.CausalState`."""
 
 # An early stop before so many pairs of each concept would be chance.
 _FEWEST = 4
@@ -110,22 +114,24 @@ def build_causal_hrv(
     *,
     states: Path | None = None,
     report: Report = no_report,
+    executor: Executor = HERE,
 ) -> CausalBuild:
     """Build the causal HRV of a MODEL for the concepts of ``examples``.
 
     The host's progress is told per sampling step and noise level, ``report`` is called after every batch of pairs, and
     a cancel takes effect between two passes; the model is as before afterwards. Measured pairs are saved in the folder
     ``states`` (None: the host's user folder) as :func:`~..work.job.run_job` does, and the same build resumes from
-    there. Raises HRVError for a concept without pairs, one whose words change nothing in any of its first pairs, a
-    shard without pairs, an unsupported architecture, weights that cannot be differentiated, a text encoder that encodes
-    a prompt differently in the course of sampling, numbers that are not finite, a folder that cannot be written, and a
-    build that another process is making at this moment.
+    there. Whatever ``executor`` measures the pairs, the effects are the same. Raises HRVError for a concept without
+    pairs, one whose words change nothing in any of its first pairs, a shard without pairs, an unsupported architecture,
+    weights that cannot be differentiated, a text encoder that encodes a prompt differently in the course of sampling,
+    numbers that are not finite, a folder that cannot be written, a build that another process is making at this moment,
+    and what the executor does.
     """
     if not examples:
         raise HRVError("There are no concepts to measure: connect concepts or an experiment.")
     folder = states_folder("causal-builds") if states is None else states
     job = _Build(model, clip, examples, settings)
-    state = run_job(job, folder, report)
+    state = run_job(job, folder, report, executor)
     job.require_effects(state)
     evidence = job.evidence(state)
     assert evidence is not None, "a build has at least one pair"
@@ -133,13 +139,12 @@ def build_causal_hrv(
     # Of a complete shard those of the whole build, so that its shards know each other.
     measured = {**job.provenance, "images": len(job.pairs) if done == job.units else done}
     hrv = HRV.from_evidence(evidence, job.names, job.layout, measured)
-    checks = TopHeadChecks(
-        job.images,
-        [job.pairs[place] for place in np.flatnonzero(state.done) if job.pairs[place].number < CHECKED],
-        dict(zip(job.names, top_heads(evidence.scores(len(job.names))), strict=True)),
+    checks = job.checks(
+        [int(place) for place in np.flatnonzero(state.done) if job.pairs[place].number < CHECKED],
+        top_heads(evidence.scores(len(job.names))),
         job_key(job.provenance, hrv.digest),
     )
-    checked = run_job(checks, folder, report)
+    checked = run_job(checks, folder, report, executor)
     return CausalBuild(hrv, job.report(state, evidence, checks.shares(checked)))
 
 
@@ -149,7 +154,8 @@ class _Build:
     kind, unit = KIND, "pairs"
 
     def __init__(self, model: Any, clip: Any, examples: Mapping[str, Sequence[Example]], settings: CausalSettings):
-        self.model, self.settings, self.names = model, settings, tuple(examples)
+        self.model, self.clip, self.settings, self.names = model, clip, settings, tuple(examples)
+        self.examples = examples
         self.layout = head_layout(model, Capability.CAUSAL)
         require_room(model, settings, settings.pairs * len(examples))
         # Of every pair its effects, its norm and its place.
@@ -190,10 +196,30 @@ class _Build:
             **({"shard": "{}/{}".format(*shard)} if shard != (1, 1) else {}),
         }
 
+        self.key = job_key(self.provenance, settings.stop_at)
+
     def fresh(self) -> CausalState:
-        key = job_key(self.provenance, self.settings.stop_at)
         own = range(self.batches[0].start, self.batches[-1].stop)
-        return CausalState.beginning(key, len(self.pairs), self.layout.head_count, own)
+        return CausalState.beginning(self.key, len(self.pairs), self.layout.head_count, own)
+
+    def description(self) -> Description:
+        examples = [(name, [tuple(one) for one in of_name]) for name, of_name in self.examples.items()]
+        inputs = {"model": self.model, "clip": self.clip}
+        return Description(
+            "building.causal:described", inputs, {"examples": examples, "settings": asdict(self.settings)}
+        )
+
+    def checks(self, places: Sequence[int], tops: Sequence[frozenset[int]], key: str) -> TopHeadChecks:
+        """The checks of the pairs at these places; ``tops`` are the top heads of each concept."""
+        job, inputs, parameters = self.description()
+        also = {"places": list(places), "tops": [sorted(those) for those in tops], "key": key}
+        return TopHeadChecks(
+            self.images,
+            [self.pairs[place] for place in places],
+            dict(zip(self.names, tops, strict=True)),
+            key,
+            Description(f"{job}_checks", inputs, {**parameters, **also}),
+        )
 
     def left(self, state: CausalState) -> list[range]:
         if self.is_finished(state):
@@ -203,11 +229,11 @@ class _Build:
     def size(self, piece: range) -> int:
         return len(piece)
 
-    def maker(self, tick: Tick) -> Callable[[range], CausalState]:
-        """What measures one batch; its effects as a state of these pairs alone."""
+    def maker(self, tick: Tick) -> Callable[[range], _Measured]:
+        """What measures one batch: the effects, norms and groups of its pairs."""
         attribution = Attribution(self.model)
 
-        def make(batch: range) -> CausalState:
+        def make(batch: range) -> _Measured:
             pairs = self.pairs[batch.start : batch.stop]
             found = CausalState.beginning("", len(pairs), self.layout.head_count)
             for places, sigma, those in self.images.made(pairs, tick):
@@ -218,7 +244,7 @@ class _Build:
                 if patches:
                     found.groups[places] = effects.patches
                 tick(len(own))
-            return found
+            return found.effects, found.norms, found.groups
 
         return make
 
@@ -228,9 +254,9 @@ class _Build:
             return []
         return [Patch(positions=positions) for positions in self.images.groups(pairs)]
 
-    def keep(self, state: CausalState, piece: range, made: CausalState) -> None:
+    def keep(self, state: CausalState, piece: range, made: _Measured) -> None:
         there = slice(piece.start, piece.stop)
-        state.effects[there], state.norms[there], state.groups[there] = made.effects, made.norms, made.groups
+        state.effects[there], state.norms[there], state.groups[there] = made
         for place in piece:
             if not state.norms[place]:
                 logging.warning("[HRV] %s change nothing, so this pair is left out.", _named(self.pairs[place]))
@@ -311,3 +337,15 @@ class _Build:
                 )
             )
         return CausalReport(tuple(found), len(tops[0]))
+
+
+def described(inputs: Mapping[str, Any], parameters: Mapping[str, Any]) -> _Build:
+    """A causal build on a worker: of its own model, by a description's parameters."""
+    examples = {name: [Example(*one) for one in of_name] for name, of_name in parameters["examples"]}
+    return _Build(inputs["model"], inputs["clip"], examples, CausalSettings(**parameters["settings"]))
+
+
+def described_checks(inputs: Mapping[str, Any], parameters: Mapping[str, Any]) -> TopHeadChecks:
+    """The checks of a causal build on a worker."""
+    tops = [frozenset(those) for those in parameters["tops"]]
+    return described(inputs, parameters).checks(parameters["places"], tops, parameters["key"])

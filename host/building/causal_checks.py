@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from ...hrv.relevance.evidence import Effects
 from ...hrv.storage.state_file import read_state, require, write_state
+from ..work.description import Description
 from ..work.executor import Tick
 from .attribution import Attribution
 from .pair_images import NumberedPair, PairImages
@@ -50,7 +51,7 @@ class CheckState:
 class TopHeadChecks:
     """The checks of a build as a :class:`~..work.job.Job`; its pieces are pairs, by their places in the list.
 
-    ``tops`` are the head positions to patch, by concept.
+    ``tops`` are the head positions to patch, by concept; ``description`` is of these checks.
     """
 
     kind, unit = KIND, "checks"
@@ -61,12 +62,17 @@ class TopHeadChecks:
         pairs: Sequence[NumberedPair],
         tops: Mapping[str, frozenset[int]],
         key: str,
+        description: Description,
     ):
         self.images, self.pairs, self.tops, self.key = images, pairs, tops, key
+        self._description = description
         self.units, self.steps = len(pairs), images.settings.steps + 1
 
     def fresh(self) -> CheckState:
         return CheckState(self.key, np.full((len(self.pairs), 2), np.nan, dtype=np.float32))
+
+    def description(self) -> Description:
+        return self._description
 
     def left(self, state: CheckState) -> list[int]:
         return np.flatnonzero(np.isnan(state.found).any(axis=1)).tolist()

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import comfy.model_management
 import comfy.utils
@@ -39,13 +39,6 @@ class Examined:
     vae: Any
     hrv: HRV
     scorer: Scorer
-
-
-class Made(NamedTuple):
-    """Images float32 [B, height, width, 3] in 0..1, on the CPU, and a score for each."""
-
-    images: torch.Tensor
-    scores: Scores
 
 
 class ImageMaker:

@@ -13,23 +13,28 @@ from comfyui_version import __version__ as host_version
 
 from ...hrv.drawing.paper import Pixels
 from ...hrv.errors import HRVError
+from ...hrv.relevance.files import decode_hrv, encode_hrv
 from ...hrv.scoring.experiments import Case
 from ...hrv.scoring.scorer import Scorer
-from ...hrv.weakening.images import image_name, save_image, small_picture
-from ...hrv.weakening.plan import Cell, Plan, Weakening, sheet_lines
+from ...hrv.weakening.images import image_name, png_of, save_png, small_picture
+from ...hrv.weakening.plan import Cell, Plan, Scores, Weakening, sheet_lines
 from ...hrv.weakening.state import KIND, WeakeningState
 from ..models.capabilities import Capability
 from ..models.digest import clip_digest, model_digest
 from ..models.layouts import describe_model, require_fitting
 from ..prompts.encoding import token_map
-from ..work.executor import Tick
+from ..work.description import Description
+from ..work.executor import HERE, Executor, Tick
 from ..work.job import Report, job_key, no_report, run_job
 from ..work.memory import require_room
 from ..work.states import states_folder
 from .grid import Batch, Grid, WeakeningSettings
-from .making import HOPELESS, Examined, ImageMaker, Made, Scoring
+from .making import HOPELESS, Examined, ImageMaker, Scoring
 
 _SHEET_SIDE = 256
+_Made = tuple[Scores, Pixels | None, list[bytes]]
+"""Of a batch: a score for each image, the small picture if there is one for the sheet, and the files to be kept."""
+
 # Changes whenever states of before, of the same settings, do not fit any more.
 _STATE = 2
 
@@ -55,6 +60,7 @@ def analyse_weakening(
     images: Path | None = None,
     states: Path | None = None,
     report: Report = no_report,
+    executor: Executor = HERE,
 ) -> Analysis:
     """Make and score every image of the plan for every concept of ``experiment`` (concept -> its cases).
 
@@ -62,10 +68,11 @@ def analyse_weakening(
     step; a cancel takes effect between two steps; the model is as before afterwards. Scores are saved in the folder
     ``states`` (None: the host's user folder) as :func:`~..work.job.run_job` does; the same run resumes from there, and
     tries again what could not be scored. With ``images`` every image is kept as a file below that folder, in one named
-    by the run; those that are missing there are made again.
+    by the run; those that are missing there are made again. Whatever ``executor`` makes the images, they are the same.
 
     Raises HRVError for an HRV of another head layout, a plan for another number of heads, a concept that the HRV does
-    not have, prompts without words, what the scorer refuses, and a scorer that fails on all of the first images.
+    not have, prompts without words, what the scorer refuses, a scorer that fails on all of the first images, and what
+    the executor does.
     """
     hrv, scorer = examined.hrv, examined.scorer
     require_fitting(hrv, examined.model, Capability.WEAKENING)
@@ -79,7 +86,7 @@ def analyse_weakening(
         scorer.check(those, settings.width, settings.height)
     _require_json(scorer)
     job = _Analysis(examined, concepts, cases, plan, settings, images)
-    state = run_job(job, states_folder("analyses") if states is None else states, report)
+    state = run_job(job, states_folder("analyses") if states is None else states, report, executor)
     return Analysis(
         job.results(state), {cell: state.sheet[place] for cell, place in job.sheet_places.items()}, job.folder
     )
@@ -109,13 +116,27 @@ class _Analysis:
             [name, [[case.prompt, case.target] for case in those]] for name, those in zip(concepts, cases, strict=True)
         ]
         self.key = job_key(_STATE, self.provenance, asked)
-        self.folder = images / self.key[:8] if images is not None else None
+        self.images, self.folder = images, images / self.key[:8] if images is not None else None
         self.sheet_places = {cell: place for place, cell in enumerate(_sheet_cells(plan))}
         self.scored_before = 0
 
     def fresh(self) -> WeakeningState:
         size = _sheet_size(self.settings)
         return WeakeningState.beginning(self.key, self.units, len(self.grid), (len(self.sheet_places), *size))
+
+    def description(self) -> Description:
+        examined = self.examined
+        inputs = {"model": examined.model, "clip": examined.clip, "vae": examined.vae, "scorer": examined.scorer}
+        parameters = {
+            "hrv": encode_hrv(examined.hrv),
+            "concepts": list(self.concepts),
+            "cases": [[(case.concept, case.prompt, case.target) for case in those] for those in self.cases],
+            "plan": asdict(self.plan),
+            "settings": asdict(self.settings),
+            "images": None if self.images is None else str(self.images),
+            "scored_before": self.scored_before,
+        }
+        return Description("weakening.run:described", inputs, parameters)
 
     def left(self, state: WeakeningState) -> list[int]:
         """Batches not yet made, and those with scores or files missing: scorers also fail for want of memory."""
@@ -133,26 +154,30 @@ class _Analysis:
         there = self.grid.rows(piece)
         return there.stop - there.start
 
-    def maker(self, tick: Tick) -> Callable[[int], Made]:
+    def maker(self, tick: Tick) -> Callable[[int], _Made]:
         images = ImageMaker(self.examined, self.cases, self.concepts, self.plan, self.settings, tick)
         fewest = min(HOPELESS, len(self.settings.seeds) * len(self.cases[0]))
         scores = Scoring(self.examined.scorer, self.scored_before, fewest)
 
-        def make(number: int) -> Made:
+        def make(number: int) -> _Made:
             batch = self.grid[number]
             made = images.of(batch)
-            return Made(made, scores.of(made, [self.cases[batch.concept][case] for case, _ in batch.units]))
+            found = scores.of(made, [self.cases[batch.concept][case] for case, _ in batch.units])
+            small = None
+            if batch.concept == 0 and batch.cell in self.sheet_places and (0, 0) in batch.units:
+                small = small_picture(made[batch.units.index((0, 0))], _sheet_size(self.settings))
+            # What is kept and no more: it may go through a network.
+            return found, small, [png_of(image) for image in made] if self.folder is not None else []
 
         return make
 
-    def keep(self, state: WeakeningState, piece: int, made: Made) -> None:
+    def keep(self, state: WeakeningState, piece: int, made: _Made) -> None:
         batch = self.grid[piece]
-        state.scores[self.grid.rows(piece)] = made.scores
-        if batch.concept == 0 and batch.cell in self.sheet_places and (0, 0) in batch.units:
-            first = made.images[batch.units.index((0, 0))]
-            state.sheet[self.sheet_places[batch.cell]] = small_picture(first, _sheet_size(self.settings))
-        for image, file in zip(made.images, self.files(batch), strict=False):
-            save_image(image, file)
+        state.scores[self.grid.rows(piece)], small, contents = made
+        if small is not None:
+            state.sheet[self.sheet_places[batch.cell]] = small
+        for content, file in zip(contents, self.files(batch), strict=True):
+            save_png(content, file)
         state.done = max(state.done, piece + 1)
 
     def is_finished(self, state: WeakeningState) -> bool:
@@ -184,6 +209,21 @@ class _Analysis:
             its = {**self.provenance, "concept": concept, "prompts": prompts}
             found.append(Weakening(concept, those, seeds, self.plan, table, its))
         return tuple(found)
+
+
+def described(inputs: Mapping[str, Any], parameters: Mapping[str, Any]) -> _Analysis:
+    """An analysis on a worker: of its own model, by a description's parameters."""
+    hrv, images = decode_hrv(parameters["hrv"]), parameters["images"]
+    job = _Analysis(
+        Examined(inputs["model"], inputs["clip"], inputs["vae"], hrv, inputs["scorer"]),
+        parameters["concepts"],
+        [tuple(Case(*case) for case in those) for those in parameters["cases"]],
+        Plan(**parameters["plan"]),
+        WeakeningSettings(**parameters["settings"]),
+        None if images is None else Path(images),
+    )
+    job.scored_before = parameters["scored_before"]
+    return job
 
 
 def _provenance(examined: Examined, plan: Plan, settings: WeakeningSettings) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeVar
 import comfy.utils
 
 from .clock import clock
-from .executor import HERE, Executor, Made, Maker, Piece
+from .executor import HERE, Crew, Executor, Made, Maker, Piece
 from .states import State, kept_state
 
 AnyState = TypeVar("AnyState", bound=State)
@@ -47,7 +47,7 @@ class Job(Maker[Piece, Made], Protocol[Piece, Made, AnyState]):
         ...
 
     def fresh(self) -> AnyState:
-        """The state before the first piece; its ``key`` (:func:`job_key`) tells the job from any other."""
+        """The state before the first piece."""
         ...
 
     def left(self, state: AnyState) -> Sequence[Piece]:
@@ -73,16 +73,20 @@ class Job(Maker[Piece, Made], Protocol[Piece, Made, AnyState]):
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a job is: ``done`` of ``total`` units, and about how many ``seconds`` are left."""
+    """How far a job is: ``done`` of ``total`` units, and about how many ``seconds`` are left.
+
+    ``speed`` tells how many are made in a second, and by how many workers, where there are any.
+    """
 
     done: int
     total: int
     unit: str
     seconds: float
     detail: str = ""
+    speed: str = ""
 
     def __str__(self) -> str:
-        parts = [f"{self.done} of {self.total} {self.unit}", self.detail, f"{clock(self.seconds)} left"]
+        parts = [f"{self.done} of {self.total} {self.unit}", self.detail, self.speed, f"{clock(self.seconds)} left"]
         return ", ".join(filter(None, parts))
 
 
@@ -114,11 +118,21 @@ def run_job(
             job.keep(state, piece, made)
             kept.save_now_and_then()
             done += job.size(piece)
-            seconds = (time.monotonic() - started) / (done - before) * (job.units - done)
-            report(Progress(done, job.units, job.unit, seconds, job.detail(state, piece)))
+            # Workers take a while to come, which tells nothing of their speed.
+            began = executor.crew.since if executor.crew else started
+            each = (time.monotonic() - began) / (done - before)
+            detail, speed = job.detail(state, piece), _speed(executor.crew, each, job.unit)
+            report(Progress(done, job.units, job.unit, each * (job.units - done), detail, speed))
             if job.is_finished(state):
                 break
     return state
+
+
+def _speed(crew: Crew | None, seconds: float, unit: str) -> str:
+    """What workers make who take ``seconds`` for each; nothing of this process, where everybody sees the time."""
+    if crew is None:
+        return ""
+    return f"{crew.workers} worker{'s' * (crew.workers != 1)}, {1 / max(seconds, 1e-9):.3g} {unit}/s"
 
 
 def job_key(*parts: Any) -> str:

@@ -6,6 +6,7 @@ import json
 import os
 import struct
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -74,7 +75,7 @@ def save_hrv(hrv: HRV, path: str | os.PathLike[str], *, overwrite: bool = False)
     full.
     """
     target = Path(path)
-    content = _encode(hrv)
+    content = encode_hrv(hrv)
     try:
         if target.exists() and not overwrite:
             raise HRVError(f"{target} exists already. Choose another name, or allow overwriting.")
@@ -111,8 +112,13 @@ def load_hrv(path: str | os.PathLike[str]) -> HRV:
         raise HRVError(f"Cannot load the HRV {os.fspath(path)}: {error}") from error
 
 
-def _encode(hrv: HRV) -> bytes:
-    """The whole file: header length, header padded to 8 bytes, tensors."""
+def decode_hrv(content: bytes) -> HRV:
+    """The HRV of a whole file's content; raises HRVError as :func:`load_hrv` does, without a file's name."""
+    return _read(BytesIO(content), len(content))
+
+
+def encode_hrv(hrv: HRV) -> bytes:
+    """A whole file: header length, header padded to 8 bytes, tensors. HRVError for more text than a header holds."""
     tensors: Tensors = {"hrv": hrv.values}
     if hrv.evidence is not None:
         tensors.update(hrv.evidence.arrays())

@@ -34,13 +34,18 @@ def image_name(cases: Sequence[Case], case: int, seed: int, cell: Cell) -> PureP
     return PurePosixPath(_plain(cases[case].concept), prompt, f"seed-{seed}", what)
 
 
-def save_image(image: torch.Tensor, path: Path) -> None:
-    """Write an image [height, width, 3] in 0..1 as PNG, with the folders it needs. Raises HRVError if that fails."""
+def png_of(image: torch.Tensor) -> bytes:
+    """An image [height, width, 3] in 0..1 as the content of a PNG file."""
     content = io.BytesIO()
     Image.fromarray(_pixels(image)).save(content, "PNG")
+    return content.getvalue()
+
+
+def save_png(content: bytes, path: Path) -> None:
+    """Write the content of an image's file, with the folders it needs. Raises HRVError if that fails."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, content.getvalue())
+        write_atomically(path, content)
     except OSError as error:
         raise HRVError(f"Cannot save the image {path}: {reason(error)}.") from error
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pytest
 from comfy.model_management import InterruptProcessingException
 from hrv_pack.host.work import states
+from hrv_pack.host.work.description import Description
 from hrv_pack.host.work.executor import Here, Tick
 from hrv_pack.host.work.job import Progress, job_key, run_job, shard_of
 from hrv_pack.hrv.errors import HRVError
@@ -49,11 +50,18 @@ class Squares:
     prepared: int = 0
 
     @property
+    def key(self) -> str:
+        return job_key("squares", list(self.numbers))
+
+    def description(self) -> Description:
+        raise AssertionError("this process needs none")
+
+    @property
     def units(self) -> int:
         return sum(self.numbers)
 
     def fresh(self) -> Sum:
-        return Sum(job_key("squares", list(self.numbers)), np.zeros(len(self.numbers), dtype=np.int64))
+        return Sum(self.key, np.zeros(len(self.numbers), dtype=np.int64))
 
     def left(self, state: Sum) -> list[int]:
         there = zip(self.numbers, state.squares, strict=True)

@@ -1,0 +1,1 @@
+"""Work that is dealt to the processes of a Ray cluster."""

@@ -1,0 +1,39 @@
+"""Messages between this process and the one that deals its work, over the pipes of a child."""
+
+from __future__ import annotations
+
+import pickle
+import threading
+from typing import Any, BinaryIO
+
+Message = tuple[Any, ...]
+"""A name, then plain data: builtins and arrays."""
+
+
+class Channel:
+    """Two streams of bytes as messages; any thread may send."""
+
+    def __init__(self, reading: BinaryIO, writing: BinaryIO):
+        self._reading, self._writing = reading, writing
+        self._lock = threading.Lock()
+
+    def send(self, *message: Any) -> None:
+        """Raises OSError or ValueError if the other side is gone or the channel is closed."""
+        content = pickle.dumps(message)
+        with self._lock:
+            self._writing.write(content)
+            self._writing.flush()
+
+    def receive(self) -> Message | None:
+        """The next message; None once the other side is gone."""
+        try:
+            return pickle.load(self._reading)  # noqa: S301 - of our own child, or of our own parent
+        except (EOFError, OSError, ValueError, pickle.UnpicklingError):
+            return None
+
+    def close(self) -> None:
+        """Tell the other side that nothing more comes."""
+        try:
+            self._writing.close()
+        except OSError:  # it is gone
+            return
