@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import folder_paths
 import numpy as np
 import pytest
 import torch
 from comfy_api.latest import io
+from hrv_pack.host.files.folders import FOLDER, register_folder
 from hrv_pack.host.mini.loader import load_mini
 from hrv_pack.host.work.executor import Here
 from hrv_pack.hrv.attend_and_excite.report import ReportLog
@@ -38,8 +41,13 @@ def far_enough(*_: Any, **__: Any) -> Any:
 
 
 @pytest.fixture(autouse=True)
-def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is downloaded, and no job begins."""
+def no_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nothing is downloaded, no job begins, and what is saved lies in a folder of the test."""
+    monkeypatch.setattr(folder_paths, "models_dir", str(tmp_path / "models"))
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, FOLDER, ([], set()))
+    monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path / "output"))
+    monkeypatch.setattr(folder_paths, "filename_list_cache", {})
+    register_folder()
     monkeypatch.setattr(published, "obtain", far_enough)
     monkeypatch.setattr(Here, "run", far_enough)
 
