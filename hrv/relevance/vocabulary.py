@@ -114,7 +114,7 @@ def find_concept(name: str, concepts: Sequence[str], where: str) -> int:
 
 
 def _lines(text: str) -> Iterator[tuple[str, str]]:
-    """Every line with its place ("Line 3: "), without byte-order marks: files that were joined have one in the middle."""
+    """Every line with its place ("Line 3: "), without byte-order marks: joined files have one in the middle."""
     for number, line in enumerate(text.replace("\ufeff", "").splitlines(), start=1):
         yield f"Line {number}: ", line
 

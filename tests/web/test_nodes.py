@@ -57,7 +57,7 @@ def test_nothing_of_the_pack_fails_in_the_page(report: dict[str, Any]) -> None:
     lines = [f"{entry['text']} ({entry['from']})" for entry in report["console"]] + report["network"]
     # A help page is looked for in the page's language first.
     translation = re.compile(r"/docs/\w+/en\.md\)?$")
-    # A file that is gone is refused in a sentence, which nodes show; and one drive is made without the pack's extension.
+    # A file that is gone is refused in a sentence, which nodes show; one drive is made without the pack's extension.
     refused = re.compile(r"\b400\b.*/hrv/\w+\)?$|Extension hrv is disabled")
     own = re.compile(rf"{PACK_NAME}|hrv", re.IGNORECASE)
     assert [line for line in lines if own.search(line) and not (translation.search(line) or refused.search(line))] == []
