@@ -72,12 +72,26 @@ async function labels(page) {
   );
 }
 
+/** Until the view, which moves for a while when it is fitted, stands still. */
+async function settled(page) {
+  await page.waitForFunction(
+    () => {
+      const [before, now] = [app.canvas.seenView, [app.canvas.ds.scale, ...app.canvas.ds.offset].join()];
+      app.canvas.seenView = now;
+      return now === before;
+    },
+    undefined,
+    { polling: 300 },
+  );
+}
+
 /** The map of Load HRV by pointer, by keys, and clicked. */
 async function look(page) {
   const map = page.locator(".hrv-heads").filter({ has: page.locator("canvas[aria-label*='all concepts']") }).first();
   const says = map.locator(".hrv-heads-says");
   const field = () =>
     page.evaluate(() => app.rootGraph.nodes.find((node) => node.type === "HRV_ScaleHeads").widgets.find(({ name }) => name === "heads").value);
+  await settled(page);
   const zoom = await page.evaluate(() => app.canvas.ds.scale);
   const first = { x: 43 * zoom, y: 17 * zoom };
   await map.locator("canvas").hover({ position: first });
