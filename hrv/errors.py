@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
-LONGEST_MESSAGE = 700
+LONGEST_MESSAGE = 800
 """Characters of a message at most, room for two addresses and a folder; of a longer one the middle is left out."""
 
 # Control characters, lone surrogates, line and paragraph separators: nothing that can be shown on one line.

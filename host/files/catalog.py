@@ -142,7 +142,10 @@ def _fetch(entry: PublishedHRV, file: RemoteFile, folder: Path, progress: comfy.
 
 def _by_hand(entry: PublishedHRV, folder: Path) -> str:
     addresses = " and ".join(file.url for file in entry.files)
-    return f"Or put {addresses} into {folder}, under their own names."
+    return (
+        f"Or download {addresses} with a browser and put both files into {folder} (create it if necessary), "
+        "without renaming them."
+    )
 
 
 def _provenance(entry: PublishedHRV) -> dict[str, Any]:
