@@ -18,7 +18,7 @@ from .inputs import place_input, seed_input, shard_inputs, stop_input
 from .menu import CATEGORY
 from .node import Node
 from .outputs import hrv_output
-from .places import PLACE_HIDDEN, executor_of
+from .places import executor_of, place_hidden
 from .sampling import Sampling
 from .sockets import ConceptsSocket, HRVSocket
 
@@ -82,7 +82,7 @@ class BuildHRV(Node):
                 *shard_inputs(),
                 place_input(),
             ],
-            hidden=PLACE_HIDDEN,
+            hidden=place_hidden(),
             outputs=[HRVSocket.Output("hrv", display_name="HRV", tooltip="One vector per concept.")],
         )
 

@@ -23,7 +23,7 @@ from .inputs import place_input, seed_input, shard_inputs, stop_input
 from .menu import CATEGORY
 from .node import Node
 from .outputs import hrv_output, image_tensor
-from .places import PLACE_HIDDEN, executor_of
+from .places import executor_of, place_hidden
 from .sampling import Sampling
 from .sockets import ConceptsSocket, ExperimentSocket, HRVSocket
 
@@ -94,7 +94,7 @@ class BuildCausalHRV(Node):
                 *shard_inputs(),
                 place_input(),
             ],
-            hidden=PLACE_HIDDEN,
+            hidden=place_hidden(),
             outputs=[
                 HRVSocket.Output("hrv", display_name="HRV", tooltip="One vector per concept."),
                 io.Image.Output("picture", tooltip="What else was found, a row for each concept."),

@@ -12,8 +12,13 @@ from ..host.work.cluster.recipe import recipe_of
 from ..host.work.executor import Executor
 from ..host.work.places import executor_at
 
-PLACE_HIDDEN = [io.Hidden.unique_id, io.Hidden.prompt]
-"""What the schema of such a node asks for."""
+
+def place_hidden() -> list[io.Hidden]:
+    """What the schema of such a node asks for.
+
+    A list of its own for every node: the host adds to those of output nodes.
+    """
+    return [io.Hidden.unique_id, io.Hidden.prompt]
 
 
 def executor_of(node: type[io.ComfyNode], place: str, inputs: Sequence[str]) -> AbstractContextManager[Executor]:

@@ -16,7 +16,7 @@ from .inputs import place_input
 from .menu import CATEGORY
 from .node import Node
 from .outputs import image_tensor, picture_output
-from .places import PLACE_HIDDEN
+from .places import place_hidden
 from .sampling import Sampling
 from .weakening_inputs import WeakenedHeads, concepts_input, one_concept_input, only, prefix_input, table_outputs
 from .weakening_results import saved_findings
@@ -63,7 +63,7 @@ class OrderedWeakening(Node):
                 io.String.Output("verdict", tooltip="Whether the HRV passes, in words and numbers."),
                 *table_outputs(),
             ],
-            hidden=PLACE_HIDDEN,
+            hidden=place_hidden(),
         )
 
     @classmethod
@@ -111,7 +111,7 @@ class WeakeningSummary(Node):
                 io.String.Output("table", tooltip="The same as a table in Markdown."),
                 *table_outputs(),
             ],
-            hidden=PLACE_HIDDEN,
+            hidden=place_hidden(),
         )
 
     @classmethod

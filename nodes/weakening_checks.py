@@ -19,7 +19,7 @@ from .inputs import LARGEST_FACTOR, place_input
 from .menu import CATEGORY
 from .node import Node
 from .outputs import image_tensor, picture_output
-from .places import PLACE_HIDDEN
+from .places import place_hidden
 from .sampling import Sampling
 from .weakening_inputs import (
     concepts_input,
@@ -59,7 +59,7 @@ class QuickCheck(Node):
                 io.String.Output("verdict", tooltip="Yes, weakly or no for all together, and for each concept."),
                 io.Image.Output("picture", tooltip="A row for each concept."),
             ],
-            hidden=PLACE_HIDDEN,
+            hidden=place_hidden(),
         )
 
     @classmethod
@@ -123,7 +123,7 @@ class FactorSweep(Node):
                 io.String.Output("areas", tooltip="The area between the orders at each factor."),
                 *table_outputs(),
             ],
-            hidden=PLACE_HIDDEN,
+            hidden=place_hidden(),
         )
 
     @classmethod
