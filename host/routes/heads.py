@@ -14,12 +14,13 @@ from ...hrv.heads.sets import parse_heads, spell_heads
 from ...hrv.progress import WHOLE
 from ...hrv.relevance.orders import head_order, heads_of_percent
 from ...hrv.relevance.vectors import HRV
-from .requests import Request, list_of, text_of, whole_number_of
+from .requests import Request, list_of, object_of, text_of, whole_number_of
 
 
 def layout_of(request: Request) -> HeadLayout:
-    """The layout of a request: rows as :meth:`HeadLayout.to_json` writes them."""
-    return HeadLayout.from_json(json.dumps(list_of(request, "layout")))
+    """The layout of a request as :meth:`HeadLayout.to_json` writes it: rows, or an object with a family and rows."""
+    has_family = isinstance(request.get("layout"), dict)
+    return HeadLayout.from_json(json.dumps((object_of if has_family else list_of)(request, "layout")))
 
 
 def written_heads(request: Request) -> dict[str, Any]:

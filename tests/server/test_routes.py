@@ -165,6 +165,12 @@ def test_written_heads(api: ApiClient) -> None:
         changed = api.post("/hrv/heads", {**asked, "toggle": toggled})
         assert changed["positions"] == sorted(set(positions) ^ {toggled})
         assert changed["text"] == spell_heads(LAYOUT, changed["positions"])
+    flux = {"family": "flux", "layers": [["double", 0, 0, 24], ["single", 0, 0, 24]]}
+    assert api.post("/hrv/heads", {"layout": flux, "text": "", "toggle": 25}) == {
+        "text": "single:1",
+        "positions": [25],
+    }
+    assert refusal(api, "/hrv/heads", {**asked, "layout": {"family": "flux"}})
     assert "isn't a set of heads" in refusal(api, "/hrv/heads", {**asked, "text": "front"})
     assert "0 to 127" in refusal(api, "/hrv/heads", {**asked, "toggle": 128})
     assert refusal(api, "/hrv/heads", {**asked, "toggle": -1})

@@ -5,7 +5,7 @@ import { fold } from "./names.js";
 /**
  * @typedef {object} HRV
  * @property {string[]} concepts
- * @property {unknown[]} layout rows of block, id, transformer index and heads
+ * @property {unknown} layout rows of block, id, transformer index and heads; with a family beside them if it is no UNet's
  * @property {Layer[]} layers
  * @property {number} headCount
  * @property {Float32Array[]} rows one for each concept, a value for each head position; 1 is an average head
@@ -19,15 +19,16 @@ import { fold } from "./names.js";
  */
 
 /**
- * @param {{ concepts: string[], layout: any[], names: string[], values: string }} answer
+ * @param {{ concepts: string[], layout: any, names: string[], values: string }} answer
  * @returns {HRV}
  */
 export function readHRV({ concepts, layout, names, values }) {
   const bytes = Uint8Array.from(atob(values), (letter) => letter.charCodeAt(0));
   const view = new DataView(bytes.buffer);
+  const written = Array.isArray(layout) ? layout : layout.layers;
   let headCount = 0;
   const layers = names.map((name, number) => {
-    const layer = { name, heads: layout[number][3], first: headCount };
+    const layer = { name, heads: written[number][3], first: headCount };
     headCount += layer.heads;
     return layer;
   });

@@ -31,6 +31,20 @@ test("values come as they were sent", () => {
   assert.deepEqual([...hrv.rows[1]], [7, 6, 5, 4, 3, 2, 1]);
 });
 
+test("layouts of transformers carry their family", () => {
+  const layout = { family: "flux", layers: [["double", 0, 0, 2], ["double", 1, 0, 2], ["single", 0, 0, 3]] }; // prettier-ignore
+  const hrv = hrvOf([[0, 1, 2, 3, 4, 5, 6]], ["C"], layout, ["double0", "double1", "single0"]);
+  assert.equal(hrv.layout, layout);
+  assert.deepEqual([0, 3, 6].map((position) => headName(hrv, position)), [
+    { layer: "double0", head: 0 },
+    { layer: "double1", head: 1 },
+    { layer: "single0", head: 2 },
+  ]);
+  const { blocks, height } = gridOf(hrv.layers);
+  assert.deepEqual(blocks.map(({ name }) => name), ["double0", "double1", "single0"]);
+  assert.ok(height > 3); // the two kinds of blocks are set apart
+});
+
 test("head positions have names, ranks and concepts", () => {
   const hrv = hrvOf([[0, 0, 1, 2, 0, 2, 0], [7, 6, 5, 4, 3, 2, 1]], ["A", "B"]);
   assert.deepEqual([0, 1, 2, 3, 6].map((position) => headName(hrv, position)), [
