@@ -13,7 +13,6 @@ import queue
 import secrets
 import socket
 import sys
-import threading
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -75,16 +74,7 @@ class _Hired:
 
 def deal_for(parent: Channel) -> None:
     """Do what the parent says until it is gone."""
-    heard: queue.Queue[Message | None] = queue.Queue()
-
-    def listen() -> None:
-        while True:
-            message = parent.receive()
-            heard.put(message)
-            if message is None:
-                return
-
-    threading.Thread(target=listen, daemon=True).start()
+    heard = parent.heard()
     begin = heard.get()
     if begin is None:
         return

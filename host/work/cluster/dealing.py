@@ -8,6 +8,7 @@ nothing counts twice.
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 
@@ -77,8 +78,8 @@ class Dealing:
         if not self.made:
             return None
         limit = max(_SOON, _SLOW * self._spent / len(self.made))
-        held = [hand.piece for hand in self.hands.values()]
-        late = [hand.piece for hand in self.hands.values() if now - hand.since > limit and held.count(hand.piece) == 1]
+        held = Counter(hand.piece for hand in self.hands.values())
+        late = [hand.piece for hand in self.hands.values() if now - hand.since > limit and held[hand.piece] == 1]
         return min((piece for piece in late if piece not in self.made), default=None)
 
     def finish(self, worker: Worker, steps: int, now: float) -> int | None:

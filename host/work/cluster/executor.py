@@ -11,7 +11,6 @@ import os
 import queue
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, BinaryIO, cast
@@ -93,7 +92,7 @@ class RayExecutor:
                     given += 1
         finally:
             if not over and self._channel is not None and given < len(pieces):
-                self._tell_stop()
+                self._send("stop")
 
     def close(self) -> None:
         """Stop all workers, in the middle of whatever they do."""
@@ -144,17 +143,8 @@ class RayExecutor:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, start_new_session=True
         )
         assert self._process.stdin is not None and self._process.stdout is not None
-        channel = self._channel = Channel(cast(BinaryIO, self._process.stdout), cast(BinaryIO, self._process.stdin))
-        heard = self._heard = queue.Queue()
-
-        def listen() -> None:
-            while True:
-                message = channel.receive()
-                heard.put(message)
-                if message is None:
-                    return
-
-        threading.Thread(target=listen, daemon=True).start()
+        self._channel = Channel(cast(BinaryIO, self._process.stdout), cast(BinaryIO, self._process.stdin))
+        self._heard = self._channel.heard()
         self._send("begin", self._address, begin)
 
     def _next(self) -> Message:
@@ -178,6 +168,3 @@ class RayExecutor:
             raise HRVError(sentence)
         logging.warning("[HRV] %s", sentence)
         self._say(sentence)
-
-    def _tell_stop(self) -> None:
-        self._send("stop")

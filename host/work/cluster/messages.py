@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import queue
 import threading
 from typing import Any, BinaryIO
 
@@ -30,6 +31,20 @@ class Channel:
             return pickle.load(self._reading)  # noqa: S301 - of our own child, or of our own parent
         except (EOFError, OSError, ValueError, pickle.UnpicklingError):
             return None
+
+    def heard(self) -> queue.Queue[Message | None]:
+        """All that comes, by a thread that listens from now on; None once the other side is gone."""
+        messages: queue.Queue[Message | None] = queue.Queue()
+
+        def listen() -> None:
+            while True:
+                message = self.receive()
+                messages.put(message)
+                if message is None:
+                    return
+
+        threading.Thread(target=listen, daemon=True).start()
+        return messages
 
     def close(self) -> None:
         """Tell the other side that nothing more comes."""

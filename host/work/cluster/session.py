@@ -88,7 +88,6 @@ def input_digest(name: str, value: Any) -> str:
 
 def _add_folders(others: dict[str, list[str]]) -> None:
     """This machine's further model folders, the pack's, and behind them those of the sender that are here too."""
-    importlib.import_module("utils.extra_config")
     own = Path(folder_paths.__file__).parent / "extra_model_paths.yaml"
     if own.is_file():
         importlib.import_module("utils.extra_config").load_extra_path_config(str(own))
