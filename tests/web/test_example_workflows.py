@@ -98,5 +98,5 @@ def test_a_build_runs_from_the_page_and_its_file_can_be_loaded(report: dict[str,
 def test_a_control_runs_from_the_page(report: dict[str, Any]) -> None:
     run = report["runs"]["2-strengthen-a-concept"]
     assert (run["end"], run["message"], run["complaints"]) == ("execution_success", "", [])
-    # A node may show something else than pictures.
+    # Some nodes show something other than pictures.
     assert sorted(filter(None, run["pictures"].values())) == [2, 2]

@@ -9,20 +9,6 @@ import { MODES } from "./graph.js";
 const SUBGRAPH_INPUT = "-10"; // the host's id of a subgraph's own inputs, which some versions have as a number
 
 /**
- * Every output that an input of a node takes its value from: none without a link or behind a muted node, one in most
- * graphs, several for a node in a subgraph that is used several times.
- *
- * Reroutes of both kinds, other virtual nodes, bypassed nodes and subgraphs of any depth are seen through.
- * @param {Graph} root
- * @param {GraphNode} node
- * @param {string} input
- * @returns {Source[]}
- */
-export function sourcesOf(root, node, input) {
-  return placesOf(root, node).flatMap((place) => sourceOf(place, input) ?? []);
-}
-
-/**
  * All places of a node: one for each use of the subgraph that holds it.
  * @param {Graph} root
  * @param {GraphNode} node
@@ -33,7 +19,9 @@ export function placesOf(root, node) {
 }
 
 /**
- * The output that an input of a node in one place takes its value from, or null.
+ * The output that an input of a node in one place takes its value from; null without a link or behind a muted node.
+ *
+ * Reroutes of both kinds, other virtual nodes, bypassed nodes and subgraphs of any depth are seen through.
  * @param {Place} place
  * @param {string} input
  * @returns {Source | null}

@@ -2,12 +2,13 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { executionId, placeOfExecution } from "../../../web/hrv/executed.js";
-import { sourcesOf, widgetValue } from "../../../web/hrv/sources.js";
+import { placesOf, sourceOf, widgetValue } from "../../../web/hrv/sources.js";
 import { graphOf, nodeOf } from "./graphs.js";
 
 /** The sources of the node "taker"'s input "hrv", as "path/id.slot". */
 function found(root, node, input = "hrv") {
-  return sourcesOf(root, node, input).map((source) => `${executionId(source)}.${source.slot}`);
+  const sources = placesOf(root, node).flatMap((place) => sourceOf(place, input) ?? []);
+  return sources.map((source) => `${executionId(source)}.${source.slot}`);
 }
 
 test("a link leads to the output it comes from, and no link nowhere", () => {
