@@ -21,6 +21,7 @@ from ..host.prompts.encoding import token_map
 from ..hrv.building.causal_state import GROUPS
 from ..hrv.building.pairs import Example, draw_pairs
 from ..hrv.relevance.evidence import Effects, normalised
+from ..hrv.weakening.statistics import Estimate
 from .evaluation import table
 
 MEASURES = ("own word alone", "lost without it", "end and padding alone", "lost without them", "sum over heads")
@@ -30,18 +31,6 @@ DRAWS = 400
 """So many times pairs are drawn again, with replacement, for the intervals."""
 
 Numbers = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A number with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.value:.2f} ({self.low:.2f} to {self.high:.2f})"
 
 
 @dataclass(frozen=True)
@@ -65,7 +54,7 @@ class WordReport:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            name: {row: {column: vars(one) for column, one in cells.items()} for row, cells in found.items()}
+            name: {row: {column: one._asdict() for column, one in cells.items()} for row, cells in found.items()}
             for name, found in (("own words", self.measures()), ("cosines", self.cosines()))
         }
 
@@ -76,7 +65,7 @@ class WordReport:
             ("Share of the effect", MEASURES, self.measures()),
             ("Cosine", self.concepts, self.cosines()),
         ):
-            rows = [[row, *(str(cells[column]) for column in columns)] for row, cells in found.items()]
+            rows = [[row, *(_spelled(cells[column]) for column in columns)] for row, cells in found.items()]
             parts.append(table([head, *columns], rows))
         return "\n".join(parts)
 
@@ -104,6 +93,11 @@ class WordReport:
         pairs = self.effects.pairs[chosen].copy()
         pairs[:, 1] = np.arange(len(pairs))
         return Effects(self.effects.effects[chosen], self.effects.norms[chosen], pairs).scores(len(own))
+
+
+def _spelled(one: Estimate) -> str:
+    """With two decimals: so few pairs tell no more."""
+    return f"{one.value:.2f} ({one.low:.2f} to {one.high:.2f})"
 
 
 def _measures(shares: Numbers) -> Numbers:
