@@ -75,7 +75,7 @@ def checked_inputs(schema: io.Schema, inputs: Mapping[str, Any]) -> dict[str, An
         given = known.get(name)
         growing = known.get(name.partition(".")[0])
         if isinstance(growing, io.Autogrow.Input) and growing is not given:
-            # The host passes on what is beyond the last input that grew as an input of its own.
+            # Connections beyond the most that the host lets grow arrive under their own names.
             raise _too_many(growing.template.max)
         if given is None:
             raise HRVError(f"{schema.display_name} has no input {quoted(name)}: remove the node and add it again.")

@@ -16,7 +16,7 @@ from ..host.work.places import executor_at
 def place_hidden() -> list[io.Hidden]:
     """What the schema of such a node asks for.
 
-    A list of its own for every node: the host adds to those of output nodes.
+    A new list each time, because the host appends to the lists of output nodes.
     """
     return [io.Hidden.unique_id, io.Hidden.prompt]
 

@@ -69,7 +69,7 @@ class ConceptReport:
             said.append(f"{self.concept}: the heads' shares add up to {self.complete:.2f} instead of about 1.")
         if off := [f"{total:.2f} at {level}" for level, total in self.by_level.items() if not _is_complete(total)]:
             said.append(
-                f"{self.concept}: at some noise levels the heads' shares add up to something else than about 1: "
+                f"{self.concept}: at some noise levels the heads' shares do not add up to about 1: "
                 f"{', '.join(off)}. Which heads come first is less sure there."
             )
         if self.silent:

@@ -109,7 +109,7 @@ WRONG: list[Any] = [
     None, True, -1, 0, 10**30, 10**5000, -1e9, math.nan, math.inf, 1e308, Fraction(1, 3), 2j, "", "mid", "\ud800", "\0",
     "x" * 2000, b"red", [], {}, (), [[]], [[None, {}]], {"samples": None}, {"samples": torch.zeros(3)}, range(3),
     object, object(), np.zeros(3), np.int64(2), np.float32("nan"), torch.zeros(1, 4, 8, 8), torch.tensor(1.0),
-    SimpleNamespace(),     [[torch.zeros(1, 77, 16), {}]], [[torch.zeros(1, 5, 3), {}], [torch.zeros(2, 9, 3), {}]],
+    SimpleNamespace(), [[torch.zeros(1, 77, 16), {}]], [[torch.zeros(1, 5, 3), {}], [torch.zeros(2, 9, 3), {}]],
     {"samples": torch.zeros(2, 16, 1, 8, 8)},
 ]  # fmt: skip
 

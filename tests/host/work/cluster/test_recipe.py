@@ -71,7 +71,7 @@ def test_nodes_of_other_packs_are_refused_by_name(monkeypatch: pytest.MonkeyPatc
     class Sharpen:
         """Of some other pack."""
 
-    Sharpen.__module__ = "/home/me/custom_nodes/sharp.nodes"
+    Sharpen.__module__ = "/path/to/custom_nodes/sharp.nodes"
     monkeypatch.setitem(host_nodes.NODE_CLASS_MAPPINGS, "FreeU", Sharpen)
     with pytest.raises(HRVError, match="The node FreeU is of another node pack"):
         recipe_of(GRAPH, "9", ("model", "clip"))
