@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import numpy as np
@@ -122,10 +124,19 @@ def test_a_comparison_is_a_picture(api: ApiClient, folder: Path) -> None:
     assert np.array(table["cosines"]).shape == (3, 2)
 
 
-def test_published_hrvs_are_left_alone_until_asked_for_and_taken_from_the_folder(api: ApiClient, folder: Path) -> None:
+@pytest.fixture
+def place(folder: Path) -> Iterator[Path]:
+    """The folder of published HRVs, which does not exist. Other tests of this server find none there afterwards."""
+    place = folder / "published"
+    yield place
+    rmtree(place, ignore_errors=True)
+
+
+def test_published_hrvs_are_left_alone_until_asked_for_and_taken_from_the_folder(
+    api: ApiClient, folder: Path, place: Path
+) -> None:
     entry = CATALOG[0]
     published = node("HRV_Published", name=entry["name"], download=False)
-    place = folder / "published"
     with pytest.raises(WorkflowError, match="Turn on 'download'") as caught:
         run(api, "never", made=published)
     assert str(place) in str(caught.value) and entry["vectors"]["url"] in str(caught.value)
