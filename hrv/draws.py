@@ -19,12 +19,16 @@ _MIX_2 = np.uint64(0x94D049BB133111EB)
 
 
 def hashed(*keys: int | npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """Hash numbers (each a scalar or an array, broadcast together) in order into uniform 64-bit numbers."""
+    """Hash numbers (each a scalar or an array, broadcast together) in order into uniform 64-bit numbers.
+
+    Of a scalar its remainder by 2**64 counts, so that seeds which follow the largest one begin again at 0.
+    """
     state = np.zeros((), dtype=np.uint64)
     with np.errstate(over="ignore"):
         for key in keys:
             # One finaliser round per key: the order of the keys matters and no two keys can cancel.
-            mixed = (state ^ np.asarray(key).astype(np.uint64)) + _GOLDEN
+            number = np.asarray(key % 2**64 if isinstance(key, int) else key).astype(np.uint64)
+            mixed = (state ^ number) + _GOLDEN
             mixed = (mixed ^ (mixed >> np.uint64(30))) * _MIX_1
             mixed = (mixed ^ (mixed >> np.uint64(27))) * _MIX_2
             state = mixed ^ (mixed >> np.uint64(31))

@@ -19,7 +19,7 @@ from ..hrv.scoring.experiments import Experiment
 from ..hrv.scoring.scorer import Scorer
 from ..hrv.weakening.plan import Plan, concepts_to_analyse
 from .input_groups import InputGroup
-from .inputs import seed_input
+from .inputs import LARGEST_SEED, seed_input
 from .places import executor_of
 from .sampling import Sampling
 from .sockets import ExperimentSocket, HRVSocket, ScorerSocket
@@ -91,7 +91,9 @@ class Examination(InputGroup):
 
         Raises HRVError as :func:`~..host.weakening.run.analyse_weakening` does, and for a concept that is not there.
         """
-        settings = WeakeningSettings(seeds=tuple(range(self.seed, self.seed + self.seeds)), **asdict(sampling))
+        # After the largest seed comes 0.
+        seeds = tuple((self.seed + number) % (LARGEST_SEED + 1) for number in range(self.seeds))
+        settings = WeakeningSettings(seeds=seeds, **asdict(sampling))
         names = concepts_to_analyse(self.hrv, self.experiment.concepts, concepts)
         cases = {name: self.experiment.of(name, self.prompts) for name in names}
         with executor_of(node, place, ("model", "clip", "vae", "scorer")) as executor:

@@ -190,7 +190,7 @@ class AttendAndExciteReport(Node):
     @classmethod
     def execute(cls, report: ReportLog, latent: dict[str, Any]) -> io.NodeOutput:
         samples = latent["samples"]
-        found = report.find(samples.cpu().numpy())
+        found = report.find(samples.float().cpu().numpy())
         size = (8 * samples.shape[-2], 8 * samples.shape[-1])
         masks = [
             torch.nn.functional.interpolate(torch.from_numpy(of_subject)[:, None], size, mode="bilinear").clamp(0, 1)

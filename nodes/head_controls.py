@@ -47,12 +47,7 @@ class WeakenHeads(Node):
                     "What the words' attention is multiplied by in these heads; published: -2. 0 takes it away.",
                 ),
                 *Effect.inputs(),
-                seed_input(
-                    "seed",
-                    "Which random order; the other orders do not need it.",
-                    largest=2**64 - 1,
-                    advanced=True,
-                ),
+                seed_input("seed", "Which random order; the other orders do not need it.", advanced=True),
                 occurrence_input(),
                 io.Combo.Input(
                     "unit",

@@ -13,13 +13,14 @@ from ..hrv.relevance.factors import AUTOMATIC, CAUSAL_CLAMP, FORMS
 LARGEST_FACTOR = 10.0
 """How far factors and weights go, above and below 0."""
 
-LARGEST_SEED = 2**63 - 1
+LARGEST_SEED = 2**64 - 1
+"""That of the host's samplers: a seed that is linked to several nodes fits all of them."""
 
 
-def seed_input(name: str, tooltip: str, largest: int = LARGEST_SEED, advanced: bool | None = None) -> Any:
+def seed_input(name: str, tooltip: str, advanced: bool | None = None) -> Any:
     """A seed that stays as it is from run to run."""
     return io.Int.Input(
-        name, default=0, min=0, max=largest, control_after_generate=False, tooltip=tooltip, advanced=advanced
+        name, default=0, min=0, max=LARGEST_SEED, control_after_generate=False, tooltip=tooltip, advanced=advanced
     )
 
 

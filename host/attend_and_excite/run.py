@@ -17,6 +17,8 @@ import comfy.model_management
 import comfy.model_patcher
 import comfy.samplers
 import comfy.utils
+import numpy as np
+import numpy.typing as npt
 import psutil
 import torch
 
@@ -135,7 +137,7 @@ class ExcitementRun:
         for sentence in self.report.unmet():
             self.say(sentence)
         for log in self.logs:
-            log.add(latents.cpu().numpy(), self.report)
+            log.add(_array(latents), self.report)
 
     def say(self, sentence: str) -> None:
         logging.warning("[HRV] Attend and Excite: %s", sentence)
@@ -175,9 +177,9 @@ class ExcitementRun:
 
     def record(self, step: ExcitedStep, look: Look) -> None:
         seen = [look.maxima.get(key, torch.full_like(look.losses, math.nan)) for key in self.subjects]
-        step.iterations.append(Iteration(look.losses.cpu().numpy(), torch.stack(seen).cpu().numpy()))
+        step.iterations.append(Iteration(_array(look.losses), _array(torch.stack(seen))))
         nothing = torch.zeros(len(look.losses), 2, 2)
-        self.report.maps = [look.maps.get(key, nothing).cpu().numpy() for key in self.subjects]
+        self.report.maps = [_array(look.maps.get(key, nothing)) for key in self.subjects]
 
     def look(
         self, model: Any, x: torch.Tensor, sigma: torch.Tensor, kwargs: dict[str, Any], with_gradient: bool
@@ -241,3 +243,8 @@ class ExcitementRun:
             for key, maximum in maxima:
                 least[key] = torch.minimum(least.get(key, maximum), maximum).detach()
             return Look({key: map_.detach() for key, map_ in shown}, least, losses.detach(), gradient)
+
+
+def _array(tensor: torch.Tensor) -> npt.NDArray[np.float32]:
+    """A tensor's numbers; under autocast they may be of a type that numpy does not have."""
+    return tensor.float().cpu().numpy()

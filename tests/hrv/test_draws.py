@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 MASK = 2**64 - 1
-KEYS = st.integers(0, 2**63 - 1)
+KEYS = st.integers(0, 2**64 - 1)
 
 
 def splitmix(*keys: int) -> int:
@@ -31,6 +31,11 @@ def test_one_key_gives_the_published_first_number_of_splitmix64(seed: int, first
 @given(st.lists(KEYS, min_size=1, max_size=6))
 def test_hashes_equal_those_of_unbounded_integers(keys: list[int]) -> None:
     assert int(hashed(*keys)) == splitmix(*keys)
+
+
+@given(KEYS)
+def test_after_the_largest_seed_comes_the_first(seed: int) -> None:
+    assert hashed(seed, 1) == hashed(seed + 2**64, 1) == hashed(seed - 2**64, 1)
 
 
 @given(KEYS, st.lists(KEYS, min_size=1, max_size=5))

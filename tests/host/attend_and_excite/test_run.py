@@ -539,6 +539,15 @@ def test_half_precision_weights(sd15: Excited, dtype: torch.dtype) -> None:
     assert F.cosine_similarity(found.flatten(), expected.flatten(), dim=0) > 0.8
 
 
+def test_a_run_under_autocast_is_reported(sd15: Excited) -> None:
+    """Other packs sample so: sums of maps come in a type that numpy does not have."""
+    model, positive, log = sd15.excited(MIXED_SUBJECTS)
+    with torch.autocast("cpu", torch.bfloat16):
+        made = latents(model, positive, sd15.negative)
+    report = log.find(made.float().numpy())
+    assert report.steps and all(np.isfinite(one.losses).all() for step in report.steps for one in step.iterations)
+
+
 def test_weights_that_the_host_casts_for_every_call(sd15: Excited) -> None:
     model, positive, _ = sd15.excited()
     expected = latents(model, positive, sd15.negative)
