@@ -6,8 +6,8 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
-LONGEST_MESSAGE = 800
-"""Characters of a message at most, room for two addresses and a folder; of a longer one the middle is left out."""
+LONGEST_MESSAGE = 500
+"""Characters of a message at most; of a longer one, as with long paths in it, the middle is left out."""
 
 # Control characters, lone surrogates, line and paragraph separators: nothing that can be shown on one line.
 _UNPRINTABLE = {"Cc", "Cs", "Zl", "Zp"}
@@ -43,8 +43,9 @@ def printable(text: str) -> str:
 
 
 def short(text: str) -> str:
-    """What a user wrote, as messages show it: on one line, printable, its first 60 characters."""
-    return printable(text if len(text) <= _SHORT else f"{text[: _SHORT - 1]}…").replace("\n", r"\n")
+    """What a user wrote, as messages show it: on one line, printable, its first 60 characters, counted as shown."""
+    shown = printable(text[: _SHORT + 1]).replace("\n", r"\n")
+    return shown if len(shown) <= _SHORT else f"{shown[: _SHORT - 1]}…"
 
 
 def quoted(text: str, mark: str = "'") -> str:

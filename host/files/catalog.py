@@ -101,22 +101,22 @@ def obtain(entry: PublishedHRV, folder: Path, *, download: bool) -> HRV:
     missing = [file for file in entry.files if not (folder / file.name).exists()]
     if missing and not download:
         size = sum(file.size for file in missing) / 1000
+        only = f" Only {missing[0].name} is missing." if len(missing) < len(entry.files) else ""
         raise HRVError(
             f"The published HRV '{entry.name}' is not on this machine. Turn on 'download' to fetch it ({size:.0f} kB). "
-            + _by_hand(entry, folder)
+            f"{_by_hand(folder)}{only}"
         )
     progress = comfy.utils.ProgressBar(sum(file.size for file in missing))
     contents: list[bytes] = []
     for file in entry.files:
-        place = folder / file.name
         fetched = file in missing
-        data = _fetch(entry, file, folder, progress) if fetched else read_user_file(place, VECTORS_LIMIT)
+        data = _fetch(entry, file, folder, progress) if fetched else read_user_file(folder / file.name, VECTORS_LIMIT)
         digest = hashlib.sha256(data).hexdigest()
         if digest != file.sha256:
             raise HRVError(
-                f"{file.url if fetched else place} isn't the published file: it has {len(data)} bytes with "
-                f"the SHA-256 {digest}, the original {file.size} with {file.sha256}. It was not used. "
-                + _by_hand(entry, folder)
+                f"{'What came for' if fetched else 'The file'} {file.name} isn't the published file: it has "
+                f"{len(data)} bytes and a SHA-256 that begins with {digest[:12]}, the original {file.size} and "
+                f"{file.sha256[:12]}. It was not used. {_by_hand(folder)}"
             )
         contents.append(data)
     vectors, head_index = contents
@@ -135,16 +135,14 @@ def _fetch(entry: PublishedHRV, file: RemoteFile, folder: Path, progress: comfy.
         return file_from_web(file.url, file.size, progress.update)
     except (OSError, http.client.HTTPException) as error:
         cause = error.reason if type(error) is urllib.error.URLError else error
-        raise HRVError(
-            f"The published HRV '{entry.name}' cannot be downloaded: {cause}. " + _by_hand(entry, folder)
-        ) from error
+        raise HRVError(f"The published HRV '{entry.name}' cannot be downloaded: {cause}. {_by_hand(folder)}") from error
 
 
-def _by_hand(entry: PublishedHRV, folder: Path) -> str:
-    addresses = " and ".join(file.url for file in entry.files)
+def _by_hand(folder: Path) -> str:
+    """What else to do; the addresses, of 200 characters each, are on the node's help page."""
     return (
-        f"Or download {addresses} with a browser and put both files into {folder} (create it if necessary), "
-        "without renaming them."
+        "Or download its two files with a browser, by the links on this node's help page, and put them into "
+        f"{folder} (create it if necessary), without renaming them."
     )
 
 

@@ -51,7 +51,7 @@ def test_three_concepts_are_checked_if_none_is_named_and_others_listed() -> None
 
 def test_seeds_are_those_of_the_hosts_samplers(monkeypatch: pytest.MonkeyPatch) -> None:
     """A seed that is linked to a KSampler too can be any of its; after the largest comes 0."""
-    sampled = []
+    sampled: list[list[int]] = []
 
     def two_images(model: Any, seeds: Sequence[int], *others: Any) -> torch.Tensor:
         if len(sampled) == 2:

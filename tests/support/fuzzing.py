@@ -43,7 +43,10 @@ TEXTS = st.text(st.characters(categories=["L", "N", "P", "S", "Z", "Cc", "Cf", "
 
 
 def assert_for_people(error: HRVError) -> None:
-    """A message can be shown, logged and read: it is printable and short."""
+    """A message can be shown, logged and read: it is printable, short, and all there.
+
+    One whose middle was left out has exactly the longest length.
+    """
     message = str(error)
-    assert message == printable(message) and 0 < len(message) <= LONGEST_MESSAGE, message
+    assert message == printable(message) and 0 < len(message) < LONGEST_MESSAGE, message
     message.encode("utf-8")
