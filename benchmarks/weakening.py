@@ -1,6 +1,6 @@
 """Ordered weakening of HRV-mini: whether its HRV separates, against a shuffled one, and over factors.
 
-    python benchmarks/weakening.py [--factor -2] [--prompts 8] [--seeds 1] [--out FOLDER]
+    python benchmarks/weakening.py [--factor 0] [--prompts 8] [--seeds 1] [--out FOLDER]
 
 Needs a host on COMFYUI_PATH. An interrupted run goes on from the states in FOLDER. Writes ``weakening.md``,
 ``weakening.json``, ``weakening-hrv.png``, ``weakening-shuffled.png``, ``weakening-curves.png`` and
@@ -69,7 +69,7 @@ def main() -> None:
     parser.add_argument("--head-counts", default="11, 31, 61")
     parser.add_argument("--random-orders", type=int, default=3)
     parser.add_argument("--concepts", nargs="*", help="all by default")
-    parser.add_argument("--factor", type=float, default=-2.0, help="the paper's is -2; 0 sets weakened heads to zero")
+    parser.add_argument("--factor", type=float, default=0.0, help="0 sets weakened heads to zero; the paper's is -2")
     parser.add_argument("--factors-of", default="Color", help="the concept of the sweep over factors")
     parser.add_argument("--out", type=Path, default=Path("benchmark-results"))
     options = parser.parse_args()

@@ -24,6 +24,7 @@ from .mini import LoadMini
 from .published import ImportConcepts, ImportNpy, Published
 from .reading import ReadByConcept
 from .scorers import Score, ScorerCLIP, ScorerMini, ScorerTransformers
+from .side_effects import SideEffectsOfWeakening
 from .text_encode import TextEncode
 from .tokens import ConditioningConcat, TagConditioning, Tokens
 from .weakening import OrderedWeakening, WeakeningSummary
@@ -72,6 +73,7 @@ NODES: list[type[io.ComfyNode]] = [
     WeakeningSummary,
     QuickCheck,
     FactorSweep,
+    SideEffectsOfWeakening,
 ]
 
 

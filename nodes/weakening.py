@@ -12,7 +12,6 @@ from ..hrv.weakening.tables import findings_table
 from .examination import Examination
 from .fields import split_words
 from .input_groups import with_groups
-from .inputs import place_input
 from .menu import CATEGORY
 from .node import Node
 from .outputs import image_tensor, picture_output
@@ -51,7 +50,6 @@ class OrderedWeakening(Node):
                     ),
                     prefix_input("hrv/weakening"),
                 ),
-                place_input(),
             ],
             outputs=[
                 io.Image.Output(
@@ -104,7 +102,6 @@ class WeakeningSummary(Node):
                 *Examination.inputs(concepts_input("all in common"), seeds=3, prompts=0),
                 *Sampling.inputs(),
                 *WeakenedHeads.inputs(prefix_input("hrv/weakening-summary")),
-                place_input(),
             ],
             outputs=[
                 io.Image.Output("picture", tooltip="A row for each concept."),
@@ -131,5 +128,5 @@ class WeakeningSummary(Node):
         findings, csv, json, where = saved_findings(filename_prefix, analysis)
         table = findings_table(findings)
         show_text(cls, f"{table}\n{where}")
-        title = f"Ordered weakening by {weakened.factor:g}, scored by {examined.scorer.name}"
+        title = f"Ordered weakening by {plan.factors[0]:g}, scored by {examined.scorer.name}"
         return picture_output(cls, summary_picture(findings, title), table, csv, json)

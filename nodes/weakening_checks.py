@@ -22,12 +22,16 @@ from .outputs import image_tensor, picture_output
 from .places import place_hidden
 from .sampling import Sampling
 from .weakening_inputs import (
+    AS_PUBLISHED,
+    WEAKENINGS,
     concepts_input,
+    factor_of,
     head_counts_input,
     one_concept_input,
     only,
     prefix_input,
     table_outputs,
+    weakening_input,
 )
 from .weakening_results import judged, saved_findings
 
@@ -54,6 +58,7 @@ class QuickCheck(Node):
                 *Examination.inputs(concepts_input(f"{_MOST_CONCEPTS} of those in common"), seeds=2, prompts=4),
                 *Sampling.inputs(),
                 place_input(),
+                weakening_input(WEAKENINGS, AS_PUBLISHED),
             ],
             outputs=[
                 io.String.Output("verdict", tooltip="Yes, weakly or no for all together, and for each concept."),
@@ -65,9 +70,14 @@ class QuickCheck(Node):
     @classmethod
     @with_groups
     def execute(
-        cls, examined: Examination, sampling: Sampling, concepts: str, run_on: str = THIS_MACHINE
+        cls,
+        examined: Examination,
+        sampling: Sampling,
+        concepts: str,
+        run_on: str = THIS_MACHINE,
+        weakening: str = AS_PUBLISHED,
     ) -> io.NodeOutput:
-        plan = Plan(parse_head_counts(QUICK_COUNTS, examined.head_count))
+        plan = Plan(parse_head_counts(QUICK_COUNTS, examined.head_count), factors=(factor_of(weakening),))
         names = split_words(concepts)
         left: list[str] = []
         if not names:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,20 @@ from ..hrv.errors import HRVError
 from ..hrv.relevance.orders import WEAKEN_FACTOR
 from ..hrv.weakening.plan import Plan, parse_head_counts
 from .input_groups import InputGroup
-from .inputs import factor_input, seed_input
+from .inputs import factor_input, place_input, seed_input
+
+BY_FACTOR = "by factor"
+SET_TO_ZERO = "set heads to zero (0)"
+AS_PUBLISHED = "the paper's -2"
+
+_FACTORS = {SET_TO_ZERO: 0.0, AS_PUBLISHED: WEAKEN_FACTOR}
+WEAKENINGS = tuple(_FACTORS)
+"""How heads are weakened, by name."""
+
+_WHY = (
+    "On HRV-mini 0 takes the concept away and mostly leaves the others; -2 also breaks pictures in heads that the "
+    "concept doesn't need."
+)
 
 
 def one_concept_input() -> Any:
@@ -30,6 +44,25 @@ def only(concept: str) -> list[str]:
     return [concept]
 
 
+def weakening_input(options: Sequence[str], default: str) -> Any:
+    """How heads are weakened; ``default`` is what graphs without this input mean."""
+    return io.Combo.Input(
+        "weakening",
+        options=list(options),
+        default=default,
+        optional=True,
+        tooltip=f"What weakened heads do with the words: lose them, or see them reversed, as published. {_WHY}",
+    )
+
+
+def factor_of(weakening: str, factor: float = WEAKEN_FACTOR) -> float:
+    """The factor of a way of weakening; ``factor`` is that of :data:`BY_FACTOR`. Raises HRVError for 1."""
+    found = _FACTORS.get(weakening, factor)
+    if found == 1.0:
+        raise HRVError("factor is 1, which weakens no head: 0 removes the attention, and -2 is published.")
+    return found
+
+
 def head_counts_input(default: str, tooltip: str) -> Any:
     return io.String.Input("head_counts", default=default, tooltip=tooltip)
 
@@ -42,6 +75,7 @@ class WeakenedHeads(InputGroup):
     random_orders: int
     factor: float
     order_seed: int
+    weakening: str = BY_FACTOR
 
     @staticmethod
     def inputs(*others: Any) -> list[Any]:
@@ -60,8 +94,9 @@ class WeakenedHeads(InputGroup):
             ),
             factor_input(
                 "factor",
-                WEAKEN_FACTOR,
-                "What the attention to all words is multiplied by in weakened heads; published: -2.",
+                0.0,
+                "What the attention to all words is multiplied by in weakened heads: 0 removes it, published is -2. "
+                f"{_WHY}",
             ),
             *others,
             seed_input(
@@ -69,14 +104,14 @@ class WeakenedHeads(InputGroup):
                 "Of the first random order; Weaken Heads by Order makes the same order of the same seed.",
                 advanced=True,
             ),
+            place_input(),
+            weakening_input((BY_FACTOR, *WEAKENINGS), BY_FACTOR),
         ]
 
     def plan(self, head_count: int, uniform: bool = False) -> Plan:
         """The plan for a model of so many heads. Raises HRVError for a factor that changes nothing."""
         counts = parse_head_counts(self.head_counts, head_count)
-        if self.factor == 1.0:
-            raise HRVError("factor is 1, which weakens no head: -2 is published, and 0 removes the attention.")
-        return Plan(counts, self.random_orders, (self.factor,), uniform, self.order_seed)
+        return Plan(counts, self.random_orders, (factor_of(self.weakening, self.factor),), uniform, self.order_seed)
 
 
 def prefix_input(default: str) -> Any:

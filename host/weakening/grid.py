@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, groupby
+from itertools import accumulate, chain, groupby
 from typing import NamedTuple
 
 from ...hrv.errors import HRVError, listed, quoted
 from ...hrv.prompts.tokens import TokenMap
-from ...hrv.weakening.plan import Cell, Plan
+from ...hrv.weakening.plan import Cell
 
 MOST_IMAGES = 1_000_000
 """Images of an analysis at most; at ten a second they take a day."""
@@ -51,36 +51,50 @@ class Batch(NamedTuple):
 
 
 class _Group(NamedTuple):
-    """The images of cases whose words are at the same positions: (case, seed) numbers."""
+    """The images of cases whose words are at the same positions: (case, seed) numbers.
+
+    ``ends`` has how many scores there are before each image, and behind the last.
+    """
 
     units: list[tuple[int, int]]
     positions: tuple[int, ...]
+    ends: list[int]
 
 
 class Grid:
     """The batches of an analysis in order: concept by concept, cell by cell. Each is made when it is asked for.
 
-    ``maps`` are the token maps of every concept's cases. Raises HRVError for a prompt without words, and for more than
+    ``maps`` are the token maps of every concept's cases, ``numbers`` how many scores an image of each case has, and
+    ``cells`` what is done to each concept's cases. Raises HRVError for a prompt without words, and for more than
     :data:`MOST_IMAGES`.
     """
 
-    def __init__(self, maps: Sequence[Sequence[TokenMap]], plan: Plan, settings: WeakeningSettings):
-        self.images = len(plan.cells) * len(settings.seeds) * sum(map(len, maps))
+    def __init__(
+        self,
+        maps: Sequence[Sequence[TokenMap]],
+        numbers: Sequence[Sequence[int]],
+        cells: Sequence[Sequence[Cell]],
+        settings: WeakeningSettings,
+    ):
+        seeds = len(settings.seeds)
+        self.images = seeds * sum(len(its) * len(those) for its, those in zip(cells, maps, strict=True))
         if self.images > MOST_IMAGES:
             raise HRVError(
-                f"This analysis has {self.images:,} images ({len(plan.cells)} numbers and orders of heads, "
-                f"{len(settings.seeds)} seeds, {sum(map(len, maps))} prompts); at most {MOST_IMAGES:,} are allowed. "
+                f"This analysis has {self.images:,} images ({len({*chain(*cells)})} numbers and orders of heads, "
+                f"{seeds} seeds, {sum(map(len, maps))} prompts); at most {MOST_IMAGES:,} are allowed. "
                 "Take fewer seeds, prompts, random orders or numbers of heads."
             )
-        self._plan, self._size = plan, settings.batch_size
-        self._groups = [_groups(those, len(settings.seeds)) for those in maps]
-        # Of every concept: how many batches and images each group has in a cell, and how many come before it.
+        self._cells, self._size = cells, settings.batch_size
+        self._groups = [_groups(*those, seeds) for those in zip(maps, numbers, strict=True)]
+        # Of every concept: how many batches each group has in a cell, and how many batches and scores come before it.
         self._batches = [[-(-len(group.units) // self._size) for group in groups] for groups in self._groups]
-        cells = len(plan.cells)
-        self._first_batch = list(accumulate((sum(batches) * cells for batches in self._batches), initial=0))
-        self._first_image = list(
-            accumulate((sum(len(group.units) for group in groups) * cells for groups in self._groups), initial=0)
-        )
+        self._first_batch = _starts(sum(batches) * len(its) for batches, its in zip(self._batches, cells, strict=True))
+        self._first_score = _starts(_scores(groups) * len(its) for groups, its in zip(self._groups, cells, strict=True))
+
+    @property
+    def scores(self) -> int:
+        """How many scores all images have."""
+        return self._first_score[-1]
 
     def __len__(self) -> int:
         """How many batches there are."""
@@ -91,30 +105,40 @@ class Grid:
 
     def __getitem__(self, number: int) -> Batch:
         concept, cell, group, start, _ = self._place(number)
-        units, positions = self._groups[concept][group]
-        return Batch(concept, self._plan.cells[cell], tuple(units[start : start + self._size]), positions)
+        units, positions, _ = self._groups[concept][group]
+        return Batch(concept, self._cells[concept][cell], tuple(units[start : start + self._size]), positions)
 
     def rows(self, number: int) -> slice:
-        """Which of all images in order a batch has."""
+        """Which of all scores in order are those of a batch."""
         concept, _, group, start, before = self._place(number)
-        of_group = len(self._groups[concept][group].units)
-        return slice(before + start, before + min(start + self._size, of_group))
+        ends = self._groups[concept][group].ends
+        return slice(before + ends[start], before + ends[min(start + self._size, len(ends) - 1)])
 
     def _place(self, number: int) -> tuple[int, int, int, int, int]:
-        """Concept, cell, group and the first unit in it; and how many images come before those of the group."""
+        """Concept, cell, group and the first unit in it; and how many scores come before those of the group."""
         concept = bisect_right(self._first_batch, number) - 1
-        batches = self._batches[concept]
+        batches, groups = self._batches[concept], self._groups[concept]
         cell, rest = divmod(number - self._first_batch[concept], sum(batches))
-        before = self._first_image[concept] + cell * sum(len(group.units) for group in self._groups[concept])
+        before = self._first_score[concept] + cell * _scores(groups)
         group = 0
         while rest >= batches[group]:
             rest -= batches[group]
-            before += len(self._groups[concept][group].units)
+            before += groups[group].ends[-1]
             group += 1
         return concept, cell, group, rest * self._size, before
 
 
-def _groups(maps: Sequence[TokenMap], seeds: int) -> list[_Group]:
+def _starts(numbers: Iterable[int]) -> list[int]:
+    """How much comes before each of some numbers of things, and how much there is."""
+    return list(accumulate(numbers, initial=0))
+
+
+def _scores(groups: Sequence[_Group]) -> int:
+    """How many scores the images of a cell have."""
+    return sum(group.ends[-1] for group in groups)
+
+
+def _groups(maps: Sequence[TokenMap], numbers: Sequence[int], seeds: int) -> list[_Group]:
     """The cases of a concept that can be made together."""
     for tokens in maps:
         if not tokens.words:
@@ -123,7 +147,8 @@ def _groups(maps: Sequence[TokenMap], seeds: int) -> list[_Group]:
     def places(case: int) -> tuple[int, tuple[int, ...]]:
         return maps[case].length, maps[case].content_positions
 
-    return [
-        _Group([(case, seed) for case in those for seed in range(seeds)], positions)
-        for (_, positions), those in groupby(sorted(range(len(maps)), key=places), key=places)
-    ]
+    found = []
+    for (_, positions), those in groupby(sorted(range(len(maps)), key=places), key=places):
+        units = [(case, seed) for case in those for seed in range(seeds)]
+        found.append(_Group(units, positions, _starts(numbers[case] for case, _ in units)))
+    return found

@@ -136,25 +136,29 @@ def parse_head_counts(text: str, head_count: int) -> tuple[int, ...]:
     """
     if not text.strip():
         return usual_head_counts(head_count)
-    counts = {0, head_count}
-    for part in (part.strip() for part in text.split(",")):
-        try:
-            heads = heads_of_percent(float(part[:-1]), head_count) if part.endswith("%") else int(part)
-        except HRVError:
-            raise
-        except ValueError:
-            raise HRVError(
-                f"{quoted(part)} isn't a number of heads: write numbers like 0, 11, 25%, {head_count}."
-            ) from None
-        if not 0 <= heads <= head_count:
-            raise HRVError(f"This model has {head_count} heads, so {short(part)} of them cannot be weakened.")
-        counts.add(heads)
+    counts = {0, head_count, *(parse_heads(part, head_count) for part in text.split(","))}
     if len(counts) == 2:
         raise HRVError(
             f"head_counts {quoted(text)} has no number between 0 and {head_count}, where all orders are the same: "
             "add some, such as 11, 25%."
         )
     return tuple(sorted(counts))
+
+
+def parse_heads(text: str, head_count: int) -> int:
+    """A number of heads, or a share such as 25%. Raises HRVError for anything else, and for more than there are."""
+    part = text.strip()
+    try:
+        heads = heads_of_percent(float(part[:-1]), head_count) if part.endswith("%") else int(part)
+    except HRVError:
+        raise
+    except ValueError:
+        raise HRVError(
+            f"{quoted(part)} isn't a number of heads: write numbers like 0, 11, 25%, {head_count}."
+        ) from None
+    if not 0 <= heads <= head_count:
+        raise HRVError(f"This model has {head_count} heads, so {short(part)} of them cannot be weakened.")
+    return heads
 
 
 def cell_factors(cell: Cell, hrv: HRV, concept: str, order_seed: int) -> Factors:

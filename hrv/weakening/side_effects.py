@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -11,9 +11,12 @@ import numpy as np
 
 from ..errors import HRVError
 from ..relevance.vocabulary import fold
-from ..scoring.experiments import Case
+from ..scoring.experiments import Case, Experiment
 from .plan import Scores
 from .statistics import Estimate, estimate
+
+# By the words of a target: concept -> the targets with these words.
+_Targets = dict[tuple[str, ...], dict[str, set[str]]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,13 +52,21 @@ class SideEffects:
 
         The interval is a bootstrap over prompts and, in each, seeds.
         """
-        scores = self._of(scored)
-        lost = scores[0] - scores[1 + self.weakened.index(weakened)]
-        return estimate(np.where(self._complete(scored), lost, np.nan))
+        return self._estimates[weakened, scored]
 
     def images(self, scored: str) -> int:
         """How many images every number of a concept is the mean of."""
         return int(self._complete(scored).sum())
+
+    @cached_property
+    def _estimates(self) -> dict[tuple[str, str], Estimate]:
+        """Every loss by (weakened, scored): intervals take a while, and pictures, tables and files all ask for them."""
+        found = {}
+        for scored in self.scored:
+            scores, complete = self._of(scored), self._complete(scored)
+            for weakened, its in zip(self.weakened, scores[1:], strict=True):
+                found[weakened, scored] = estimate(np.where(complete, scores[0] - its, np.nan))
+        return found
 
     @cached_property
     def losses(self) -> Scores:
@@ -75,3 +86,48 @@ class SideEffects:
                 "the scorer failed."
             )
         return complete
+
+
+def cases_by_prompt(experiment: Experiment, concepts: Sequence[str], most: int = 0) -> list[tuple[Case, ...]]:
+    """Every prompt that an experiment has for some concepts, with all that it says of them.
+
+    Beside its own cases a prompt has one for each other concept of which it holds exactly one of the targets, as whole
+    words and not within a longer one: "a large red circle", a prompt of Color, also says what Size and Shape are, if
+    the experiment scores them by "large" and "circle". ``most`` takes that many cases of each concept, evenly spread; 0
+    takes all. Raises HRVError for a concept without cases.
+    """
+    cases = [case for concept in concepts for case in experiment.of(concept, most)]
+    targets: _Targets = {}
+    for name in {case.concept: None for case in cases}:
+        for case in experiment.of(name):
+            targets.setdefault(_words(case.target), {}).setdefault(name, set()).add(case.target)
+    found: dict[str, dict[Case, None]] = {}
+    for case in cases:
+        found.setdefault(case.prompt, {})[case] = None
+    for prompt, its in found.items():
+        own = {case.concept for case in its}
+        for name, named in _named(prompt, targets).items():
+            if name not in own and len(named) == 1:
+                its[Case(name, prompt, named.pop())] = None
+    return [tuple(its) for its in found.values()]
+
+
+def _named(prompt: str, targets: _Targets) -> dict[str, set[str]]:
+    """Of each concept the targets that a prompt holds, without those that are only there within longer ones."""
+    words, lengths = _words(prompt), sorted({len(those) for those in targets} - {0}, reverse=True)
+    found: dict[str, set[str]] = {name: set() for its in targets.values() for name in its}
+    ends = dict.fromkeys(found, 0)
+    for start in range(len(words)):
+        # The longest first, so that whatever holds a target comes before it.
+        for length in lengths:
+            if start + length <= len(words):
+                for name, its in targets.get(words[start : start + length], {}).items():
+                    if start + length > ends[name]:
+                        ends[name] = start + length
+                        found[name] |= its
+    return found
+
+
+def _words(text: str) -> tuple[str, ...]:
+    """The words of a text, without punctuation at their ends."""
+    return tuple(word for part in fold(text).split() if (word := part.strip(".,;:!?()\"'")))

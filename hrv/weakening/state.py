@@ -20,7 +20,7 @@ class WeakeningState:
     """An analysis under way.
 
     ``key``     tells the analysis from any other.
-    ``scores``  float64 [images], NaN where the scorer failed and of images not yet made.
+    ``scores``  float64 [scores], one or more of each image; NaN where the scorer failed and of images not yet made.
     ``sheet``   uint8 [pictures, height, width, 3], those of the contact sheet.
     ``batches`` how many batches there are.
     ``done``    how many batches, in their order, are finished.
@@ -33,9 +33,9 @@ class WeakeningState:
     done: int = 0
 
     @classmethod
-    def beginning(cls, key: str, images: int, batches: int, sheet: tuple[int, int, int]) -> WeakeningState:
-        """The state before the first of ``images`` images; ``sheet`` is pictures, height and width."""
-        return cls(key, np.full(images, np.nan), np.zeros((*sheet, 3), dtype=np.uint8), batches)
+    def beginning(cls, key: str, scores: int, batches: int, sheet: tuple[int, int, int]) -> WeakeningState:
+        """The state before the first image, for so many ``scores``; ``sheet`` is pictures, height and width."""
+        return cls(key, np.full(scores, np.nan), np.zeros((*sheet, 3), dtype=np.uint8), batches)
 
     def save(self, path: Path) -> None:
         """Write the state; raises HRVError if the file cannot be written."""

@@ -61,7 +61,10 @@ def graph(class_type: str, outputs: int, written: str = PROMPTS, **inputs: Any) 
             **inputs,
         ),
     }
-    texts = {"HRV_OrderedWeakening": 5, "HRV_WeakeningSummary": 4, "HRV_QuickCheck": 1, "HRV_FactorSweep": 4}
+    texts = {
+        "HRV_OrderedWeakening": 5, "HRV_WeakeningSummary": 4, "HRV_QuickCheck": 1, "HRV_FactorSweep": 4,
+        "HRV_SideEffects": 3,
+    }  # fmt: skip
     for number in range(outputs, texts[class_type]):
         made[f"text{number}"] = node("PreviewAny", source=["node", number])
     return made
@@ -111,6 +114,21 @@ def test_a_sweep_has_an_area_for_each_factor(api: ApiClient) -> None:
     result = api.run(graph("HRV_FactorSweep", 1, **inputs), timeout=300)
     first, second = result.outputs["text1"]["text"][0].splitlines()
     assert first.startswith("factor -2: area ") and second == "factor 1: area 0.000 (0.000 to 0.000)"
+
+
+def test_side_effects_are_a_matrix_of_all_that_prompts_say(api: ApiClient, comfy_server: ComfyServer) -> None:
+    inputs: dict[str, Any] = {**MADE, "concepts": "", "factor": 0.0, "filename_prefix": "weak/matrix"}
+    result = api.run(graph("HRV_SideEffects", 1, heads="25%", **inputs), timeout=300)
+    table, told = (result.outputs[f"text{number}"]["text"][0] for number in (1, 2))
+    # Both prompts of Color name a circle, which Shape doesn't score, and that of Shape names red.
+    assert table.splitlines()[0] == "| heads of | Color | Shape |" and table.splitlines()[-1] == "| images | 3 | 1 |"
+    assert json.loads(told)["heads"] == 32
+    (saved,) = (comfy_server.base_directory / "output" / "weak").glob("matrix_*.json")
+    assert saved.read_text() == told
+    assert Image.open(io.BytesIO(api.view(result.images("node")[0]))).width > 200
+    for heads, sentence in (("100%", "the same for every concept"), ("a few", "isn't a number of heads")):
+        with pytest.raises(WorkflowError, match=sentence):
+            api.run(graph("HRV_SideEffects", 1, heads=heads, **inputs))
 
 
 @pytest.mark.parametrize(

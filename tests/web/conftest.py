@@ -69,6 +69,7 @@ SEARCHES = {
     "evaluate all concepts": "Ordered Weakening of All Concepts",
     "does it hold": "HRV Quick Check",
     "uniform baseline": "Ordered Weakening by Factor",
+    "concept matrix": "Side Effects of Weakening",
 }
 
 # Nodes that show text on themselves.

@@ -3,14 +3,54 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hrv_pack.hrv.errors import HRVError
-from hrv_pack.hrv.scoring.experiments import Case
+from hrv_pack.hrv.scoring.experiments import Case, parse_experiment
 from hrv_pack.hrv.weakening.pictures import side_effects_picture
-from hrv_pack.hrv.weakening.side_effects import SideEffects
+from hrv_pack.hrv.weakening.side_effects import SideEffects, cases_by_prompt
 from hrv_pack.hrv.weakening.tables import side_effects_json, side_effects_table
+
+EXPERIMENT = parse_experiment(
+    "[Color]\na large <red | dark blue> circle\na <blue> star, by night\n[Shape]\na <circle | star> in red\n"
+    "[Size]\na <large | tiny> red, blue thing\n[Scene]\na star by <night>"
+)
+
+
+def said(concepts: list[str], most: int = 0) -> dict[str, dict[str, str]]:
+    found = cases_by_prompt(EXPERIMENT, concepts, most)
+    assert all(case.prompt == those[0].prompt for those in found for case in those)
+    return {those[0].prompt: {case.concept: case.target for case in those} for those in found}
+
+
+def test_a_prompt_is_scored_by_every_concept_that_it_names() -> None:
+    assert said(["Color", "Shape", "Size", "Scene"]) == {
+        "a large red circle": {"Color": "red", "Shape": "circle", "Size": "large"},
+        "a large dark blue circle": {"Color": "dark blue", "Shape": "circle", "Size": "large"},
+        "a blue star, by night": {"Color": "blue", "Shape": "star", "Scene": "night"},
+        "a circle in red": {"Shape": "circle", "Color": "red"},
+        "a star in red": {"Shape": "star", "Color": "red"},
+        # Two colors: which one a picture is scored by would be a guess.
+        "a large red, blue thing": {"Size": "large"},
+        "a tiny red, blue thing": {"Size": "tiny"},
+        "a star by night": {"Scene": "night", "Shape": "star"},
+    }
+
+
+def test_only_concepts_asked_for_are_scored_and_few_prompts_of_each() -> None:
+    assert said(["color"], most=1) == {"a large red circle": {"Color": "red"}}
+    assert said(["Scene", "Color"], most=1)["a star by night"] == {"Scene": "night"}
+    with pytest.raises(HRVError, match="Weather"):
+        cases_by_prompt(EXPERIMENT, ["Weather"])
+
+
+def test_a_target_within_a_longer_one_is_not_named() -> None:
+    experiment = parse_experiment("[A]\nan <ice | ice cream | cream tea> x\n[B]\nan ice cream <cone>\nice and <tea>")
+    found = {those[0].prompt: {case.target for case in those} for those in cases_by_prompt(experiment, ["A", "B"])}
+    assert found["an ice cream cone"] == {"ice cream", "cone"}
+    assert found["ice and tea"] == {"ice", "tea"}
 
 
 @pytest.fixture
@@ -39,7 +79,7 @@ def test_an_image_that_failed_leaves_its_prompt_and_seed_out_of_the_column(found
     assert [found.images(concept) for concept in found.scored] == [3, 4]
     found.scores[0, 2:] = np.nan
     with pytest.raises(HRVError, match="No prompt's images could all be scored for Color"):
-        found.loss("Shape", "Color")
+        replace(found).loss("Shape", "Color")
 
 
 def test_table_json_and_picture_show_the_matrix(found: SideEffects) -> None:

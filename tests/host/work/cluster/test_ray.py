@@ -25,6 +25,7 @@ from hrv_pack.host.mini.loader import load_mini
 from hrv_pack.host.weakening.grid import WeakeningSettings
 from hrv_pack.host.weakening.making import Examined
 from hrv_pack.host.weakening.run import analyse_weakening
+from hrv_pack.host.weakening.side_effects import measure_side_effects
 from hrv_pack.host.work.cluster import dealing
 from hrv_pack.host.work.cluster.recipe import Recipe, checkpoint_recipe, mini_recipe
 from hrv_pack.host.work.executor import HERE, Executor
@@ -37,6 +38,7 @@ from hrv_pack.hrv.relevance.vectors import HRV
 from hrv_pack.hrv.relevance.vocabulary import parse_vocabulary
 from hrv_pack.hrv.scoring.experiments import parse_experiment
 from hrv_pack.hrv.weakening.plan import Plan
+from hrv_pack.hrv.weakening.side_effects import cases_by_prompt
 from hrv_pack.mini.truth_scorer import MiniScorer
 from launcher.paths import PACK_ROOT
 
@@ -137,12 +139,24 @@ def made(mini: Mini, hrv: HRV, folder: Path, executor: Executor) -> tuple[HRV, l
         states=folder,
         executor=executor,
     )
+    names = list(EXPERIMENT.concepts)
+    effects = measure_side_effects(
+        Examined(model, clip, vae, hrv, MiniScorer()),
+        names,
+        cases_by_prompt(EXPERIMENT, names),
+        16,
+        0.0,
+        WEAKENING,
+        states=folder,
+        executor=executor,
+    )
     files = {file.name: file.read_bytes() for file in (folder / "images").rglob("*.png")}
     assert files and np.isfinite(built.hrv.values).all()
     return built.hrv, [
         built.report.to_json(),
         files,
         [result.scores.tobytes() for result in analysis.results],
+        effects.scores.tobytes(),
         {place: picture.tobytes() for place, picture in analysis.sheet.items()},
     ]
 
