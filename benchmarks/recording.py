@@ -51,6 +51,7 @@ class RandomWords(ConceptWords):
             for word, length in enumerate(words):
                 self.rows[concept, word, :length] = range(taken, taken + length)
                 taken += length
+        self.tokens = taken
         self.context = torch.randn(taken, width, generator=torch.Generator().manual_seed(0))
         self._placed = self._all = None
 

@@ -25,6 +25,7 @@ from .prompts.carried import (
     CONTROLS_KEY,
     READINGS_KEY,
     ROWS_KEY,
+    TEXT_KEYS,
     TOKEN_MAP_KEY,
     Conditioning,
     PromptReading,
@@ -94,7 +95,9 @@ def add_reading(
                 "both with the same CLIP."
             )
     words = extras.get(TOKEN_MAP_KEY)
-    one = PromptReading(reading("" if words is None else words.text), context, extras.get(CONTROLS_KEY, ()))
+    text = {name: extras[name] for name in TEXT_KEYS if name in extras}
+    made = reading("" if words is None else words.text)
+    one = PromptReading(made, context, extras.get(CONTROLS_KEY, ()), text)
     tagged = [
         [tensor, {**carried, READINGS_KEY: (*carried.get(READINGS_KEY, ()), one)}] for tensor, carried in conditioning
     ]
@@ -147,7 +150,7 @@ def _sample_with_controls(
             editing = EditedSampling(guider.model_patcher, edited, noise, sampler, sigmas, seed)
             editing.install(options)
         if readings:
-            ReadingRun(guider.model_patcher, readings).install(options)
+            ReadingRun(guider, readings).install(options)
         if controlled:
             ControlledRun(guider.model_patcher, controls, missing).install(options)
         return sample(sampler) if editing is None else editing.sample(sample)

@@ -31,7 +31,7 @@ class InstantHRV(Node):
             inputs=[
                 io.Model.Input(
                     "model",
-                    tooltip="The model to look into, LoRAs included: SD 1.x, SD 2.x, SDXL or a relative of these.",
+                    tooltip="The model to look into, LoRAs included. docs/architectures.md lists which ones work.",
                 ),
                 io.Clip.Input("clip", tooltip="Its text encoder: encodes every concept word in every sentence."),
                 ConceptsSocket.Input("concepts", tooltip="From HRV Concepts; every concept needs two words or more."),

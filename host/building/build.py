@@ -20,14 +20,15 @@ from ...hrv.relevance.evidence import Counts
 from ...hrv.relevance.files import require_savable
 from ...hrv.relevance.vectors import HRV
 from ...hrv.relevance.vocabulary import Vocabulary, require_contrast
+from ..models.architectures import architecture_of
 from ..models.capabilities import Capability
-from ..models.layouts import head_layout
 from ..prompts.carried import Conditioning
+from ..prompts.encoding import encode_once
 from ..work.description import Description
 from ..work.executor import HERE, Executor, Tick
 from ..work.job import Report, job_key, no_report, run_job, shard_of
 from ..work.memory import require_room
-from ..work.sampling import sample_latents, stacked
+from ..work.sampling import have_one_text, sample_latents, stacked
 from ..work.states import states_folder
 from .concept_words import ESTIMATORS, PAPER_ESTIMATOR, ConceptWords
 from .provenance import made_from
@@ -133,13 +134,15 @@ class _Build:
 
     def __init__(self, model: Any, clip: Any, vocabulary: Vocabulary, prompts: Sequence[str], settings: BuildSettings):
         self.model, self.clip, self.prompts, self.settings = model, clip, prompts, settings
-        self.layout = head_layout(model, Capability.RECORDING)
+        architecture = architecture_of(model, Capability.RECORDING)
+        self.layout = architecture.layout
         require_room(model, settings, settings.images)
         # The values and the counts.
         require_savable(len(vocabulary) * self.layout.head_count * 12, "fewer concepts")
         self.provenance = _provenance(model, clip, vocabulary, prompts, settings)
         self.key = job_key(self.provenance, settings.stop_at)
-        self.vocabulary, self.words = vocabulary, ConceptWords(clip, vocabulary)
+        self.vocabulary = vocabulary
+        self.words = ConceptWords(clip, vocabulary, in_texts=architecture.projections is None)
         self.batches = settings.batches()
         self.units, self.steps = sum(len(batch) for batch in self.batches), settings.steps
 
@@ -223,28 +226,17 @@ def _provenance(
 
 
 def alike(clip: Any, prompts: Sequence[str], batch: range) -> Iterator[tuple[list[int], Conditioning]]:
-    """Consecutive images whose conditionings [rows, tokens, C] have one shape."""
+    """Consecutive images whose conditionings [rows, tokens, C] can be rows of one."""
     images: list[int] = []
     rows: Conditioning = []
     for image in batch:
         tensor, extras = encode_once(clip, prompts[image % len(prompts)])
-        if images and tensor.shape != rows[0][0].shape:
+        if images and (tensor.shape != rows[0][0].shape or not have_one_text([rows[0], [tensor, extras]])):
             yield images, stacked(rows)
             images, rows = [], []
         images.append(image)
         rows.append([tensor, extras])
     yield images, stacked(rows)
-
-
-def encode_once(clip: Any, prompt: str) -> list[Any]:
-    """The one entry [tensor [1, tokens, C], dict] of a prompt's conditioning; HRVError if it has several."""
-    entries = clip.encode_from_tokens_scheduled(clip.tokenize(prompt))
-    if len(entries) > 1:
-        raise HRVError(
-            "This text encoder encodes a prompt again when the strength of its hooks changes, but the concept-words "
-            "are encoded once. Turn 'schedule_clip' off at Set CLIP Hooks, or remove the keyframes."
-        )
-    return entries[0]
 
 
 class Recording(Protocol):

@@ -7,7 +7,7 @@ words: more tokens in the softmax, and no noise from the draws.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -19,8 +19,10 @@ import torch
 
 from ...hrv.draws import draw_words
 from ...hrv.errors import HRVError, quoted
+from ...hrv.prompts.tokens import TEMPLATE
 from ...hrv.relevance.vocabulary import Vocabulary
-from ..prompts.encoding import WordEmbedding, word_tokens
+from ..prompts.encoding import WordEmbedding, token_map, word_tokens
+from .word_texts import WordText, word_text
 
 PAPER_ESTIMATOR, ALL_WORDS_ESTIMATOR = ESTIMATORS = ("paper", "all words")
 
@@ -47,9 +49,11 @@ class Asked:
 
 
 class ConceptWords:
-    """The words of a vocabulary, each encoded alone by a CLIP.
+    """The words of a vocabulary, each encoded alone by a text encoder.
 
-    ``context``  float32 [1 + all tokens, C]: the start token, then the tokens of all words.
+    ``context``  float32 [1 + all tokens, C]: the start token, then the tokens of all words; None ``in_texts``, where
+                 only the model knows it (:meth:`context_in`).
+    ``tokens``   how many tokens these are.
     ``rows``     int64 [N, W, L]: rows of ``context`` of each word of each concept, -1 where there is none.
     ``numbers``  how many words each concept has.
 
@@ -57,36 +61,36 @@ class ConceptWords:
     makes numbers of that are not finite.
     """
 
-    def __init__(self, clip: Any, vocabulary: Vocabulary):
+    def __init__(self, clip: Any, vocabulary: Vocabulary, in_texts: bool = False):
         every = [word for _, listed in vocabulary for word in listed]
-        embeddings: list[WordEmbedding] = []
-        for first in range(0, len(every), _TOGETHER):
-            comfy.model_management.throw_exception_if_processing_interrupted()
-            embeddings.extend(word_tokens(clip, every[first : first + _TOGETHER]))
-        in_turn = iter(embeddings)
-        encoded = [list(islice(in_turn, len(listed))) for _, listed in vocabulary]
-        self.numbers = [len(words) for words in encoded]
-        longest = max(len(word.tokens) for words in encoded for word in words)
-        self.rows: Places = np.full((len(encoded), max(self.numbers), longest), -1, dtype=np.int64)
-        # The text encoder is causal: the start token is the same for every word.
-        pieces, taken = [encoded[0][0].start], 1
-        for concept, words in enumerate(encoded):
-            for index, word in enumerate(words):
-                self.rows[concept, index, : len(word.tokens)] = range(taken, taken + len(word.tokens))
-                pieces.append(word.tokens)
-                taken += len(word.tokens)
-                if not word.tokens.isfinite().all():
-                    raise HRVError(
-                        f"The text encoder gave numbers that aren't finite for the concept-word "
-                        f"{quoted(vocabulary.concepts[concept][1][index])}. The checkpoint may be broken."
-                    )
-        self.context = torch.cat(pieces)
+        self.numbers = [len(listed) for _, listed in vocabulary]
+        self._texts: list[WordText] = []
+        self.context: torch.Tensor | None = None
+        if in_texts:
+            self._texts = _texts_of(clip, every)
+            lengths = [len(text.positions) for text in self._texts[1:]]
+        else:
+            start, words = _embeddings_of(clip, every)
+            self.context = torch.cat([start, *words])
+            lengths = [len(tokens) for tokens in words]
+        self.tokens = 1 + sum(lengths)
+        self.rows: Places = np.full((len(self.numbers), max(self.numbers), max(lengths)), -1, dtype=np.int64)
+        firsts = 1 + np.cumsum([0, *lengths])
+        in_turn = zip(firsts, lengths, strict=False)
+        for concept, number in enumerate(self.numbers):
+            for index, (first, length) in enumerate(islice(in_turn, number)):
+                self.rows[concept, index, :length] = range(first, first + length)
         self._placed: torch.Tensor | None = None
         self._all: Asked | None = None
+
+    def context_in(self, made: Callable[[WordText], torch.Tensor]) -> torch.Tensor:
+        """The context [1 + all tokens, C] of texts of which ``made`` gives what the model gets [T, C]."""
+        return torch.cat([made(text)[list(text.positions)] for text in self._texts])
 
     def context_on(self, q: torch.Tensor) -> torch.Tensor:
         """:attr:`context` on the device and in the type of queries ``q``."""
         if self._placed is None or (self._placed.device, self._placed.dtype) != (q.device, q.dtype):
+            assert self.context is not None
             self._placed = self.context.to(q.device, q.dtype)
         return self._placed
 
@@ -105,6 +109,38 @@ class ConceptWords:
         layer, image = np.arange(layers)[:, None], np.asarray(images)[None]
         drawn = draw_words(seed, image, step, layer, self.numbers)
         return self.rows[np.arange(len(self.numbers)), drawn]
+
+
+def _embeddings_of(clip: Any, words: Sequence[str]) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """The start token [1, C], and the tokens [T, C] of each word."""
+    found: list[WordEmbedding] = []
+    for first in range(0, len(words), _TOGETHER):
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        found.extend(word_tokens(clip, words[first : first + _TOGETHER]))
+    for word, embedding in zip(words, found, strict=True):
+        if not embedding.tokens.isfinite().all():
+            raise HRVError(
+                f"The text encoder gave numbers that aren't finite for the concept-word {quoted(word)}. The checkpoint "
+                "may be broken."
+            )
+    # The text encoder is causal: the start token is the same for every word.
+    return found[0].start, [embedding.tokens for embedding in found]
+
+
+def _texts_of(clip: Any, words: Sequence[str]) -> list[WordText]:
+    """The texts of all words, behind what stands for the start token: a token of the first one's template.
+
+    Where the model gets a text as it is, nothing is kept but those tokens.
+    """
+    found: list[WordText] = []
+    for word in words:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        text = word_text(clip, word)
+        if not found:
+            beside = dict(token_map(clip, word).groups).get(TEMPLATE) or text.positions
+            found.append(text._replace(positions=beside[:1]).shortened())
+        found.append(text.shortened())
+    return found
 
 
 def _columns(rows: Places) -> tuple[Places, npt.NDArray[np.bool_], Places]:

@@ -15,11 +15,10 @@ from ...hrv.errors import HRVError
 from ...hrv.prompts.tokens import TokenMap
 from ..models.architectures import architecture_of
 from ..prompts.carried import TEXT_KEYS, Conditioning
-from ..prompts.encoding import token_map
+from ..prompts.encoding import encode_once, token_map
 from ..work.executor import Tick
 from ..work.sampling import SamplingSettings, sample_latents, stacked
 from .attribution import Pairs
-from .build import encode_once
 
 
 class NumberedPair(NamedTuple):

@@ -20,12 +20,13 @@ from ...hrv.heads.layout import AttentionLayer
 from ...hrv.relevance.evidence import Counts
 from ...hrv_kernels.token_attention import token_attention
 from ...hrv_kernels.word_pooling import pool_words
-from ..models.architectures import unet_of
+from ..models.architectures import architecture_of
 from ..models.capabilities import Capability
-from ..models.families.replacers import Replacer
+from ..models.families.attention_call import Attend, AttentionCall
 from ..models.ours import our_key
 from ..runs.attention import at_every_call, own_options
 from .concept_words import Asked, ConceptWords, sent
+from .word_passes import WordPasses
 
 _WRAPPER_KEY = our_key("recording")
 
@@ -50,12 +51,16 @@ class Recorder:
     """
 
     def __init__(self, model: Any, words: ConceptWords, seed: int, estimator: str, pooling: str = "mean"):
-        self.architecture = unet_of(model, Capability.RECORDING)
-        self.modules, self.layout = self.architecture.cross_attention, self.architecture.layout
+        self.architecture = architecture_of(model, Capability.RECORDING)
+        self.modules, self.layout = self.architecture.projections, self.architecture.layout
         self.words, self.seed, self.estimator, self.pooling = words, seed, estimator, pooling
         self.layer_numbers = {layer.key: number for number, layer in enumerate(self.layout.layers)}
-        width = sum(module.heads * module.dim_head for module in self.modules.values())
-        self.keeps_keys = width * len(words.context) * torch.float32.itemsize <= _KEPT_KEYS
+        self.passes: WordPasses | None = None
+        if self.modules is None:
+            self.passes, self.keeps_keys = WordPasses(self.architecture, words), self.architecture.text_is_fixed
+        else:
+            width = sum(module.heads * module.dim_head for module in self.modules.values())
+            self.keeps_keys = width * words.tokens * torch.float32.itemsize <= _KEPT_KEYS
         self.keys: dict[Any, torch.Tensor] = {}
         self.stacked_keys: dict[tuple[Any, ...], torch.Tensor] = {}
         self.model = model.clone()
@@ -160,8 +165,13 @@ class Recorder:
                 comfy.patcher_extension.add_wrapper_with_key(
                     kind, _WRAPPER_KEY, wrapper, options, is_model_options=True
                 )
-            wrapping = self.architecture.replacing(self._replacer)
-            at_every_call(options, _WRAPPER_KEY, lambda x, context, call_options: wrapping.into(call_options))
+            wrapping = self.architecture.wrapping(self._attend_at)
+
+            def into(x: torch.Tensor, context: torch.Tensor | None, call: dict[str, Any]) -> dict[str, Any]:
+                of_pass = None if self.passes is None else self.passes.into(call, context)
+                return wrapping.into(call, context) if of_pass is None else of_pass
+
+            at_every_call(options, _WRAPPER_KEY, into)
             return executor(*args, **kwargs)
 
     def _begin_evaluation(self, executor: Any, *args: Any, **kwargs: Any) -> Any:
@@ -175,19 +185,55 @@ class Recorder:
             self.stacked_keys.clear()
         return executor(*args, **kwargs)
 
-    def _mark_main_pass(self, executor: Any, *args: Any, **kwargs: Any) -> Any:
+    def _mark_main_pass(
+        self,
+        executor: Any,
+        model: Any,
+        conds: list[Any],
+        x: torch.Tensor,
+        timestep: torch.Tensor,
+        options: dict[str, Any],
+    ) -> Any:
         """The first batch of conditionings of an evaluation is the sampler's own; others come from other nodes."""
         self.recording, self.evaluation_is_new = self.evaluation_is_new, False
         try:
-            return executor(*args, **kwargs)
+            if self.recording and self.passes is not None:
+                self._pass_words(self.passes, executor, model, conds, x, timestep, options)
+            return executor(model, conds, x, timestep, options)
         finally:
             self.recording = False
 
-    def _replacer(self, layer: AttentionLayer, previous: Replacer) -> Replacer:
-        def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, extra: dict[str, Any]) -> torch.Tensor:
+    def _pass_words(self, passes: WordPasses, executor: Any, model: Any, conds: list[Any], *of_call: Any) -> None:
+        """Run the passes that this evaluation wants."""
+        own = (entry for entries in conds for entry in entries or () if entry["uuid"] in self.positive)
+        entry = next(own, None)
+        if entry is None or (self.keeps_keys and self.keys):
+            return
+        x, timestep, options = of_call
+        if self.keeps_keys:
+            every = torch.arange(self.words.tokens)[None]
+            passes.run(executor, model, entry, x[:1], timestep[:1], options, every, torch.ones_like(every))
+            self.keys = {key: keys[0] for key, keys in passes.keys.items()}
+        else:
+            asked = self._ask(x.device)
+            tokens, there = (part[0].expand(len(x), -1).cpu() for part in (asked.tokens, asked.there))
+            passes.run(executor, model, entry, x, timestep, options, tokens, there)
+
+    def _ask(self, device: torch.device) -> Asked:
+        """What this step's heads are asked about."""
+        if self.asked is None:
+            layers = len(self.layout.layers)
+            # Words whose keys are of one pass are one draw for all layers.
+            drawn = layers if self.passes is None or self.keeps_keys else 1
+            asked = self.words.ask(self.estimator, self.seed, self.images, self.step, drawn, device)
+            self.asked = Asked(*(part.expand(layers, *part.shape[1:]) for part in vars(asked).values()))
+        return self.asked
+
+    def _attend_at(self, layer: AttentionLayer) -> Attend:
+        def attend(call: AttentionCall) -> torch.Tensor:
             if self.recording:
-                self._record(layer, q, extra)
-            return previous(q, k, v, extra)
+                self._record(layer, call.queries, call.extra)
+            return call.plain()
 
         return attend
 
@@ -203,9 +249,9 @@ class Recorder:
                     f"Recording {len(self.images)} images met {len(queries)} rows at {layer.name}: a node on this "
                     "model changes the batch. Build with the model before that node."
                 )
-            if self.asked is None:
-                numbers = self.seed, self.images, self.step, len(self.layout.layers)
-                self.asked = self.words.ask(self.estimator, *numbers, q.device)
+            if self.passes is not None and layer.key not in self.passes.keys:
+                continue  # said when the step is done
+            asked = self._ask(q.device)
             if self.keeps_keys and queries.numel() * queries.element_size() <= _WAITING_QUERIES:
                 # Keys now, while weights are here and as hooks have them. Queries as a copy, because what comes after
                 # may work in place, and the view would keep all rows alive.
@@ -215,16 +261,20 @@ class Recorder:
                 continue
             self.waiting.pop(layer.key, None)
             number = self.layer_numbers[layer.key]
-            tokens, there = self.asked.tokens[number], self.asked.there[number].expand(len(queries), -1)
+            tokens, there = asked.tokens[number], asked.there[number].expand(len(queries), -1)
             if self.keeps_keys:
                 keys = self._kept_keys(layer, q)[tokens]
+            elif self.modules is None:
+                assert self.passes is not None
+                keys = self.passes.keys[layer.key]
             else:
                 keys = self.modules[layer.key].to_k(self.words.context_on(q)[tokens])
             self.pending[layer.key] = token_attention(queries, keys.expand(len(queries), -1, -1), there, layer.heads)
 
     def _kept_keys(self, layer: AttentionLayer, q: torch.Tensor) -> torch.Tensor:
-        """Keys of the words' context at one layer [tokens, C], projected once."""
+        """Keys of the words' context at one layer [tokens, C], projected once or of a pass."""
         if layer.key not in self.keys:
+            assert self.modules is not None
             self.keys[layer.key] = self.modules[layer.key].to_k(self.words.context_on(q))
         return self.keys[layer.key]
 

@@ -4,12 +4,13 @@ No image is made. A head that is to tell red from blue has to write something el
 however it shares its attention out. Per head and concept that is the root mean square, over the concept's words, of
 |W_O,h V_h(word) - mean over these words|; then each head's numbers are divided by their sum over all concepts that
 are compared, as counts are. V_h(word) is the value of the word's embedding, averaged over the word's tokens and over
-sentences that hold it.
+sentences that hold it. Where a model makes more of a text than its text encoder does, values are those of passes with
+these sentences (:mod:`.text_values`), and a block's gate is left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,21 +24,22 @@ from comfy.patcher_extension import WrappersMP
 from torch.overrides import TorchFunctionMode
 
 from ...hrv.errors import HRVError, quoted, short
-from ...hrv.heads.layout import AttentionLayer
+from ...hrv.heads.layout import AttentionLayer, LayerKey
 from ...hrv.prompts.frames import DEFAULT_FRAMES
 from ...hrv.relevance.evidence import normalised
 from ...hrv.relevance.vectors import HRV
 from ...hrv.relevance.vocabulary import Vocabulary, fold, parse_vocabulary
 from ...hrv_kernels.value_contrast import value_contrast
 from ..files.folders import PRESETS
-from ..models.architectures import unet_of
+from ..models.architectures import architecture_of
 from ..models.capabilities import Capability
-from ..models.families.unet import CrossAttention
+from ..models.families.architecture import Architecture, CrossAttention
 from ..models.ours import our_key
-from ..prompts.encoding import word_tokens
+from ..prompts.encoding import encode_once, word_tokens
 from ..work.sampling import sample_latents
-from .build import encode_once
 from .provenance import made_from
+from .text_values import PROGRESS, SMALLEST_IMAGE, word_values
+from .word_texts import word_text
 
 VALUES_ESTIMATOR = "values"
 """The name of this estimator in a provenance."""
@@ -50,6 +52,9 @@ _ENOUGH = 5
 
 # Sentences that go through the text encoder at once: each takes as much work as a prompt.
 _TOGETHER = 32
+
+# Sentences that are encoded before the model runs with them: the two don't take turns on the device at each.
+_AT_ONCE = 128
 
 _WRAPPER_KEY = our_key("values")
 
@@ -85,30 +90,31 @@ def instant_hrv(
     evaluated because another node skips it.
     """
     every = _compared(vocabulary, background)
-    architecture = unet_of(model, Capability.VALUES)
-    layout, modules = architecture.layout, architecture.cross_attention
+    architecture = architecture_of(model, Capability.VALUES)
+    layers = architecture.layout.layers
     words = list(dict.fromkeys(word for _, listed in every for word in listed))
-    batches = [words[first : first + _TOGETHER] for first in range(0, len(words), _TOGETHER)]
-    bar = comfy.utils.ProgressBar(len(batches) * len(frames) + len(layout.layers))
+    bar = comfy.utils.ProgressBar(len(words) * len(frames) + len(layers))
 
-    def tell() -> None:
-        bar.update(1)
+    def tell(done: int) -> None:
+        bar.update(done)
         comfy.model_management.throw_exception_if_processing_interrupted()
 
-    encoded = dict(zip(words, _encoded(clip, batches, frames, tell), strict=True))
-    prompt = [encode_once(clip, "")]
-    context = torch.stack([encoded[word] for _, listed in every for word in listed])
+    values_at: Callable[[AttentionLayer, torch.device], torch.Tensor]
+    if architecture.projections is None:
+        values_at = _of_passes(model, clip, architecture, words, frames, tell)
+    else:
+        values_at = _projected(clip, architecture.projections, words, frames, tell)
+    own = [words.index(word) for _, listed in every for word in listed]
     numbers = [len(listed) for _, listed in every]
     contrasts: list[torch.Tensor] = []
 
     def read(device: torch.device) -> None:
-        placed = context.to(device)
         with _InFloat32():
-            for layer in layout.layers:
-                contrasts.append(_layer_contrast(modules[layer.key], layer, placed, numbers).cpu())
-                tell()
+            for layer in layers:
+                contrasts.append(_layer_contrast(architecture, layer, values_at(layer, device)[own], numbers).cpu())
+                tell(1)
 
-    _at_an_evaluation(model, prompt, read)
+    _at_an_evaluation(model, [encode_once(clip, "")], read)
     if not contrasts:
         raise HRVError("The model was not evaluated: another node skips it. Use the plain model.")
     contrast = torch.cat(contrasts, dim=1).double().numpy()
@@ -117,8 +123,11 @@ def instant_hrv(
         "estimator": VALUES_ESTIMATOR,
         "frames": list(frames),
         "background": background.to_text() if background else "",
+        **({"level": PROGRESS} if architecture.projections is None else {}),
     }
-    return HRV(normalised(_shares(contrast)[: len(vocabulary)]), vocabulary.names, layout, provenance=provenance)
+    return HRV(
+        normalised(_shares(contrast)[: len(vocabulary)]), vocabulary.names, architecture.layout, provenance=provenance
+    )
 
 
 def _compared(vocabulary: Vocabulary, background: Vocabulary | None) -> Vocabulary:
@@ -140,8 +149,45 @@ def _compared(vocabulary: Vocabulary, background: Vocabulary | None) -> Vocabula
     return every
 
 
+def _projected(
+    clip: Any,
+    projections: Mapping[LayerKey, CrossAttention],
+    words: Sequence[str],
+    frames: Sequence[str],
+    tell: Callable[[int], None],
+) -> Callable[[AttentionLayer, torch.device], torch.Tensor]:
+    """Values [W, heads x d] of words whose embeddings are all that a layer gets of them."""
+    batches = [words[first : first + _TOGETHER] for first in range(0, len(words), _TOGETHER)]
+    context = _encoded(clip, batches, frames, tell)
+    return lambda layer, device: projections[layer.key].to_v(context.to(device))
+
+
+def _of_passes(
+    model: Any,
+    clip: Any,
+    architecture: Architecture,
+    words: Sequence[str],
+    frames: Sequence[str],
+    tell: Callable[[int], None],
+) -> Callable[[AttentionLayer, torch.device], torch.Tensor]:
+    """Values [W, heads x d] of words that become more than their embeddings on their way to a layer."""
+    found: dict[LayerKey, torch.Tensor] = {}
+    sentences = [(place, word, frame) for place, word in enumerate(words) for frame in frames]
+    for first in range(0, len(sentences), _AT_ONCE):
+        texts = []
+        batch = sentences[first : first + _AT_ONCE]
+        for _, word, frame in batch:
+            texts.append(word_text(clip, word, frame))
+            comfy.model_management.throw_exception_if_processing_interrupted()
+        places = torch.tensor([place for place, *_ in batch])
+        for key, values in word_values(model, architecture, texts, tell).items():
+            total = found.setdefault(key, torch.zeros(len(words), values.shape[1]))
+            total.index_add_(0, places, values / len(frames))
+    return lambda layer, device: found[layer.key].to(device)
+
+
 def _encoded(
-    clip: Any, batches: Sequence[Sequence[str]], frames: Sequence[str], tell: Callable[[], None]
+    clip: Any, batches: Sequence[Sequence[str]], frames: Sequence[str], tell: Callable[[int], None]
 ) -> torch.Tensor:
     """The embedding [W, C] of every word, the mean over its tokens and then over the frames; float32 on the CPU."""
     found: list[torch.Tensor] = []
@@ -156,22 +202,21 @@ def _encoded(
                         "checkpoint may be broken."
                     )
             total = total + means
-            tell()
+            tell(len(batch))
         assert isinstance(total, torch.Tensor)
         found.append(total / len(frames))
     return torch.cat(found)
 
 
 def _layer_contrast(
-    module: CrossAttention, layer: AttentionLayer, context: torch.Tensor, numbers: Sequence[int]
+    architecture: Architecture, layer: AttentionLayer, values: torch.Tensor, numbers: Sequence[int]
 ) -> torch.Tensor:
-    """Value contrasts [N, heads] of one layer for words [W, C]."""
-    values = module.to_v(context).unflatten(-1, (layer.heads, -1))
+    """Value contrasts [N, heads] of one layer for words that have these values [W, heads x d]."""
     # The projection as it acts, whatever stores it; the last row is its bias.
-    width = values.shape[1] * values.shape[2]
-    rows = module.to_out(torch.eye(width + 1, width, dtype=context.dtype, device=context.device))
+    width = values.shape[1]
+    rows = architecture.written(layer, torch.eye(width + 1, width, dtype=values.dtype, device=values.device))
     out = (rows[:-1] - rows[-1]).T.unflatten(-1, (layer.heads, -1))
-    contrast = value_contrast(values, out, numbers)
+    contrast = value_contrast(values.unflatten(-1, (layer.heads, -1)), out, numbers)
     if not contrast.isfinite().all():
         raise HRVError(
             f"The model's weights give numbers that are not finite at {layer.name}. The checkpoint may be broken."
@@ -202,8 +247,8 @@ class _OneEvaluation:
     cfg: float = 1.0
     sampler_name: str = "euler"
     scheduler: str = "normal"
-    width: int = 64
-    height: int = 64
+    width: int = SMALLEST_IMAGE
+    height: int = SMALLEST_IMAGE
 
 
 def _at_an_evaluation(model: Any, prompt: list[list[Any]], read: Callable[[torch.device], None]) -> None:

@@ -28,8 +28,17 @@ FAMILIES: tuple[type[Architecture], ...] = (
 )
 """All families; of two that would take a denoiser the first is the one."""
 
-UNREACHABLE = {"PixArtMS": "PixArt", "HunYuanDiT": "HunyuanDiT", "ErnieImageModel": "ERNIE-Image"}
-"""Denoisers, by the name of their class, whose attention the host calls without the options of a run."""
+_WITHOUT_OPTIONS = "ComfyUI calls its attention without the options of a run, so nothing can act on its heads"
+UNREACHABLE = {
+    "PixArtMS": ("PixArt", _WITHOUT_OPTIONS),
+    "HunYuanDiT": ("HunyuanDiT", _WITHOUT_OPTIONS),
+    "ErnieImageModel": ("ERNIE-Image", _WITHOUT_OPTIONS),
+    "OpenAISignatureMMDITWrapper": (
+        "Stable Diffusion 3",
+        "its text has each word twice, from CLIP and from T5, and ComfyUI doesn't tell its attention which block runs",
+    ),
+}
+"""Denoisers that can't be used, by the name of their class: what people call them, and why."""
 
 
 def architecture_of(model: Any, capability: Capability | None = None) -> Architecture:
@@ -39,15 +48,13 @@ def architecture_of(model: Any, capability: Capability | None = None) -> Archite
     """
     denoiser = model.get_model_object("diffusion_model")
     family = next((family for family in FAMILIES if family.adapts(denoiser)), None)
-    if family is None and (name := UNREACHABLE.get(type(denoiser).__name__)):
-        raise HRVError(
-            f"{name} can't be used with HRVs: ComfyUI calls its attention without the options of a run, so nothing can "
-            "act on its heads."
-        )
+    if family is None and (unreachable := UNREACHABLE.get(type(denoiser).__name__)):
+        name, reason = unreachable
+        raise HRVError(f"{name} can't be used with HRVs: {reason}.")
     if family is None:
         raise HRVError(
             f"This model ({type(denoiser).__name__}) has no cross-attention heads that an HRV could describe. "
-            f"Supported are {'; '.join(family.supported for family in FAMILIES)}."
+            f"Supported are {'; '.join(family.supported or family.name for family in FAMILIES)}."
         )
     if capability is not None and capability not in family.capabilities:
         able = " and ".join(other.name for other in FAMILIES if capability in other.capabilities)

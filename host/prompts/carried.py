@@ -9,7 +9,7 @@ The host takes a tensor whose batch is the latent's as one prompt a row, and one
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -51,11 +51,15 @@ Chunk = tuple[int, Any]
 
 @dataclass(frozen=True, eq=False)
 class PromptReading:
-    """A reading of another prompt: that prompt's context [rows, tokens, C], and the controls that act on it there."""
+    """A reading of another prompt: that prompt's context [rows, tokens, C], and the controls that act on it there.
+
+    ``text`` is what else its conditioning carries of its text, by :data:`TEXT_KEYS`.
+    """
 
     reading: Reading
     context: torch.Tensor
     controls: tuple[Control, ...] = ()
+    text: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def made(self) -> tuple[Control | Reading, ...]:

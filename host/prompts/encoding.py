@@ -109,6 +109,17 @@ def word_tokens(clip: Any, words: Sequence[str], frame: str = ALONE) -> list[Wor
     ]
 
 
+def encode_once(clip: Any, prompt: str) -> list[Any]:
+    """The one entry [tensor [1, tokens, C], dict] of a prompt's conditioning; HRVError if it has several."""
+    entries = clip.encode_from_tokens_scheduled(clip.tokenize(prompt))
+    if len(entries) > 1:
+        raise HRVError(
+            "This text encoder encodes a prompt again when the strength of its hooks changes, but the concept-words "
+            "are encoded once. Turn 'schedule_clip' off at Set CLIP Hooks, or remove the keyframes."
+        )
+    return entries[0]
+
+
 class _Prompt(NamedTuple):
     tokens: dict[str, list[list[tuple[Any, float]]]]  # as ``clip.tokenize(text)`` gives them
     words: TokenMap

@@ -26,6 +26,8 @@ from comfy.patcher_extension import WrappersMP
 from comfy.samplers import KSAMPLER, CFGGuider, calculate_sigmas
 from comfy.supported_models_base import ClipTarget
 
+from ...host.models.architectures import FAMILIES
+from ...host.models.capabilities import Capability
 from ...host.models.families.overriding import SLOT
 from ...host.models.layouts import head_layout
 from ...host.prompts.carried import TOKEN_MAP_KEY, Conditioning
@@ -230,6 +232,12 @@ QWEN_IMAGE = Kind("Qwen-Image", _of(_MODELS.QwenImage, _QWEN_IMAGE), (16, 1, 8, 
 KINDS = (ANIMA, COSMOS, Z_IMAGE, LUMINA_2, FLUX, FLUX_2, CHROMA, WAN, QWEN_IMAGE)
 
 
+def kinds_with(capability: Capability) -> list[Kind]:
+    """The families for which a capability is there: what is said to be there is tested."""
+    able = {family.name for family in FAMILIES if capability in family.capabilities}
+    return [kind for kind in KINDS if kind.name in able]
+
+
 @functools.cache
 def small(kind: Kind, dtype: torch.dtype = torch.float32) -> Any:
     """A MODEL of a kind; the same weights in every type, rounded. Tests share it and don't change it."""
@@ -391,6 +399,13 @@ def full_size_transformer(config: str) -> Any:
     chosen.set_inference_dtype(torch.bfloat16, None)
     model = chosen.get_model({}, device=torch.device("meta"))
     return comfy.model_patcher.ModelPatcher(model, load_device=CPU, offload_device=CPU)
+
+
+def transformer_of_full_width(config: str) -> Any:
+    """A MODEL of one block of each kind as the published ones are, with random weights in single precision."""
+    one = dict.fromkeys(("num_blocks", "n_layers", "n_refiner_layers", "depth", "depth_single_blocks"), 1)
+    sizes = {name: one.get(name, size) for name, size in _FULL_SIZE[config].items()}
+    return _of(getattr(_MODELS, config), sizes)(torch.float32)
 
 
 _FULL_COSMOS = {**_COSMOS, "model_channels": 2048, "num_blocks": 28, "num_heads": 16, "crossattn_emb_channels": 1024}

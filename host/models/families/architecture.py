@@ -6,13 +6,34 @@ Nothing outside this folder knows a family's modules. :func:`~..architectures.ar
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol
 
 import torch
 
-from ....hrv.heads.layout import HeadLayout
+from ....hrv.heads.layout import AttentionLayer, HeadLayout, LayerKey
 from ..capabilities import Capability
 from .attention_call import Wrap, Wrapping
+
+
+class CrossAttention(Protocol):
+    """The module of one cross-attention layer.
+
+    Image states [B, P, C] to queries [B, P, heads x dim_head], a context [B, T, C_text] to keys and values
+    [B, T, heads x dim_head], heads one behind the other; ``to_out`` takes what they found to the layer's output.
+    """
+
+    heads: int
+    dim_head: int
+
+    @property
+    def to_q(self) -> torch.nn.Module: ...
+    @property
+    def to_k(self) -> torch.nn.Module: ...
+    @property
+    def to_v(self) -> torch.nn.Module: ...
+    @property
+    def to_out(self) -> torch.nn.Module: ...
 
 
 class Architecture(ABC):
@@ -21,11 +42,14 @@ class Architecture(ABC):
     name: ClassVar[str]
     """What people call the family: "Anima"."""
 
-    supported: ClassVar[str]
-    """The family's models in words, for whoever comes with another: "models with ...: A, B and C"."""
+    supported: ClassVar[str] = ""
+    """The family's models in words, for whoever comes with another ("models with ...: A, B and C"); else the name."""
 
     capabilities: ClassVar[frozenset[Capability]]
     """What can be done with the family's heads."""
+
+    text_is_fixed: ClassVar[bool] = True
+    """Whether keys and values of a text are the same at every latent and noise level."""
 
     def __init__(self, denoiser: Any):
         self.denoiser = denoiser
@@ -48,6 +72,14 @@ class Architecture(ABC):
     def layout(self) -> HeadLayout:
         """The head positions of all layers in which the image attends to the text, in canonical order."""
 
+    @property
+    def projections(self) -> Mapping[LayerKey, CrossAttention] | None:
+        """By layer, the modules that make keys and values of a conditioning as it is, where there are such modules.
+
+        Elsewhere keys and values of a text are what a pass with this text has.
+        """
+        return None
+
     def first_token(self, own: int, reached: int) -> int:
         """Where the first of a conditioning's ``own`` tokens is among the ``reached`` that the model gets."""
         return 0
@@ -55,6 +87,10 @@ class Architecture(ABC):
     def text_keys(self, own: int) -> tuple[int, int]:
         """The number of text keys, padding included, that ``own`` tokens of a conditioning become, and the first."""
         return own, 0
+
+    @abstractmethod
+    def written(self, layer: AttentionLayer, found: torch.Tensor) -> torch.Tensor:
+        """What a layer makes of what its heads found [N, heads x d]: [N, C], before any gate of its block."""
 
     @abstractmethod
     def wrapping(self, wrap: Wrap) -> Wrapping:

@@ -8,12 +8,37 @@ from typing import Any, NamedTuple, Protocol
 import torch
 
 from ....hrv.heads.layout import AttentionLayer
+from ....hrv_kernels.value_rescaling import rescale_values
 
 WHOLE = slice(None)
 """All keys or all queries of a call."""
 
-Run = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, slice], torch.Tensor]
-"""The attention behind ours: (q, k, v, which of the call's queries these are) to [B, P, heads x d]."""
+
+class Run(Protocol):
+    """The attention behind ours: q, k and v, as the host has them, to [B, P, heads x d]."""
+
+    def __call__(
+        self,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        queries: slice = WHOLE,
+        heads: int | None = None,
+        mask: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """``queries`` says which of the call's queries these are.
+
+        Where they are of some rows and heads only, ``heads`` is the number of these and ``mask`` theirs.
+        """
+        ...
+
+
+class Text(NamedTuple):
+    """What some heads have of a text: keys and values [B, T, heads x d], and its part of a mask if there is one."""
+
+    keys: torch.Tensor
+    values: torch.Tensor
+    mask: torch.Tensor | None = None
 
 
 class AttentionCall(NamedTuple):
@@ -21,8 +46,8 @@ class AttentionCall(NamedTuple):
 
     ``q``, ``k`` and ``v`` are as the host has them: [B, L, heads x d], heads one behind the other, or [B, heads, L, d]
     if ``by_head``. ``text`` is the place of the text's keys: the conditioning's tokens, then as much ``padding`` by the
-    model. ``image`` is the place of the image's queries. ``extra`` are the options of the call. What the properties and
-    methods give is [B, L, heads x d].
+    model. ``image`` is the place of the image's queries. ``extra`` are the options of the call, ``mask`` is what the
+    host's attention gets as one. What the properties and methods give is [B, L, heads x d].
     """
 
     layer: AttentionLayer
@@ -35,6 +60,7 @@ class AttentionCall(NamedTuple):
     image: slice = WHOLE
     by_head: bool = False
     padding: int = 0
+    mask: torch.Tensor | None = None
 
     @property
     def rows(self) -> int:
@@ -63,12 +89,43 @@ class AttentionCall(NamedTuple):
 
     def plain(self) -> torch.Tensor:
         """What the call gives without us."""
-        return self.run(self.q, self.k, self.v, WHOLE)
+        return self.run(self.q, self.k, self.v)
+
+    def read(self, rows: slice, heads: torch.Tensor) -> Text:
+        """What some rows have of the text in some heads, by their numbers in the layer."""
+        keys, values = (self._of(self._part(part, self.text)[rows], heads) for part in (self.k, self.v))
+        mask = self._mask_of(rows, heads)
+        return Text(keys, values, None if mask is None else mask[..., self.text])
+
+    def found_by(self, rows: slice, heads: torch.Tensor, text: Text) -> torch.Tensor:
+        """What the image's queries of some rows find with some heads [B, I, heads x d] in another text of theirs."""
+        queries = self._of(self._part(self.q, self.image)[rows], heads)
+        keys, values = text.keys, text.values
+        if self.text != WHOLE:
+            behind = slice(self.text.stop, None)
+            keys, values = (
+                torch.cat([of_text, self._of(self._part(part, behind)[rows], heads)], dim=1)
+                for of_text, part in ((keys, self.k), (values, self.v))
+            )
+        q, k, v = (self._laid(part, len(heads)) for part in (queries, keys, values))
+        return self.run(q, k, v, self.image, len(heads), self._mask_with(rows, heads, text))
 
     def found(self, keys: torch.Tensor | None = None, values: torch.Tensor | None = None) -> torch.Tensor:
         """What the image's queries find [B, I, heads x d] where the text has these ``keys`` and ``values`` instead."""
         queries = self._part(self.q, self.image)
         return self.run(queries, self._with(self.k, keys), self._with(self.v, values), self.image)
+
+    def weighed(self, shares: torch.Tensor) -> torch.Tensor:
+        """The result of the call, a tensor of its own, times ``shares`` [B, heads] for the image's queries.
+
+        Where they read nothing but the text, its values are weighed: what others add to the result stays.
+        """
+        if self.image == self.text == WHOLE:
+            return self.found(values=rescale_values(self.values, shares[:, None])).clone()
+        out = self.plain().clone()
+        by_head = out[:, self.image].unflatten(-1, (self.layer.heads, -1))
+        by_head *= shares[:, None, :, None].to(out.dtype)
+        return out
 
     def out(self, found: torch.Tensor, plain: torch.Tensor | None = None) -> torch.Tensor:
         """The result of the call with ``found`` for the image's queries; all others find what they would without us.
@@ -77,9 +134,9 @@ class AttentionCall(NamedTuple):
         """
         if self.image == WHOLE:
             return found
-        start, stop, _ = self.image.indices(self.q.shape[self._axis])
-        parts = [self._unmoved(slice(0, start), plain), found, self._unmoved(slice(stop, None), plain)]
-        return torch.cat([part for part in parts if part is not None], dim=1)
+        before = self._unmoved(slice(0, self.image.start), plain)
+        behind = None if self.image.stop is None else self._unmoved(slice(self.image.stop, None), plain)
+        return torch.cat([part for part in (before, found, behind) if part is not None], dim=1)
 
     def _unmoved(self, queries: slice, plain: torch.Tensor | None) -> torch.Tensor | None:
         """What queries beside the image's find, or None where there are none."""
@@ -105,13 +162,49 @@ class AttentionCall(NamedTuple):
         """Keys or values with others for the text's, as the host has them."""
         if text is None:
             return of
-        if self.by_head:
-            text = text.unflatten(-1, (self.layer.heads, -1)).transpose(1, 2)
+        text = self._laid(text, self.layer.heads)
         if self.text == WHOLE:
             return text
-        start, stop, _ = self.text.indices(of.shape[self._axis])
-        before, after = self._part(of, slice(0, start)), self._part(of, slice(stop, None))
-        return torch.cat([before, text, after], dim=self._axis)
+        return torch.cat([text, self._part(of, slice(self.text.stop, None))], dim=self._axis)
+
+    def _laid(self, flat: torch.Tensor, heads: int) -> torch.Tensor:
+        """[B, L, heads x d] as the host has it."""
+        return flat.unflatten(-1, (heads, -1)).transpose(1, 2) if self.by_head else flat
+
+    def _of(self, part: torch.Tensor, heads: torch.Tensor) -> torch.Tensor:
+        """Some heads of a part [B, L, heads x d]."""
+        by_head = part.transpose(1, 2) if self.by_head else part.unflatten(-1, (self.layer.heads, -1))
+        return by_head.index_select(2, heads).flatten(2)
+
+    def _mask_of(self, rows: slice, heads: torch.Tensor) -> torch.Tensor | None:
+        """The mask [B, heads, I, L] of some rows and heads of the image's queries; sizes of 1 stand for all."""
+        if self.mask is None:
+            return None
+        mask = self.mask
+        # [I, L] and [B, I, L] as the host's attentions take them.
+        mask = mask.reshape((1,) * (3 - mask.ndim) + mask.shape) if mask.ndim < 3 else mask
+        mask = mask.unsqueeze(1) if mask.ndim == 3 else mask
+        mask = mask[rows] if len(mask) > 1 else mask
+        mask = mask.index_select(1, heads) if mask.shape[1] > 1 else mask
+        return mask[:, :, self.image] if mask.shape[2] > 1 else mask
+
+    def _mask_with(self, rows: slice, heads: torch.Tensor, text: Text) -> torch.Tensor | None:
+        """The mask for another text: where one of them has none, nothing is forbidden."""
+        own = self._mask_of(rows, heads)
+        if self.text == WHOLE or (own is None and text.mask is None):
+            return text.mask
+        known = own if own is not None else text.mask
+        assert known is not None
+        behind = self.k.shape[self._axis] - self.text.stop
+        parts = [
+            known.new_full((1, 1, 1, count), known.dtype == torch.bool) if part is None else part
+            for part, count in (
+                (text.mask, text.keys.shape[1]),
+                (None if own is None else own[..., self.text.stop :], behind),
+            )
+        ]
+        shape = torch.broadcast_shapes(*(part.shape[:-1] for part in parts))
+        return torch.cat([part.expand(*shape, -1) for part in parts], dim=-1)
 
 
 Attend = Callable[[AttentionCall], torch.Tensor]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..capabilities import Capability
 from .transformer import CrossTransformer, next_reads
 
 
@@ -26,9 +25,9 @@ class CosmosPredict2(CrossTransformer):
     denoiser_class = "comfy.ldm.cosmos.predict2.MiniTrainDIT"
     family = "cosmos-predict2"
     name = "Cosmos-Predict2"
-    supported = "Cosmos-Predict2"
     blocks = {"block": "blocks"}  # noqa: RUF012 - never changed
     heads = "cross_attn.n_heads"
+    output = "cross_attn.output_proj"
     patches = {"attn1_patch": _before_itself, "attn2_patch": _before_text}  # noqa: RUF012 - never changed
 
 
@@ -38,5 +37,3 @@ class Anima(CosmosPredict2):
     denoiser_class = "comfy.ldm.anima.model.Anima"
     family = "anima"
     name = "Anima"
-    supported = "Anima"
-    capabilities = CrossTransformer.capabilities | {Capability.WEAKENING}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..capabilities import Capability
+import torch
+
+from ....hrv.heads.layout import AttentionLayer
 from .transformer import JointTransformer
 
 
@@ -14,10 +16,18 @@ class Flux(JointTransformer):
     denoiser_class = "comfy.ldm.flux.model.Flux"
     family = "flux"
     name = "Flux.1"
-    supported = "Flux.1"
-    capabilities = JointTransformer.capabilities | {Capability.WEAKENING}
     blocks = {"double": "double_blocks", "single": "single_blocks"}  # noqa: RUF012 - never changed
     heads = "num_heads"
+    output = "img_attn.proj"
+
+    def written(self, layer: AttentionLayer, found: torch.Tensor) -> torch.Tensor:
+        """A single block takes it to the image together with what its other half made, which is nothing here."""
+        block = self.block(layer)
+        if layer.block == "double":
+            return super().written(layer, found)
+        rest = block.linear2.in_features - found.shape[-1]
+        made: torch.Tensor = block.linear2(torch.nn.functional.pad(found, (0, rest)))
+        return made
 
 
 class Flux2(Flux):
@@ -25,8 +35,6 @@ class Flux2(Flux):
 
     family = "flux2"
     name = "Flux.2"
-    supported = "Flux.2"
-    capabilities = JointTransformer.capabilities
 
     @classmethod
     def adapts(cls, denoiser: Any) -> bool:
@@ -49,5 +57,3 @@ class Chroma(Flux):
     denoiser_class = "comfy.ldm.chroma.model.Chroma"
     family = "chroma"
     name = "Chroma"
-    supported = "Chroma"
-    capabilities = JointTransformer.capabilities

@@ -17,9 +17,9 @@ class Lumina2(JointTransformer):
     denoiser_class = "comfy.ldm.lumina.model.NextDiT"
     family = "lumina2"
     name = "Lumina 2"
-    supported = "Lumina 2"
     blocks = {"block": "layers"}  # noqa: RUF012 - never changed
     heads = "attention.n_local_heads"
+    output = "attention.out"
 
 
 class ZImage(Lumina2):
@@ -27,7 +27,6 @@ class ZImage(Lumina2):
 
     family = "z-image"
     name = "Z-Image"
-    supported = "Z-Image"
 
     @classmethod
     def adapts(cls, denoiser: Any) -> bool:

@@ -20,6 +20,12 @@ SLOT = "optimized_attention_override"
 REFERENCES_KEY = "hrv_reference_images"
 """Where a call's options say whether its model gets reference images."""
 
+_PART_KEY = "hrv_part_of_a_call"
+"""Where the options of an attention say which of a call's queries it has, WHOLE by default, or None: some heads only.
+
+One of our overrides may stand behind another that asks for parts.
+"""
+
 Override = Callable[..., torch.Tensor]
 """(attention, q, k, v, heads, ...) to the result of the attention."""
 
@@ -73,22 +79,46 @@ class OverrideWrapping:
             extra = kwargs["transformer_options"]
             named = {**dict(zip(_NAMES, args, strict=False)), **kwargs}
             by_head = bool(named.get("skip_reshape"))
-            place = None if named.get("skip_output_reshape") else self._locate(extra, k, 2 if by_head else 1)
+            place = None if named.get("skip_output_reshape") else self._located(extra, k, 2 if by_head else 1)
             attend = None if place is None else self._attends.get(place.layer.key)
             # Fewer heads of keys than of queries have no rows of their own for each head.
             if place is None or attend is None or (by_head and k.shape[1] != place.layer.heads):
                 return previous(attention, q, k, v, *args, **kwargs)
 
-            def run(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, queries: slice) -> torch.Tensor:
-                mask = named.get("mask")
-                if mask is None or queries == WHOLE or mask.shape[-2] == 1:
+            def run(
+                q: torch.Tensor,
+                k: torch.Tensor,
+                v: torch.Tensor,
+                queries: slice = WHOLE,
+                heads: int | None = None,
+                mask: torch.Tensor | None = None,
+            ) -> torch.Tensor:
+                if heads is None and queries == WHOLE:
                     return previous(attention, q, k, v, *args, **kwargs)
-                return previous(attention, q, k, v, **{**named, "mask": mask[..., queries, :]})
+                part: dict[str, Any] = {"transformer_options": {**extra, _PART_KEY: queries if heads is None else None}}
+                if heads is not None:
+                    part.update(heads=heads, mask=mask)
+                elif (of_call := named.get("mask")) is not None and of_call.shape[-2] > 1:
+                    part["mask"] = of_call[..., queries, :]
+                # By place what came by place: other packs read it there.
+                by_place = [part.pop(name, arg) for name, arg in zip(_NAMES, args, strict=False)]
+                return previous(attention, q, k, v, *by_place, **{**kwargs, **part})
 
             layer, text, image, padding = place
-            return attend(AttentionCall(layer, q, k, v, extra, run, text, image, by_head, padding))
+            call = AttentionCall(layer, q, k, v, extra, run, text, image, by_head, padding, named.get("mask"))
+            return attend(call)
 
         return override
+
+    def _located(self, options: dict[str, Any], keys: torch.Tensor, axis: int) -> Place | None:
+        """Where an attention stands, of whose queries only the image's may be there."""
+        part = options.get(_PART_KEY, WHOLE)
+        if part is None:
+            return None
+        place = self._locate(options, keys, axis)
+        if place is None or part == WHOLE:
+            return place
+        return place._replace(image=WHOLE) if part == place.image else None
 
 
 def _attention(attention: Callable[..., torch.Tensor], *args: Any, **kwargs: Any) -> torch.Tensor:

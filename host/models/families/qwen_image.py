@@ -11,6 +11,6 @@ class QwenImage(JointTransformer):
     denoiser_class = "comfy.ldm.qwen_image.model.QwenImageTransformer2DModel"
     family = "qwen-image"
     name = "Qwen-Image"
-    supported = "Qwen-Image"
     blocks = {"block": "transformer_blocks"}  # noqa: RUF012 - never changed
     heads = "attn.heads"
+    output = "attn.to_out.0"

@@ -12,7 +12,7 @@ import torch
 
 from ....hrv.errors import HRVError
 from ....hrv.heads.layout import AttentionLayer, HeadLayout
-from ..capabilities import Capability
+from ..capabilities import ALL, Capability
 from .architecture import Architecture
 from .attention_call import Wrap
 from .overriding import OverrideWrapping, Place
@@ -40,7 +40,10 @@ class Transformer(Architecture):
     heads: ClassVar[str]
     """The attribute of a block, with dots, that is the number of heads of its attention to the text."""
 
-    capabilities = frozenset({Capability.CONTROLS, Capability.CAUSAL})
+    output: ClassVar[str]
+    """The attribute of a block, with dots, that takes what its heads found to the image."""
+
+    capabilities = ALL - {Capability.EDITING, Capability.EXCITEMENT}
 
     @classmethod
     def adapts(cls, denoiser: Any) -> bool:
@@ -67,6 +70,15 @@ class Transformer(Architecture):
     def checkpointed(self) -> tuple[type[torch.nn.Module], ...]:
         """The blocks."""
         return tuple({type(module) for name in self.blocks.values() for module in getattr(self.denoiser, name)})
+
+    def written(self, layer: AttentionLayer, found: torch.Tensor) -> torch.Tensor:
+        """By the block's :attr:`output`."""
+        made: torch.Tensor = attrgetter(self.output)(self.block(layer))(found)
+        return made
+
+    def block(self, layer: AttentionLayer) -> Any:
+        """The block of a layer."""
+        return getattr(self.denoiser, self.blocks[layer.block])[layer.id]
 
     def wrapping(self, wrap: Wrap) -> OverrideWrapping:
         """In the host's slot."""
@@ -100,7 +112,9 @@ class Transformer(Architecture):
 
 
 class JointTransformer(Transformer):
-    """Text and image in one attention, the text first."""
+    """Text and image in one attention, the text first. What the text becomes on its way depends on the image."""
+
+    text_is_fixed = False
 
     def image_start(self, tokens: int) -> int:
         """The first query of the image behind so many tokens of a conditioning."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from comfy.ldm.modules.attention import BasicTransformerBlock, SpatialTransformer
@@ -13,29 +13,9 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock, UNetModel
 from ....hrv.heads.layout import AttentionLayer, HeadLayout, LayerKey
 from ....hrv.heads.sections import DOWN, MID, UP
 from ..capabilities import ALL
-from .architecture import Architecture
-from .attention_call import AttentionCall, Wrap
-from .replacers import LayerWrapping, Replacer, ReplacerKey
-
-
-class CrossAttention(Protocol):
-    """The module of one cross-attention layer.
-
-    Image states [B, P, C] to queries [B, P, heads x dim_head], a context [B, T, C_text] to keys and values
-    [B, T, heads x dim_head], heads one behind the other; ``to_out`` takes what they found to the layer's output.
-    """
-
-    heads: int
-    dim_head: int
-
-    @property
-    def to_q(self) -> torch.nn.Module: ...
-    @property
-    def to_k(self) -> torch.nn.Module: ...
-    @property
-    def to_v(self) -> torch.nn.Module: ...
-    @property
-    def to_out(self) -> torch.nn.Module: ...
+from .architecture import Architecture, CrossAttention
+from .attention_call import WHOLE, AttentionCall, Wrap
+from .replacers import LayerWrapping, Replacer, ReplacerKey, plain_attention
 
 
 class UNet(Architecture):
@@ -87,6 +67,11 @@ class UNet(Architecture):
             )
         )
 
+    @property
+    def projections(self) -> Mapping[LayerKey, CrossAttention]:
+        """:attr:`cross_attention`."""
+        return self.cross_attention
+
     def replacer_keys(self, layer: AttentionLayer) -> tuple[ReplacerKey, ...]:
         """Where the host looks for the replacer of a layer's attention: it takes the first that is there.
 
@@ -101,6 +86,11 @@ class UNet(Architecture):
         """What puts ``wrap(layer, previous)`` at every layer, in its cross-attention or its self-attention (attn1)."""
         return LayerWrapping([(layer, self.replacer_keys(layer)) for layer in self.layout.layers], wrap, attention)
 
+    def written(self, layer: AttentionLayer, found: torch.Tensor) -> torch.Tensor:
+        """By ``to_out``."""
+        made: torch.Tensor = self.cross_attention[layer.key].to_out(found)
+        return made
+
     def wrapping(self, wrap: Wrap) -> LayerWrapping:
         """All keys are the text's and all queries the image's."""
 
@@ -110,8 +100,18 @@ class UNet(Architecture):
                 return previous
 
             def replacer(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, extra: dict[str, Any]) -> torch.Tensor:
-                def run(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, _: slice) -> torch.Tensor:
-                    return previous(q, k, v, extra)
+                def run(
+                    q: torch.Tensor,
+                    k: torch.Tensor,
+                    v: torch.Tensor,
+                    queries: slice = WHOLE,
+                    heads: int | None = None,
+                    mask: torch.Tensor | None = None,
+                ) -> torch.Tensor:
+                    if heads is None:
+                        return previous(q, k, v, extra)
+                    # Replacers expect all heads of all rows.
+                    return plain_attention(q, k, v, {**extra, "n_heads": heads})
 
                 return attend(AttentionCall(layer, q, k, v, extra, run))
 

@@ -33,6 +33,7 @@ class Wan(CrossTransformer):
     supported = "Wan 2.1 and 2.2"
     blocks = {"block": "blocks"}  # noqa: RUF012 - never changed
     heads = "cross_attn.num_heads"
+    output = "cross_attn.o"
     patches = {"attn1_patch": _behind_itself, "attn2_patch": _behind_text}  # noqa: RUF012 - never changed
 
     def located(self, options: dict[str, Any], keys: torch.Tensor, axis: int) -> Place | None:

@@ -305,6 +305,7 @@ def test_draws_depend_on_seed_image_step_and_layer_only(sd15: Pair) -> None:
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_heads_are_asked_about_what_the_encoder_makes_of_each_word_alone(sd15: Pair, estimator: str) -> None:
     words = ConceptWords(sd15.clip, VOCABULARY)
+    assert words.context is not None
     asked = words.ask(estimator, 1, [5, 0, 2], 3, 2, torch.device("cpu"))
     start, _ = encoded_alone(sd15.clip, "red")
     for layer in range(2):

@@ -16,6 +16,7 @@ from hrv_pack.host.building.causal import CausalSettings, build_causal_hrv
 from hrv_pack.host.building.one_level import OTHER, AtOneLevel, Level
 from hrv_pack.host.building.patching import Patch, gated
 from hrv_pack.host.models.architectures import architecture_of
+from hrv_pack.host.models.capabilities import Capability
 from hrv_pack.host.models.families.overriding import SLOT
 from hrv_pack.host.models.layouts import head_layout
 from hrv_pack.hrv.building.pairs import examples_of
@@ -25,15 +26,15 @@ from hrv_pack.tests.support.small_host import explicit_maps, picture_of_model
 from hrv_pack.tests.support.small_transformers import (
     ANIMA,
     FLUX,
-    KINDS,
     Kind,
+    kinds_with,
     prompt,
     small,
     small_clip_anima,
     small_clip_flux,
 )
 
-each_kind = pytest.mark.parametrize("kind", KINDS, ids=str)
+each_kind = pytest.mark.parametrize("kind", kinds_with(Capability.CAUSAL), ids=str)
 SIGMA = 0.7
 PAIRS = 2
 TOKENS = 9

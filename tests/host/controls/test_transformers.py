@@ -10,24 +10,27 @@ import numpy as np
 import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
-from hrv_pack.host.mechanism import add_control
+from comfy_api.torch_helpers import set_torch_compile_wrapper
+from hrv_pack.host.mechanism import add_control, add_reading
+from hrv_pack.host.models.capabilities import Capability
 from hrv_pack.host.models.families.overriding import SLOT
 from hrv_pack.host.models.layouts import head_layout
 from hrv_pack.host.prompts.carried import Conditioning
 from hrv_pack.hrv.controls.control import strengthen
+from hrv_pack.hrv.controls.reading import Reading
 from hrv_pack.hrv.errors import HRVError
 from hrv_pack.hrv.progress import WHOLE, Window
 from hrv_pack.tests.support.small_host import TOLERANCE, encoded, picture_of_model, random_hrv, relative_error
 from hrv_pack.tests.support.small_transformers import (
     ANIMA,
     FLUX,
-    KINDS,
     WAN_FROM_IMAGES,
     Z_IMAGE,
     Kind,
     Rescaling,
     Row,
     explicitly,
+    kinds_with,
     prompt,
     rows_of,
     small,
@@ -35,7 +38,7 @@ from hrv_pack.tests.support.small_transformers import (
     small_clip_flux,
 )
 
-each_kind = pytest.mark.parametrize("kind", KINDS, ids=str)
+each_kind = pytest.mark.parametrize("kind", kinds_with(Capability.CONTROLS), ids=str)
 WORDS = ("a", "red", "car", "and", "tree")
 # Of what LoRAs change, by family.
 PROJECTIONS = (
@@ -288,3 +291,33 @@ def test_words_of_a_text_encoder_are_the_columns_that_change(kind: Kind, clip: A
     positive = next(row for row in plain if not row.negative)
     with explicitly(model, kind, [rescaling(model, positive, (place,))]) as explicit:
         assert_close(found, rows_of(explicit, own, negative, kind.latent))
+
+
+@pytest.mark.parametrize("kind", [ANIMA, Z_IMAGE], ids=str)
+def test_a_compiled_model_gives_the_same_and_is_compiled_once(kind: Kind) -> None:
+    """One family of each kind, with a control and a reading."""
+    model, own, negative = small(kind), prompt(WORDS, seed=1), prompt(("ugly",), seed=2)
+    other = prompt(WORDS, seed=3)
+    graphs = 0
+
+    def count(module: Any, inputs: Any) -> Any:
+        nonlocal graphs
+        graphs += 1
+        return module.forward
+
+    torch.compiler.reset()
+    graph = controlled(model, own, ["car"], window=Window(0.0, 0.7))
+    gates = np.ones(head_layout(model).head_count, np.float32)
+    layout = head_layout(model)
+    graph = add_reading(*graph, other, lambda _: Reading(gates, layout, strength=0.5))
+    expected = rows_of(*graph, negative, kind.latent)
+    compiled = graph[0].clone()
+    set_torch_compile_wrapper(compiled, count)
+    found = rows_of(compiled, graph[1], negative, kind.latent)
+    assert graphs > 0
+    first = graphs
+    again = rows_of(compiled, graph[1], negative, kind.latent)
+    assert graphs == first
+    for one, other_one, twice in zip(found, expected, again, strict=True):
+        assert relative_error(one.output, other_one.output) <= TOLERANCE
+        assert torch.equal(one.output, twice.output)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 import torch
 from hrv_pack.host.models import architectures
 from hrv_pack.host.models.architectures import UNREACHABLE, architecture_of, unet_of
-from hrv_pack.host.models.capabilities import Capability
+from hrv_pack.host.models.capabilities import ALL, Capability
 from hrv_pack.host.models.families.architecture import Architecture
 from hrv_pack.host.models.families.attention_call import Wrap
 from hrv_pack.host.models.families.replacers import LayerWrapping, Replacer, ReplacerKey, plain_attention
@@ -114,6 +115,9 @@ class OtherFamily(Architecture):
     def layout(self) -> HeadLayout:
         return HeadLayout((AttentionLayer("middle", 0, 0, heads=2),))
 
+    def written(self, layer: AttentionLayer, found: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError
+
     def wrapping(self, wrap: Wrap) -> LayerWrapping:
         raise NotImplementedError
 
@@ -154,11 +158,29 @@ def test_who_comes_with_another_architecture_is_told_which_there_are(monkeypatch
         architecture_of(with_denoiser(torch.nn.Linear(1, 1)))
 
 
-@pytest.mark.parametrize(("denoiser", "name"), UNREACHABLE.items())
-def test_of_what_cannot_be_reached_the_reason_is_said(denoiser: str, name: str) -> None:
-    model = with_denoiser(type(denoiser, (torch.nn.Module,), {})())
-    with pytest.raises(HRVError, match=rf"^{name} can't be used with HRVs: ComfyUI calls its attention without the"):
-        architecture_of(model)
+@pytest.mark.parametrize(
+    ("denoiser", "sentence"),
+    [
+        ("comfy.ldm.pixart.pixartms.PixArtMS", "PixArt can't be used with HRVs: ComfyUI calls its attention without"),
+        (
+            "comfy.ldm.hydit.models.HunYuanDiT",
+            "HunyuanDiT can't be used with HRVs: ComfyUI calls its attention without",
+        ),
+        ("comfy.ldm.ernie.model.ErnieImageModel", "ERNIE-Image can't be used with HRVs: ComfyUI calls its attention"),
+        (
+            "comfy.ldm.modules.diffusionmodules.mmdit.OpenAISignatureMMDITWrapper",
+            "Stable Diffusion 3 can't be used with HRVs: its text has each word twice",
+        ),
+    ],
+)
+def test_of_what_cannot_be_reached_the_reason_is_said(denoiser: str, sentence: str) -> None:
+    """By the host's own classes."""
+    module, _, name = denoiser.rpartition(".")
+    made = getattr(importlib.import_module(module), name).__new__(getattr(importlib.import_module(module), name))
+    torch.nn.Module.__init__(made)
+    with pytest.raises(HRVError, match=f"^{sentence}"):
+        architecture_of(with_denoiser(made))
+    assert UNREACHABLE.keys() >= {name} and len(UNREACHABLE) == 4
 
 
 def test_blocks_that_another_pack_has_exchanged_are_told() -> None:
@@ -198,6 +220,13 @@ def test_the_documents_say_what_each_family_can_do() -> None:
         name, capabilities = told
         assert name.startswith("UNet" if family is UNet else family.name)
         assert capabilities == [one.value for one in Capability if one in family.capabilities]
+    # All that is said of a transformer is tested with a small one of its family (kinds_with).
+    families = [family for family in architectures.FAMILIES if family is not UNet]
+    assert {family.name for family in families} == {kind.name for kind in KINDS}
+    listed = ", ".join(family.name for family in families)
+    readme = (PACK_ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"| everything but Prompt Edit and Attend and Excite also works with | {listed}:" in readme
+    assert all(family.capabilities == ALL - {Capability.EDITING, Capability.EXCITEMENT} for family in families)
 
 
 @pytest.mark.parametrize("family", PUBLISHED)
