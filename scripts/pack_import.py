@@ -15,15 +15,15 @@ PACK_NAME = "hrv_pack"
 PACK_ROOT = Path(__file__).resolve().parent.parent
 
 
-def import_pack() -> ModuleType:
-    """Return the root package, loaded once under :data:`PACK_NAME`."""
-    if PACK_NAME in sys.modules:
-        return sys.modules[PACK_NAME]
+def import_pack(name: str = PACK_NAME) -> ModuleType:
+    """Return the root package, loaded once under ``name``, which a worker of a cluster takes from its sender."""
+    if name in sys.modules:
+        return sys.modules[name]
     spec = importlib.util.spec_from_file_location(
-        PACK_NAME, PACK_ROOT / "__init__.py", submodule_search_locations=[str(PACK_ROOT)]
+        name, PACK_ROOT / "__init__.py", submodule_search_locations=[str(PACK_ROOT)]
     )
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[PACK_NAME] = module
+    sys.modules[name] = module
     spec.loader.exec_module(module)
     return module

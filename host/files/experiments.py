@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ...hrv.errors import HRVError
+from ...hrv.errors import HRVError, quoted
 from .folders import models_folder, read_user_file
 
 SHIPPED = Path(__file__).resolve().parents[2] / "hrv_presets" / "experiments"
@@ -22,7 +22,9 @@ def experiment_file(name: str) -> str:
     """The text of an experiment file. Raises HRVError if it is gone or cannot be read."""
     path = _files().get(name)
     if path is None:
-        raise HRVError(f"There is no experiment {name!r} in {_own()}. Put it there and press R to refresh the lists.")
+        raise HRVError(
+            f"There is no experiment {quoted(name)} in {_own()}. Put it there and press R to refresh the lists."
+        )
     try:
         return read_user_file(path, _LARGEST).decode("utf-8-sig")
     except UnicodeDecodeError:

@@ -27,6 +27,9 @@ SHIPPED_LORAS = PRESETS / "loras"
 MOST_FOLDERS = 32
 """Folders in a name that a user writes; making folders inside each other calls itself for each."""
 
+# File systems allow 255 bytes, of which endings, numbers and the names of temporary files need some.
+_LONGEST_PART = 200
+
 # A name has to work on every system, since models folders are shared and copied: no control characters, halves of
 # characters, punctuation or devices of Windows, and no dot or blank at an end, which Windows cuts off.
 _NO_CHARACTER = r'[\x00-\x1f\x7f<>:"|?*\ud800-\udfff]'
@@ -67,7 +70,9 @@ def hrv_path(name: str) -> Path:
     path = folder_paths.get_full_path(FOLDER, name) if below(Path(), name) else None
     if path is None:
         folder = Path(folder_paths.get_folder_paths(FOLDER)[0]).absolute()
-        raise HRVError(f"There is no HRV file {name!r} in {folder}. Put it there and press R to refresh the lists.")
+        raise HRVError(
+            f"There is no HRV file {quoted(name)} in {folder}. Put it there and press R to refresh the lists."
+        )
     return Path(path)
 
 
@@ -93,7 +98,7 @@ def keep_hrv(hrv: HRV, name: str) -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
             save_hrv(hrv, path)
     except OSError as error:
-        raise HRVError(f"Cannot save the HRV as {path}: {reason(error)}.") from error
+        raise HRVError(f"Cannot save the HRV as {quoted(name)} in {models_folder()}: {reason(error)}.") from error
     return path
 
 
@@ -101,12 +106,16 @@ def _new_path(name: str) -> Path:
     stem = name.strip().replace("\\", "/").removesuffix(SUFFIX).rstrip()
     unfit = re.search(_NO_CHARACTER, stem)
     if unfit:
-        raise HRVError(f"A file name cannot contain {unfit[0]!r}. Change the name {name!r}.")
+        raise HRVError(f"A file name cannot contain {unfit[0]!r}. Change the name {quoted(name)}.")
     if stem.count("/") > MOST_FOLDERS:
         raise HRVError(f"The name of an HRV can have at most {MOST_FOLDERS} folders: shorten {quoted(name)}.")
+    if any(len(part) > _LONGEST_PART for part in stem.split("/")):
+        raise HRVError(f"A file name can have at most {_LONGEST_PART} characters: shorten {quoted(name)}.")
     path = below(models_folder(), f"{stem}{SUFFIX}")
     if path is None or any(_NO_PART.fullmatch(part) for part in stem.split("/")):
-        raise HRVError(f"{name!r} isn't a valid name for an HRV: write one like 'my-checkpoint' or 'sdxl/animals'.")
+        raise HRVError(
+            f"{quoted(name)} isn't a valid name for an HRV: write one like 'my-checkpoint' or 'sdxl/animals'."
+        )
     return path
 
 
@@ -129,7 +138,9 @@ def user_file(name: str) -> Path:
         with contextlib.suppress(OSError, ValueError):  # a name that no file can have
             if path is not None and path.is_file():
                 return path
-    raise HRVError(f"There is no file {name!r} in {folders[0]} or {folders[1]}. Put it into one of these folders.")
+    raise HRVError(
+        f"There is no file {quoted(name)} in {folders[0]} or {folders[1]}. Put it into one of these folders."
+    )
 
 
 def read_user_file(path: Path, limit: int) -> bytes:

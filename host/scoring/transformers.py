@@ -13,7 +13,7 @@ import folder_paths
 import torch
 from comfy.model_patcher import ModelPatcher
 
-from ...hrv.errors import HRVError
+from ...hrv.errors import HRVError, quoted
 from ...hrv.scoring.cosine import CosineScorer
 from ..files.folders import below, read_user_file
 from ..models.digest import model_digest
@@ -85,7 +85,7 @@ def _path(folder: str) -> Path:
         if path is not None and path != models and path.is_dir():
             return path
     raise HRVError(
-        f"There is no folder {folder!r} in {models}. Put the folder of a CLIP model for transformers there, and "
+        f"There is no folder {quoted(folder)} in {models}. Put the folder of a CLIP model for transformers there, and "
         "write its path inside that folder, such as 'clip/clip-vit-large-patch14'."
     )
 

@@ -22,6 +22,10 @@ from hrv_pack.hrv.relevance.vocabulary import parse_vocabulary
 from hrv_pack.hrv.scoring.experiments import parse_experiment
 from hrv_pack.mini.truth_scorer import MiniScorer
 from hrv_pack.nodes import NODES, published
+from hrv_pack.nodes.experiments import ExperimentNode
+from hrv_pack.nodes.files import LoadHRV, SaveHRV
+from hrv_pack.nodes.published import ImportConcepts, ImportNpy
+from hrv_pack.nodes.scorers import ScorerTransformers
 from hrv_pack.tests.support.fuzzing import TEXTS, assert_for_people, fuzz
 from hrv_pack.tests.support.small_host import encoded
 from hypothesis import given
@@ -140,3 +144,18 @@ def test_any_text_in_any_field_is_taken_or_refused_in_a_sentence(
         return
     inputs[data.draw(st.sampled_from(fields))] = data.draw(TEXTS)
     only_a_sentence_comes_out(node, inputs)
+
+
+@pytest.mark.parametrize(
+    ("node", "field"),
+    [
+        (SaveHRV, "name"), (LoadHRV, "file"), (ImportNpy, "vectors"), (ImportConcepts, "file"),
+        (ExperimentNode, "file"), (ScorerTransformers, "folder"),
+    ],
+)  # fmt: skip
+def test_names_of_two_thousand_letters_leave_messages_whole(
+    node: type[io.ComfyNode], field: str, carried: Carried
+) -> None:
+    with pytest.raises(HRVError) as caught:
+        node.execute(**{**right_inputs(node, carried), field: "x" * 2000})
+    assert_for_people(caught.value)

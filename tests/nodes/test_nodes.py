@@ -28,6 +28,7 @@ from hrv_pack.nodes.files import LoadHRV, SaveHRV
 from hrv_pack.nodes.heat_map import HeatMap
 from hrv_pack.nodes.published import Published
 from hrv_pack.nodes.text_encode import TextEncode
+from hrv_pack.tests.support.fuzzing import assert_for_people
 from hrv_pack.tests.support.small_host import random_hrv
 
 from nodes import CLIPTextEncode
@@ -143,11 +144,18 @@ def test_characters_that_some_file_system_refuses_are_named(models: Path, hrv: H
     assert not list(models.rglob("*"))
 
 
-@pytest.mark.parametrize("name", ["x" * 300, "mine.safetensors/inside"])
-def test_names_that_this_file_system_refuses_are_errors_for_people(models: Path, hrv: HRV, name: str) -> None:
+def test_names_that_no_file_system_takes_are_refused(models: Path, hrv: HRV) -> None:
+    for name in ("x" * 300, "a/" + "x" * 2000 + "/b"):
+        with pytest.raises(HRVError, match="A file name can have at most 200 characters: shorten '") as caught:
+            SaveHRV.execute(hrv, name)
+        assert_for_people(caught.value)
+    assert SaveHRV.execute(hrv, "x" * 200).result
+
+
+def test_names_that_this_file_system_refuses_are_errors_for_people(models: Path, hrv: HRV) -> None:
     saved(hrv, "mine")
-    with pytest.raises(HRVError, match="Cannot save the HRV as"):
-        SaveHRV.execute(hrv, name)
+    with pytest.raises(HRVError, match=r"Cannot save the HRV as 'mine\.safetensors/inside' in"):
+        SaveHRV.execute(hrv, "mine.safetensors/inside")
     assert [path.name for path in models.rglob("*.*")] == ["mine.safetensors"]
 
 

@@ -1,4 +1,5 @@
-"""A Ray cluster on the loopback device, in processes of its own: ``python tests/support/ray_cluster.py CORES``.
+"""A Ray cluster on the loopback device, in processes of its own: ``python tests/support/ray_cluster.py CORES``, or
+:class:`RayCluster`, which does that.
 
 Its first line of output tells as JSON its address and the environment that lets others in. Every line of input is a
 number and joins a machine with so many cores; the end of the input ends the cluster.
@@ -10,9 +11,12 @@ import json
 import os
 import secrets
 import shutil
+import subprocess
 import sys
 import tempfile
 from typing import Any
+
+import psutil
 
 _TRIES = 5
 
@@ -23,6 +27,38 @@ ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AUTH_MODE": "token",
 }
+
+
+class RayCluster:
+    """A cluster of one machine with some cores; who talks to it needs its ``environment``."""
+
+    def __init__(self, cores: int = 2) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, __file__, str(cores)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert self._process.stdout is not None
+        told = json.loads(self._process.stdout.readline())
+        self.address: str = told["address"]
+        self.environment: dict[str, str] = told["environment"]
+
+    def join(self, cores: int) -> None:
+        """Another machine."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{cores}\n")
+        self._process.stdin.flush()
+
+    def workers(self) -> list[psutil.Process]:
+        """The processes of ours that are alive on it."""
+        return [
+            process
+            for process in psutil.Process(self._process.pid).children(recursive=True)
+            if "".join(process.cmdline()).startswith("ray::Worker")
+        ]
+
+    def end(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(timeout=60)
 
 
 def join(cluster: Any, cores: int, settings: dict[str, Any]) -> None:

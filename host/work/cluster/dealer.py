@@ -198,7 +198,7 @@ class _Crew:
         if not sum(slots.values()):
             raise WorkError(self._nobody())
         if self.refused and not self.workers and all(node in self.refused for node, count in slots.items() if count):
-            raise WorkError("No worker is left. " + " ".join(dict.fromkeys(self.refused.values())))
+            raise WorkError(self._nobody_left())
         for node in nodes:
             identity = node["NodeID"]
             have = sum(worker.node == identity for worker in self.workers)
@@ -210,6 +210,12 @@ class _Crew:
         if not self.address:
             return "Ray finds no GPU on this machine. Work in this process, or give the address of a Ray cluster."
         return f"No machine of {self.place} has a GPU. Join one to it with `ray start --address=...`."
+
+    def _nobody_left(self) -> str:
+        """What to say where no machine can take part: why the first cannot; what the others said was told already."""
+        first, *others = dict.fromkeys(self.refused.values())
+        more = f" The log says why {len(others)} more cannot." if others else ""
+        return f"No worker is left. {first}{more}"
 
     def _hire(self, node: str, machine: str) -> None:
         self.hired[node] += 1

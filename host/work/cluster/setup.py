@@ -28,6 +28,8 @@ def setup() -> dict[str, Any]:
         "host": str(Path(folder_paths.__file__).resolve().parent),
         "host_version": host_version,
         "pack": str(PACK_ROOT),
+        # The host imports a pack under the path of its folder.
+        "package": __name__.partition(".host.")[0].replace("\\", "/").rpartition("/")[2],
         "code": code_digest(),
         "gpu": not args.cpu,
         "fast": sorted(feature.value for feature in args.fast),

@@ -70,8 +70,9 @@ def enter(setup: dict[str, Any]) -> Any:
     options = importlib.import_module("comfy.cli_args")
     vars(options.args).update(setup["options"])
     options.args.fast = {options.PerformanceFeature(name) for name in setup["fast"]}
-    importlib.import_module("pack_import").import_pack()
-    return importlib.import_module("hrv_pack.host.work.cluster.session").Session(setup)
+    # Under the sender's name: it is part of the digest of HRV-mini, whose classes are the pack's.
+    importlib.import_module("pack_import").import_pack(setup["package"])
+    return importlib.import_module(f"{setup['package']}.host.work.cluster.session").Session(setup)
 
 
 def reason(error: Exception) -> str:

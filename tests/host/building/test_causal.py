@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from comfy.model_management import InterruptProcessingException
@@ -83,6 +85,13 @@ def test_pairs_that_no_file_can_hold_are_refused_before_the_first(
     """Two pairs of two concepts have 1 kB of effects for 56 heads."""
     monkeypatch.setattr(files, "SIZE_LIMIT", 1_000)
     with pytest.raises(HRVError, match=r"a file holds at most 0 MB\. Take fewer pairs, or fewer concepts\."):
+        builder()
+    assert not builder.reports and not builder.states.exists()
+
+
+def test_pairs_without_room_are_refused_before_the_first(builder: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=1_000))
+    with pytest.raises(HRVError, match=r"pixels at once need at least 0\.0 GB of memory, and this machine has 0\.0 GB"):
         builder()
     assert not builder.reports and not builder.states.exists()
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from comfy.model_management import InterruptProcessingException
@@ -298,6 +300,15 @@ def test_bad_input_is_said_before_any_image(analyst: Analyst, changes: dict[str,
     with pytest.raises(HRVError, match=says):
         analyst(scorer, **changes)
     assert not scorer.seen
+
+
+def test_images_without_room_are_refused_before_the_first(analyst: Analyst, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here they are decoded too."""
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=4 * 3 * 64 * 64 * 3 // 2))
+    scorer = Brightness()
+    with pytest.raises(HRVError, match=r"2 images of 64 x 64 pixels at once need at least 0\.0 GB of memory"):
+        analyst(scorer, batch_size=2)
+    assert not scorer.seen and not list(analyst.states.rglob("*.safetensors"))
 
 
 def test_an_hrv_of_another_model_is_refused(analyst: Analyst) -> None:

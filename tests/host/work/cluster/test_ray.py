@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -40,6 +39,7 @@ from hrv_pack.hrv.scoring.experiments import parse_experiment
 from hrv_pack.hrv.weakening.plan import Plan
 from hrv_pack.hrv.weakening.side_effects import cases_by_prompt
 from hrv_pack.mini.truth_scorer import MiniScorer
+from hrv_pack.tests.support.ray_cluster import RayCluster
 from launcher.paths import PACK_ROOT
 
 pytestmark = [
@@ -61,42 +61,9 @@ EXAMPLES = {
 Mini = tuple[Any, Any, Any]
 
 
-class Cluster:
-    """A head with two cores on the loopback device (tests/support/ray_cluster.py)."""
-
-    def __init__(self) -> None:
-        script = PACK_ROOT / "tests" / "support" / "ray_cluster.py"
-        self._process = subprocess.Popen(
-            [sys.executable, str(script), "2"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        assert self._process.stdout is not None
-        told = json.loads(self._process.stdout.readline())
-        self.address: str = told["address"]
-        self.environment: dict[str, str] = told["environment"]
-
-    def join(self, cores: int) -> None:
-        """Another machine."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{cores}\n")
-        self._process.stdin.flush()
-
-    def workers(self) -> list[psutil.Process]:
-        """The processes of ours that are alive on it."""
-        return [
-            process
-            for process in psutil.Process(self._process.pid).children(recursive=True)
-            if "".join(process.cmdline()).startswith("ray::Worker")
-        ]
-
-    def end(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(timeout=60)
-
-
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    found = Cluster()
+def cluster() -> Iterator[RayCluster]:
+    found = RayCluster()
     with pytest.MonkeyPatch.context() as patch:
         for name, value in found.environment.items():
             patch.setenv(name, value)
@@ -162,7 +129,7 @@ def made(mini: Mini, hrv: HRV, folder: Path, executor: Executor) -> tuple[HRV, l
 
 
 def test_every_work_gives_what_it_gives_in_this_process(
-    cluster: Cluster, mini: Mini, whole: HRV, tmp_path: Path
+    cluster: RayCluster, mini: Mini, whole: HRV, tmp_path: Path
 ) -> None:
     said: list[str] = []
     told: list[Progress] = []
@@ -177,7 +144,7 @@ def test_every_work_gives_what_it_gives_in_this_process(
 
 
 def test_a_killed_worker_and_one_that_hangs_and_one_that_comes_late(
-    cluster: Cluster, mini: Mini, whole: HRV, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: RayCluster, mini: Mini, whole: HRV, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At the first step one worker dies and the other stops for good: the end is made by who came after that."""
     said: list[str] = []
@@ -203,7 +170,7 @@ def test_a_killed_worker_and_one_that_hangs_and_one_that_comes_late(
 
 
 def test_a_cancel_stops_all_workers(
-    cluster: Cluster, mini: Mini, whole: HRV, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: RayCluster, mini: Mini, whole: HRV, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at_work: list[psutil.Process] = []
 
@@ -221,7 +188,9 @@ def test_a_cancel_stops_all_workers(
     assert build(mini, tmp_path).same_as(whole)
 
 
-def test_two_commands_at_once_of_which_one_is_killed_and_resumes(cluster: Cluster, whole: HRV, tmp_path: Path) -> None:
+def test_two_commands_at_once_of_which_one_is_killed_and_resumes(
+    cluster: RayCluster, whole: HRV, tmp_path: Path
+) -> None:
     """The one that is killed had begun; then its workers go to the other."""
     (tmp_path / "prompts.txt").write_text("\n".join(PROMPTS), encoding="utf-8")
     (tmp_path / "concepts.txt").write_text(VOCABULARY.to_text(), encoding="utf-8")
@@ -254,7 +223,7 @@ def test_two_commands_at_once_of_which_one_is_killed_and_resumes(cluster: Cluste
     assert load_hrv(tmp_path / "one.safetensors").same_as(whole)
 
 
-def test_a_checkpoint_that_workers_do_not_have(cluster: Cluster, mini: Mini, tmp_path: Path) -> None:
+def test_a_checkpoint_that_workers_do_not_have(cluster: RayCluster, mini: Mini, tmp_path: Path) -> None:
     said: list[str] = []
     with (
         pytest.raises(HRVError, match=r"No worker is left\. Worker \d+ on .+ cannot take part: the node Checkpoint"),
