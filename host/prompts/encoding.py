@@ -25,6 +25,8 @@ Chunks = list[list[tuple[Any, float, int]]]
 _CLIP_ENCODERS = {"l", "h", "g"}
 _WORD_END = "</w>"
 NO_TEXT_ENCODER = "There is no text encoder: the checkpoint contains none. Use one of the CLIP loaders."
+MOST_BRACKETS = 500
+"""Brackets of a prompt inside each other at most: far more than anybody writes, and half of what Python calls."""
 _SPECIAL_TOKENS = {"<|startoftext|>", "<|endoftext|>"}
 _EMBEDDING = "embedding:"
 
@@ -111,13 +113,32 @@ def word_tokens(clip: Any, words: Sequence[str], frame: str = ALONE) -> list[Wor
 
 def encode_once(clip: Any, prompt: str) -> list[Any]:
     """The one entry [tensor [1, tokens, C], dict] of a prompt's conditioning; HRVError if it has several."""
-    entries = clip.encode_from_tokens_scheduled(clip.tokenize(prompt))
+    entries = clip.encode_from_tokens_scheduled(tokenized(clip, prompt))
     if len(entries) > 1:
         raise HRVError(
             "This text encoder encodes a prompt again when the strength of its hooks changes, but the concept-words "
             "are encoded once. Turn 'schedule_clip' off at Set CLIP Hooks, or remove the keyframes."
         )
     return entries[0]
+
+
+def tokenized(clip: Any, text: str, **options: Any) -> Any:
+    """``clip.tokenize``; HRVError for brackets so deep inside each other that the host cannot read them.
+
+    It calls itself for each (``comfy/sd1_clip.py``, ``token_weights``) and reads the rest of the text every time.
+    """
+    deepest = level = 0
+    for sign in re.findall(r"\\?[()]", text):
+        if sign == "(":
+            level += 1
+        elif sign == ")":
+            deepest, level = max(deepest, level), max(0, level - 1)
+    if deepest > MOST_BRACKETS:
+        raise HRVError(
+            f"The prompt {quoted(text)} has {deepest} brackets inside each other, and ComfyUI can read at most "
+            f"{MOST_BRACKETS}. Take some out; \\( and \\) are brackets without a meaning."
+        )
+    return clip.tokenize(text, **options)
 
 
 class _Prompt(NamedTuple):
@@ -136,7 +157,7 @@ def _read_prompt(clip: Any, text: str) -> _Prompt:
     """Tokenise once and find the words."""
     if clip is None:
         raise HRVError(NO_TEXT_ENCODER)
-    tokens: dict[str, Chunks] = clip.tokenize(text, return_word_ids=True)
+    tokens: dict[str, Chunks] = tokenized(clip, text, return_word_ids=True)
     if letters.reads(list(tokens)):
         found = letters.words_of(clip, text, tokens)
         _say_literal_weights(found, text)

@@ -21,7 +21,7 @@ from ...hrv.scoring.scorer import Scorer
 from ...hrv.weakening.plan import Plan, Scores, cell_factors
 from ..mechanism import with_mechanism
 from ..prompts.carried import CONTROLS_KEY, Conditioning
-from ..prompts.encoding import encode_prompt
+from ..prompts.encoding import encode_prompt, tokenized
 from ..work.executor import Tick
 from ..work.sampling import have_one_text, sample_latents, stacked
 from .grid import Batch, WeakeningSettings
@@ -56,7 +56,7 @@ class ImageMaker:
         self.model = with_mechanism(examined.model)
         self.clip, self.vae, self.hrv = examined.clip, examined.vae, examined.hrv
         self.cases, self.concepts, self.plan, self.settings, self.tick = cases, concepts, plan, settings, tick
-        self.negative = self.clip.encode_from_tokens_scheduled(self.clip.tokenize(settings.negative))
+        self.negative = self.clip.encode_from_tokens_scheduled(tokenized(self.clip, settings.negative))
         self.encoded: tuple[int, list[list[Any]]] = (-1, [])
 
     def entries(self, concept: int) -> list[list[Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -18,7 +19,14 @@ from comfy.text_encoders.sd2_clip import SD2ClipModel, SD2Tokenizer
 from comfy.text_encoders.sd3_clip import SD3Tokenizer
 from comfy_extras.nodes_hooks import SetClipHooks
 from hrv_pack.host.prompts.carried import TOKEN_MAP_KEY
-from hrv_pack.host.prompts.encoding import encode_prompt, tag_conditioning, token_map, word_tokens
+from hrv_pack.host.prompts.encoding import (
+    MOST_BRACKETS,
+    encode_once,
+    encode_prompt,
+    tag_conditioning,
+    token_map,
+    word_tokens,
+)
 from hrv_pack.hrv.errors import HRVError
 from hrv_pack.hrv.prompts.tokens import PromptWord
 from hrv_pack.tests.support.small_host import TEXT_WIDTHS, small_clip
@@ -413,6 +421,22 @@ def test_a_concept_word_without_tokens_is_refused_by_name(sd1: Any, word: str) -
         with pytest.raises(HRVError) as error:
             word_tokens(sd1, ["red", word], frame)
         assert f"The concept-word {word!r} has no token" in str(error.value)
+
+
+def test_brackets_inside_each_other_have_a_limit_that_is_said(sd1: Any) -> None:
+    """Thousands made the host's reader call itself until Python gave up."""
+
+    def nested(brackets: int) -> str:
+        return "(" * brackets + "a red car" + ")" * brackets
+
+    assert [word.text for word in token_map(sd1, nested(MOST_BRACKETS)).words] == ["a", "red", "car"]
+    assert token_map(sd1, r"\(" * 600 + "car" + r"\)" * 600).words
+    for text in (nested(501), nested(50_000), "a (b) " + nested(3000)):
+        started = time.process_time()
+        for read in (token_map, encode_prompt, encode_once):
+            with pytest.raises(HRVError, match=r"has \d+ brackets inside each other, and ComfyUI can read at most 500"):
+                read(sd1, text)
+        assert time.process_time() - started < 2
 
 
 def test_a_concept_word_of_more_than_a_chunk_is_refused(sd1: Any) -> None:
