@@ -27,10 +27,11 @@ OTHER_PACK = "its code of this node pack differs (digest 0123456789ab, here ba98
 
 @dataclass
 class Machine:
-    """A machine with one GPU, and what a worker there does; it has room for one once ``room`` is set."""
+    """A machine with one GPU or none, and what a worker there does; it has room for one once ``room`` is set."""
 
     name: str
     refusal: str = ""
+    gpus: int = 1
     make: Callable[[int], tuple[bool, Any, int]] = lambda piece: (True, piece * piece, 2)
     room: Event = field(default_factory=Event)
     prepared: list[Any] = field(default_factory=list)
@@ -109,10 +110,10 @@ class Cluster(SimpleNamespace):
     def nodes(self) -> list[dict[str, Any]]:
         return [
             {
-                "NodeID": name, "Alive": True, "Resources": {"GPU": 1.0}, "NodeManagerHostname": name,
-                "NodeManagerAddress": "10.0.0.1",
+                "NodeID": name, "Alive": True, "Resources": {"CPU": 8.0, "GPU": float(machine.gpus)},
+                "NodeManagerHostname": name, "NodeManagerAddress": "10.0.0.1",
             }
-            for name in self.machines
+            for name, machine in self.machines.items()
         ]  # fmt: skip
 
     def remote(self, scheduling_strategy: str, **resources: Any) -> Callable[[type], Any]:
@@ -208,6 +209,13 @@ def test_if_no_machine_can_take_part_the_first_is_named_and_the_others_counted(d
     (error,) = parent.errors
     assert error.startswith("No worker is left. Worker 1 on m") and MISSING in error
     assert error.endswith("The log says why 19 more cannot.") and len(error) < 400
+
+
+def test_a_cluster_without_gpus_is_no_place_for_a_host_that_has_one(deal: Deal) -> None:
+    parent = Parent()
+    deal(parent, Machine("one", gpus=0), Machine("two", gpus=0))
+    (error,) = parent.errors
+    assert error == "No machine of the cluster at auto has a GPU. Join one to it with `ray start --address=...`."
 
 
 def test_where_every_gpu_is_in_use_it_waits_says_so_once_and_begins_when_one_is_free(

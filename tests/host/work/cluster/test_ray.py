@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import comfy.model_management
@@ -246,15 +248,40 @@ def test_addresses_of_no_cluster(place: str, sentence: str, mini: Mini, tmp_path
         build(mini, tmp_path, ray)
 
 
+@contextlib.contextmanager
+def what_listens() -> Iterator[set[str]]:
+    """The addresses at which processes that this one starts meanwhile listen."""
+    found: set[str] = set()
+    over = Event()
+
+    def watch() -> None:
+        while not over.wait(0.5):
+            for process in psutil.Process().children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    connections = process.net_connections("inet")
+                    found.update(one.laddr.ip for one in connections if one.status == psutil.CONN_LISTEN)
+
+    watching = Thread(target=watch)
+    watching.start()
+    try:
+        yield found
+    finally:
+        over.set()
+        watching.join()
+
+
 def test_a_machine_without_gpus(mini: Mini, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cluster that is started to find that out, for this machine alone, listens on the loopback device only."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     with tempfile.TemporaryDirectory(prefix="hrv-ray-", dir="/tmp", ignore_cleanup_errors=True) as folder:
         monkeypatch.setenv("RAY_TMPDIR", folder)
         with (
+            what_listens() as addresses,
             pytest.raises(HRVError, match="Ray finds no GPU on this machine"),
             executor_at(ALL_GPUS, mini_recipe, print) as ray,
         ):
             build(mini, tmp_path, ray)
+    assert addresses and addresses <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
 
 
 def test_without_ray_a_sentence_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
