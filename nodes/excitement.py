@@ -155,6 +155,7 @@ class AttendAndExcite(Node):
                 settings,
                 clamp=clamp or None,
                 checkpointing=checkpointing,
+                node=cls.hidden.unique_id if cls.hidden else "",
             )
         )
 

@@ -6,20 +6,28 @@ import { app } from "../../scripts/app.js";
 import { addConceptMenus } from "./hrv/concept_menus.js";
 import { HEADS } from "./hrv/heat_maps.js";
 import { addPanel, isOpen, setOpen } from "./hrv/panels.js";
+import { restoreResults } from "./hrv/results.js";
 import { forget } from "./hrv/server.js";
+import { PROGRESS } from "./hrv/status_panel.js";
+import { askAgain, hear } from "./hrv/statuses.js";
 import { WORDS } from "./hrv/word_chips.js";
 import { addWordMenu } from "./hrv/word_menus.js";
 
 /** @import { PageNode } from "./hrv/page.js" */
 /** @import { Panel } from "./hrv/panels.js" */
+/** @import { Status } from "./hrv/status.js" */
 
 const TOGGLES = [
+  { id: "hrv.ToggleProgress", label: "Show or hide the progress of a node", icon: "pi pi-chart-line", panel: PROGRESS },
   { id: "hrv.ToggleHeads", label: "Show or hide the heads of an HRV", icon: "pi pi-th-large", panel: HEADS },
   { id: "hrv.ToggleWords", label: "Show or hide the words of a prompt", icon: "pi pi-align-left", panel: WORDS },
 ];
 
 // What a run wrote is asked for again.
 api.addEventListener("execution_success", forget);
+api.addEventListener("reconnected", askAgain);
+// Here and not in setup(): messages that come before it would be lost.
+api.addEventListener(/** @type {any} */ ("hrv.status"), (/** @type {CustomEvent<Status>} */ { detail }) => hear(detail));
 
 /** @param {Panel} panel */
 function toggleSelected(panel) {
@@ -46,5 +54,6 @@ app.registerExtension({
       return { content: `${open ? "Hide" : "Show"} ${panel.title}`, callback: () => setOpen(node, panel, !open) };
     });
   },
+  afterConfigureGraph: () => void restoreResults(),
   refreshComboInNodes: forget,
 });

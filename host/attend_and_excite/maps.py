@@ -40,7 +40,8 @@ _PLAIN_REDUCTION = 4.0
 class Excitement:
     """What a conditioning carries: the subjects of its prompt and how to treat them.
 
-    ``uid`` is shared by the entries of one conditioning and by copies of it; ``log`` gets the report of every run.
+    ``uid`` is shared by the entries of one conditioning and by copies of it; ``log`` gets the report of every run, and
+    ``node`` shows how it goes, if there is one.
     """
 
     settings: ExcitementSettings
@@ -48,6 +49,7 @@ class Excitement:
     layout: HeadLayout
     checkpointing: bool
     log: ReportLog
+    node: str = ""
     uid: str = field(default_factory=lambda: uuid4().hex)
 
 

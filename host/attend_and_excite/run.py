@@ -30,6 +30,8 @@ from ..models.capabilities import Capability
 from ..models.older_hosts import prepare_state
 from ..page.texts import show_on_running_node
 from ..runs.gradients import checkpointed, gradients, require_differentiable
+from ..work.status import Curve, Curves, Seen
+from ..work.telling import Teller
 from .look import (
     Conditional,
     Look,
@@ -72,6 +74,8 @@ class ExcitementRun:
         }
         self.report = ExcitementReport([(subject.words, subject.concept) for subject in self.subjects.values()])
         self.logs = list(dict.fromkeys(excitement.log for excitement in excitements))
+        self.nodes = list(dict.fromkeys(excitement.node for excitement in excitements if excitement.node))
+        self.tellers: list[Teller] = []
         self.steps = max(1, len(sigmas) - 1)
         self.ticks = self.settings.iterations + 2
         self.bar = comfy.utils.ProgressBar(self.steps * self.ticks)
@@ -122,9 +126,8 @@ class ExcitementRun:
                     return
                 moving &= look.losses > 1.0 - threshold
             moving.copy_(missed)
-            if moving.any() and update() is None:
-                return
-        self.report.steps.append(step)
+            if moving.any():
+                update()
 
     def finish(self, latents: torch.Tensor) -> None:
         """Leave the report of the run that made ``latents`` [B, C, h, w], and say what it did not reach."""
@@ -136,8 +139,18 @@ class ExcitementRun:
             )
         for sentence in self.report.unmet():
             self.say(sentence)
+        self.tell(self.steps)
         for log in self.logs:
             log.add(_array(latents), self.report)
+
+    def tell(self, done: int) -> None:
+        for teller in self.tellers:
+            teller.tell(min(done, self.steps))
+
+    def seen(self) -> Seen:
+        """The loss and the subjects' maxima so far."""
+        curves = [Curve.of(name, range(1, len(values) + 1), values) for name, values in self.report.curves()]
+        return Seen(Curves("updates", "share of attention, and loss", curves))
 
     def say(self, sentence: str) -> None:
         logging.warning("[HRV] Attend and Excite: %s", sentence)
@@ -176,10 +189,13 @@ class ExcitementRun:
                 )
 
     def record(self, step: ExcitedStep, look: Look) -> None:
+        if not step.iterations:
+            self.report.steps.append(step)
         seen = [look.maxima.get(key, torch.full_like(look.losses, math.nan)) for key in self.subjects]
         step.iterations.append(Iteration(_array(look.losses), _array(torch.stack(seen))))
         nothing = torch.zeros(len(look.losses), 2, 2)
         self.report.maps = [_array(look.maps.get(key, nothing)) for key in self.subjects]
+        self.tell(step.number)
 
     def look(
         self, model: Any, x: torch.Tensor, sigma: torch.Tensor, kwargs: dict[str, Any], with_gradient: bool

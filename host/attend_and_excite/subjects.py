@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any
 from uuid import uuid4
 
@@ -21,6 +22,7 @@ from ..models.layouts import head_layout
 from ..models.ours import our_key
 from ..prompts.carried import EXCITEMENT_KEY, Conditioning, token_maps
 from ..runs.steps import at_each_step
+from ..work.telling import telling
 from .maps import Excitement
 from .run import ExcitementRun
 
@@ -36,16 +38,18 @@ def excite(
     *,
     clamp: float | None = None,
     checkpointing: bool = False,
+    node: str = "",
 ) -> tuple[Any, Conditioning, ReportLog]:
     """A clone of the MODEL with the mechanism, a copy of the conditioning that carries subjects, and where reports go.
 
-    ``subjects`` are (words, concept) pairs, the concept empty for plain attend-and-excite. Tensors are shared. Raises
-    HRVError for a conditioning without token maps and as :func:`~...hrv.attend_and_excite.subjects.find_subjects` does.
+    ``subjects`` are (words, concept) pairs, the concept empty for plain attend-and-excite. The page shows on the node
+    with the id ``node`` how runs go. Tensors are shared. Raises HRVError for a conditioning without token maps and as
+    :func:`~...hrv.attend_and_excite.subjects.find_subjects` does.
     """
     layout, log, uid = head_layout(model, Capability.EXCITEMENT), ReportLog(), uuid4().hex
     found = [find_subjects(tokens, subjects, hrv, clamp) for tokens in token_maps(conditioning)]
     tagged = [
-        [tensor, {**extras, EXCITEMENT_KEY: Excitement(settings, own, layout, checkpointing, log, uid)}]
+        [tensor, {**extras, EXCITEMENT_KEY: Excitement(settings, own, layout, checkpointing, log, node, uid)}]
         for (tensor, extras), own in zip(conditioning, found, strict=True)
     ]
     clone = model.clone()
@@ -73,6 +77,10 @@ def _sample_with_subjects(
         )
         return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
     run = ExcitementRun(guider, excitements, sigmas)
-    latents = executor(noise, latent_image, at_each_step(sampler, run.begin_step), sigmas, *args, **kwargs)
-    run.finish(latents)
+    with ExitStack() as stack:
+        for node in run.nodes:
+            told = telling("Attend and Excite", "steps", run.steps, run.seen, node=node)
+            run.tellers.append(stack.enter_context(told))
+        latents = executor(noise, latent_image, at_each_step(sampler, run.begin_step), sigmas, *args, **kwargs)
+        run.finish(latents)
     return latents

@@ -16,7 +16,7 @@ import numpy as np
 from ...hrv.building.state import KIND, BuildState
 from ...hrv.draws import noise_seed
 from ...hrv.errors import HRVError
-from ...hrv.relevance.evidence import Counts
+from ...hrv.relevance.evidence import Counts, head_shares, normalised
 from ...hrv.relevance.files import require_savable
 from ...hrv.relevance.vectors import HRV
 from ...hrv.relevance.vocabulary import Vocabulary, require_contrast
@@ -30,6 +30,7 @@ from ..work.job import Report, job_key, no_report, run_job, shard_of
 from ..work.memory import require_room
 from ..work.sampling import have_one_text, sample_latents, stacked
 from ..work.states import states_folder
+from ..work.status import Curve, Curves, Seen
 from .concept_words import ESTIMATORS, PAPER_ESTIMATOR, ConceptWords
 from .provenance import made_from
 from .recording import Recorder
@@ -201,6 +202,21 @@ class _Build:
 
     def detail(self, state: BuildState, piece: range) -> str:
         return f"agreement {state.curve[-1].expected:.3f}" if state.curve else ""
+
+    def seen(self, state: BuildState) -> Seen:
+        """How the build converges, and its HRV so far."""
+        across = [point.images for point in state.curve]
+        curves = [
+            Curve.of("all concepts", across, [point.expected for point in state.curve]),
+            Curve.of("least settled concept", across, [point.expected_least for point in state.curve]),
+        ]
+        counts = state.counts
+        hrv = (
+            HRV(normalised(head_shares(counts)), self.vocabulary.names, self.layout)
+            if counts.any(axis=0).all()
+            else None
+        )
+        return Seen(Curves("images", "expected agreement", curves), hrv)
 
 
 def described(inputs: Mapping[str, Any], parameters: Mapping[str, Any]) -> _Build:

@@ -18,9 +18,10 @@ import numpy.typing as npt
 
 from ...hrv.building.causal_report import CausalReport, ConceptReport, agreements, group_shares, top_heads
 from ...hrv.building.causal_state import GROUPS, KIND, CausalState
+from ...hrv.building.convergence import next_measurement
 from ...hrv.building.pairs import MOST_PAIRS, Example, draw_pairs, pair_seed
 from ...hrv.errors import HRVError
-from ...hrv.relevance.evidence import Effects
+from ...hrv.relevance.evidence import Effects, normalised
 from ...hrv.relevance.factors import CAUSAL
 from ...hrv.relevance.files import require_savable
 from ...hrv.relevance.vectors import HRV
@@ -33,6 +34,7 @@ from ..work.executor import HERE, Executor, Tick
 from ..work.job import Report, job_key, no_report, run_job, shard_of
 from ..work.memory import require_room
 from ..work.states import states_folder
+from ..work.status import Curve, Curves, Seen
 from .attribution import Attribution
 from .causal_checks import TopHeadChecks
 from .pair_images import NumberedPair, PairImages
@@ -183,6 +185,7 @@ class _Build:
                 "pairs in all. Make fewer shards or smaller batches."
             )
         self.images = PairImages(model, clip, settings, settings.negative, settings.seed, settings.levels)
+        self._measured: dict[int, float] = {}
         self.units, self.steps = sum(map(len, self.batches)), settings.steps + 1
         words = [(name, tuple(dict.fromkeys(one.word for one in of_name))) for name, of_name in examples.items()]
         made = asdict(settings)
@@ -284,9 +287,9 @@ class _Build:
         found = [one for one in self._agreements(state) if one is not None]
         return f"agreement {min(found):.3f}" if len(found) == len(self.names) else ""
 
-    def evidence(self, state: CausalState) -> Effects | None:
-        """The effects of all pairs measured so far; None before the first."""
-        done = np.flatnonzero(state.done)
+    def evidence(self, state: CausalState, done: npt.NDArray[np.int64] | None = None) -> Effects | None:
+        """The effects of all pairs measured so far, or of those at some places; None before the first."""
+        done = np.flatnonzero(state.done) if done is None else done
         if not len(done):
             return None
         rows = {name: row for row, name in enumerate(self.names)}
@@ -297,8 +300,28 @@ class _Build:
         ]
         return Effects(state.effects[done], state.norms[done], np.array(places, dtype=np.int64))
 
-    def _agreements(self, state: CausalState) -> list[float | None]:
+    def seen(self, state: CausalState) -> Seen:
+        """How the build converges, and its HRV so far."""
         evidence = self.evidence(state)
+        if evidence is None:
+            return Seen()
+        curve = self._curve(state)
+        hrv = HRV(normalised(evidence.scores(len(self.names))), self.names, self.layout)
+        return Seen(Curves("pairs", "expected agreement", [curve]), hrv)
+
+    def _curve(self, state: CausalState) -> Curve:
+        """The least of the concepts' agreements after ever more pairs, as far as all of them have one."""
+        done = np.flatnonzero(state.done)
+        pairs = next_measurement(max(self._measured, default=0))
+        while pairs <= len(done):
+            found = [one for one in self._agreements(state, done[:pairs]) if one is not None]
+            self._measured[pairs] = min(found) if len(found) == len(self.names) else np.nan
+            pairs = next_measurement(pairs)
+        known = {pairs: least for pairs, least in self._measured.items() if not np.isnan(least)}
+        return Curve.of("least settled concept", known.keys(), known.values())
+
+    def _agreements(self, state: CausalState, done: npt.NDArray[np.int64] | None = None) -> list[float | None]:
+        evidence = self.evidence(state, done)
         return [] if evidence is None else agreements(evidence, len(self.names))
 
     def _groups(self, state: CausalState, own: npt.NDArray[np.bool_]) -> dict[str, float | None]:

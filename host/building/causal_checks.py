@@ -13,6 +13,7 @@ from ...hrv.relevance.evidence import Effects
 from ...hrv.storage.state_file import read_state, require, write_state
 from ..work.description import Description
 from ..work.executor import Tick
+from ..work.status import Seen
 from .attribution import Attribution
 from .pair_images import NumberedPair, PairImages
 from .patching import Patch
@@ -103,6 +104,10 @@ class TopHeadChecks:
 
     def detail(self, state: CheckState, piece: int) -> str:
         return self.pairs[piece].pair.concept
+
+    def seen(self, state: CheckState) -> Seen:
+        """What was built before stays to be seen."""
+        return Seen()
 
     def shares(self, state: CheckState) -> dict[str, tuple[float, int]]:
         """By concept the true share of its top heads, and in how many pairs."""

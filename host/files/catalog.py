@@ -78,6 +78,11 @@ def paper_concepts() -> tuple[str, ...]:
     return _vocabulary_names("paper-34-concepts.txt")
 
 
+def mini_concepts() -> tuple[str, ...]:
+    """The concepts of HRV-mini's world, in order."""
+    return _vocabulary_names("hrv-mini.txt")
+
+
 def read_catalog() -> dict[str, PublishedHRV]:
     """The published HRVs that the pack knows, by name (``hrv_presets/catalog.json``)."""
     entries = json.loads((PRESETS / "catalog.json").read_text(encoding="utf-8"))

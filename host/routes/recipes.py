@@ -12,6 +12,7 @@ A recipe is a JSON object; ``from`` says what it is:
     mean        hrvs                            HRV Mean
     vocabulary  text                            HRV Concepts: names of concepts, no HRV yet
     words       file                            Import HRV Concepts (.csv): likewise
+    mini                                        Scorer: HRV-mini's Truth: the concepts that it can tell
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from ...hrv.relevance.files import load_hrv
 from ...hrv.relevance.published import NAMES_LIMIT, VECTORS_LIMIT, hrv_from_npy
 from ...hrv.relevance.vectors import HRV
 from ...hrv.relevance.vocabulary import find_concept, fold, parse_paper_csv, parse_vocabulary
-from ..files.catalog import PublishedHRV, obtain, paper_concepts, read_catalog
+from ..files.catalog import PublishedHRV, mini_concepts, obtain, paper_concepts, read_catalog
 from ..files.folders import SUFFIX, hrv_path, models_folder, read_user_file, user_file
 from ..page.hrvs import given_hrv
 from .requests import LARGEST, Request, list_of, number_of, object_of, text_of, texts_of
@@ -159,4 +160,5 @@ _NAMES: dict[str, Callable[[Request], Names]] = {
     "mean": _first,
     "vocabulary": lambda recipe: parse_vocabulary(text_of(recipe, "text")).names,
     "words": _words,
+    "mini": lambda recipe: mini_concepts(),
 }

@@ -17,6 +17,7 @@ from ...hrv.scoring.experiments import Case
 from ...hrv.weakening.images import image_name, png_of, save_png, small_picture
 from ...hrv.weakening.plan import Cell, Line, Plan, Scores
 from ...hrv.weakening.state import KIND, WeakeningState
+from ...hrv.weakening.statistics import orders_of
 from ..models.digest import clip_digest, model_digest
 from ..models.layouts import describe_model
 from ..prompts.encoding import token_map
@@ -24,6 +25,7 @@ from ..work.description import Description
 from ..work.executor import Tick
 from ..work.job import job_key
 from ..work.memory import require_room
+from ..work.status import Curve, Curves, Seen
 from .grid import Batch, Grid, WeakeningSettings
 from .making import HOPELESS, Examined, ImageMaker, Scoring
 
@@ -156,6 +158,22 @@ class WeakeningJob:
 
     def detail(self, state: WeakeningState, piece: int) -> str:
         return self.concepts[self.grid[piece].concept]
+
+    def seen(self, state: WeakeningState) -> Seen:
+        """The mean scores so far of the concept and factor that are under way, order by order if all are measured."""
+        batch = self.grid[min(state.done, len(self.grid) - 1)]
+        if set(self.cells[batch.concept]) != set(self.plan.cells):
+            return Seen()
+        scores: dict[Cell, list[float]] = {}
+        for concept, cell, _, _, its in self.found(state):
+            if concept == batch.concept:
+                scores.setdefault(cell, []).extend(its[np.isfinite(its)].tolist())
+        factor, counts = batch.cell.line.factor, self.plan.head_counts
+        curves = []
+        for order, lines in orders_of(self.plan, factor if factor in self.plan.factors else self.plan.factors[0]).items():
+            known = [[one for line in lines for one in scores.get(self.plan.cell(line, heads), ())] for heads in counts]
+            curves.append(Curve.of(order, counts, [sum(those) / len(those) if those else np.nan for those in known]))
+        return Seen(Curves("heads weakened", f"score of {self.concepts[batch.concept]}", curves))
 
     def found(self, state: WeakeningState) -> Iterator[tuple[int, Cell, int, int, Scores]]:
         """Of every image the number of its concept, its cell, the numbers of its prompt and seed, and its scores."""

@@ -19,6 +19,8 @@ import comfy.utils
 from .clock import clock
 from .executor import HERE, Crew, Executor, Made, Maker, Piece
 from .states import State, kept_state
+from .status import Seen
+from .telling import telling
 
 AnyState = TypeVar("AnyState", bound=State)
 
@@ -70,6 +72,10 @@ class Job(Maker[Piece, Made], Protocol[Piece, Made, AnyState]):
         """What else people want to know after a piece, such as how settled a build is; may be empty."""
         ...
 
+    def seen(self, state: AnyState) -> Seen:
+        """What there is to see so far, asked now and then."""
+        ...
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -102,8 +108,9 @@ def run_job(
 ) -> AnyState:
     """Do a job, or what is left of it; its state afterwards.
 
-    The host's progress is told step by step, ``report`` is called after every piece, and the state is saved in
-    ``folder`` at least once a minute and however the job ends, so that the same job resumes from there. Raises
+    The host's progress is told step by step, ``report`` is called after every piece, the page is told of the running
+    node (:mod:`.telling`), and the state is saved in ``folder`` at least once a minute and however the job ends, so
+    that the same job resumes from there. Raises
     HRVError for a folder that can't be written, a damaged file, and a job that another process is doing; what
     making a piece raises; and the host's exception once the user has cancelled.
     """
@@ -114,17 +121,22 @@ def run_job(
         bar = comfy.utils.ProgressBar(job.units * job.steps)
         bar.update_absolute(done * job.steps)
         started = time.monotonic()
-        for piece, made in executor.run(job, left, bar.update):
-            job.keep(state, piece, made)
-            kept.save_now_and_then()
-            done += job.size(piece)
-            # Workers take a while to come, which tells nothing of their speed.
-            began = executor.crew.since if executor.crew else started
-            each = (time.monotonic() - began) / (done - before)
-            detail, speed = job.detail(state, piece), _speed(executor.crew, each, job.unit)
-            report(Progress(done, job.units, job.unit, each * (job.units - done), detail, speed))
-            if job.is_finished(state):
-                break
+        with telling(job.kind, job.unit, job.units, lambda: job.seen(state), done=done, kept=kept.path) as teller:
+            for piece, made in executor.run(job, left, bar.update):
+                job.keep(state, piece, made)
+                was_saved = kept.save_now_and_then()
+                done += job.size(piece)
+                # Workers take a while to come, which tells nothing of their speed.
+                began = executor.crew.since if executor.crew else started
+                each = (time.monotonic() - began) / (done - before)
+                detail, speed = job.detail(state, piece), _speed(executor.crew, each, job.unit)
+                progress = Progress(done, job.units, job.unit, each * (job.units - done), detail, speed)
+                report(progress)
+                teller.tell(done, progress.seconds, ", ".join(filter(None, [detail, speed])))
+                if was_saved:
+                    teller.save()
+                if job.is_finished(state):
+                    break
     return state
 
 

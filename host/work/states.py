@@ -50,17 +50,19 @@ class Kept(Generic[S]):
 
     def __init__(self, state: S, path: Path):
         self.state = state
-        self._path = path
+        self.path = path
         self._saved = time.monotonic()
 
     def save(self) -> None:
-        self.state.save(self._path)
+        self.state.save(self.path)
         self._saved = time.monotonic()
 
-    def save_now_and_then(self) -> None:
-        """Save if the last time is :data:`SAVE_EVERY` ago."""
-        if time.monotonic() - self._saved >= SAVE_EVERY:
+    def save_now_and_then(self) -> bool:
+        """Save if the last time is :data:`SAVE_EVERY` ago; whether it was."""
+        due = time.monotonic() - self._saved >= SAVE_EVERY
+        if due:
             self.save()
+        return due
 
 
 @contextmanager

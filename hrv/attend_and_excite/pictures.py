@@ -19,12 +19,11 @@ _COLORS = ((150, 45, 18), (50, 98, 169), (233, 165, 104), (124, 174, 222), (104,
 
 def curves_picture(report: ExcitementReport) -> Image.Image:
     """Draw the loss and each subject's maximum, update by update, as an RGB picture; of several images the worst."""
-    iterations = [(step.number, iteration) for step in report.steps for iteration in step.iterations]
-    curves = [("loss", INK, [float(iteration.losses.max()) for _, iteration in iterations])]
-    for row, (words, concept) in enumerate(report.subjects):
-        name = f"maximum of {words} ({concept})" if concept else f"maximum of {words}"
-        numbers = [float(iteration.maxima[row].min()) for _, iteration in iterations]
-        curves.append((name, _COLORS[row % len(_COLORS)], numbers))
+    numbers = [step.number for step in report.steps for _ in step.iterations]
+    curves = [
+        (name, _COLORS[(number - 1) % len(_COLORS)] if number else INK, values)
+        for number, (name, values) in enumerate(report.curves())
+    ]
     heading = Heading(_title(report), _WIDTH)
     left, right = MARGIN + _LEFT, _WIDTH - MARGIN
     top = heading.height + len(curves) * _LEGEND + 16
@@ -32,7 +31,7 @@ def curves_picture(report: ExcitementReport) -> Image.Image:
     picture = Image.new("RGB", (_WIDTH, bottom + _BELOW + MARGIN), PAPER)
     draw = ImageDraw.Draw(picture)
     heading.draw(draw)
-    places = np.linspace(left, right, max(2, len(iterations)))
+    places = np.linspace(left, right, max(2, len(numbers)))
 
     def up(number: float) -> float:
         return bottom - max(0.0, min(1.0, number)) * (bottom - top)
@@ -40,7 +39,7 @@ def curves_picture(report: ExcitementReport) -> Image.Image:
     for tenth in range(0, 11, 2):
         draw.line([(left, up(tenth / 10)), (right, up(tenth / 10))], fill=RULE)
         draw_text(draw, (left - 8, round(up(tenth / 10))), [f"{tenth / 10:g}"], LABEL_SIZE, "rm", SOFT_INK)
-    _draw_steps(draw, [number for number, _ in iterations], places, bottom)
+    _draw_steps(draw, numbers, places, bottom)
     draw_text(draw, ((left + right) // 2, bottom + 30), ["step of the sampler"], LABEL_SIZE, "ma")
     for number, (name, color, values) in enumerate(curves):
         y = heading.height + number * _LEGEND + _LEGEND // 2

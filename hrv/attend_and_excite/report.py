@@ -57,6 +57,18 @@ class ExcitementReport:
         """How often gradients were made."""
         return sum(len(step.iterations) for step in self.steps)
 
+    def curves(self) -> list[tuple[str, list[float]]]:
+        """The loss and each subject's maximum with their names, update by update; of several images the worst.
+
+        A subject whose prompt did not act at an update has NaN there.
+        """
+        iterations = [iteration for step in self.steps for iteration in step.iterations]
+        curves = [("loss", [float(iteration.losses.max()) for iteration in iterations])]
+        for row, (words, concept) in enumerate(self.subjects):
+            name = f"maximum of {words} ({concept})" if concept else f"maximum of {words}"
+            curves.append((name, [float(iteration.maxima[row].min()) for iteration in iterations]))
+        return curves
+
     def unmet(self) -> list[str]:
         """A sentence for every threshold that an image missed when its iterations were used up."""
         sentences = []

@@ -18,7 +18,7 @@ from scipy.special import stdtr
 
 from ..errors import HRVError
 from ..relevance.orders import LEAST_RELEVANT_FIRST, MOST_RELEVANT_FIRST, RANDOM
-from .plan import UNWEAKENED, Line, Scores, Weakening
+from .plan import UNWEAKENED, Line, Plan, Scores, Weakening
 
 YES, WEAKLY, NO = "yes", "weakly", "no"
 
@@ -166,6 +166,15 @@ def overall(findings: Sequence[Finding]) -> str:
         if verdicts.count(verdict) * 2 > len(verdicts):
             return verdict
     return WEAKLY
+
+
+def orders_of(plan: Plan, factor: float) -> dict[str, list[Line]]:
+    """The lines of a factor by their order, in the plan's order: all random ones together."""
+    found: dict[str, list[Line]] = {}
+    for line in plan.lines:
+        if line.factor == factor:
+            found.setdefault(line.order, []).append(line)
+    return found
 
 
 def mean_scores(result: Weakening, order: str) -> Scores:

@@ -141,10 +141,14 @@ class ApiClient:
 
     # ---- runs
 
-    def queue(self, prompt: Prompt) -> str:
-        """Queue a workflow; its prompt id. Raises :class:`WorkflowError` when the host refuses it."""
+    def queue(self, prompt: Prompt, *, workflow: str = "") -> str:
+        """Queue a workflow; its prompt id. ``workflow`` is the id that it has in a page, if it comes from one.
+
+        Raises :class:`WorkflowError` when the host refuses it.
+        """
+        page = {"extra_data": {"extra_pnginfo": {"workflow": {"id": workflow}}}} if workflow else {}
         try:
-            answer = self.post("/prompt", {"prompt": prompt, "client_id": self._client_id})
+            answer = self.post("/prompt", {"prompt": prompt, "client_id": self._client_id, **page})
         except RefusedError as refusal:
             raise _validation_error(refusal.answer) from None
         prompt_id = str(answer["prompt_id"])
@@ -155,9 +159,14 @@ class ApiClient:
         return prompt_id
 
     def run(
-        self, prompt: Prompt, on_event: Callable[[Event], None] | None = None, *, timeout: float | None = None
+        self,
+        prompt: Prompt,
+        on_event: Callable[[Event], None] | None = None,
+        *,
+        timeout: float | None = None,
+        workflow: str = "",
     ) -> RunResult:
-        """Queue a workflow and wait for its end.
+        """Queue a workflow as :meth:`queue` does and wait for its end.
 
         ``on_event`` sees every message about this run; it may call the client's single requests. Raises
         :class:`WorkflowError` (refused, or a node failed), :class:`InterruptedRunError`,
@@ -165,16 +174,16 @@ class ApiClient:
         seconds and was cancelled for it.
         """
         try:
-            return asyncio.run(asyncio.wait_for(self._run(prompt, on_event), timeout))
+            return asyncio.run(asyncio.wait_for(self._run(prompt, on_event, workflow), timeout))
         except asyncio.TimeoutError:
             self.interrupt()
             raise RunTimeoutError(f"The run took longer than {timeout} s and was cancelled.") from None
 
-    async def _run(self, prompt: Prompt, on_event: Callable[[Event], None] | None) -> RunResult:
+    async def _run(self, prompt: Prompt, on_event: Callable[[Event], None] | None, workflow: str) -> RunResult:
         url = f"http://{self.address}/ws?clientId={self._client_id}"
         try:
             async with aiohttp.ClientSession() as session, session.ws_connect(url, max_msg_size=0) as socket:
-                result = RunResult(self.queue(prompt))
+                result = RunResult(self.queue(prompt, workflow=workflow))
                 async for message in socket:
                     if message.type is not aiohttp.WSMsgType.TEXT:  # previews are binary
                         continue

@@ -88,6 +88,7 @@ def test_concepts_are_known_before_there_are_values(api: ApiClient) -> None:
 
     assert len(concepts(published)) == 34
     assert concepts(vocabulary) == ["Color", "Good Mood"]
+    assert concepts({"from": "mini"}) == list(load_hrv(PACK_ROOT / "hrv_presets" / "hrvs" / MINI).concepts)
     assert concepts({"from": "pick", "hrv": vocabulary, "concepts": [" good  MOOD"]}) == ["Good Mood"]
     assert concepts({"from": "clamp", "hrv": vocabulary, "limit": 1}) == ["Color", "Good Mood"]
     assert concepts({"from": "mean", "hrvs": [vocabulary, A_FILE]}) == ["Color", "Good Mood"]

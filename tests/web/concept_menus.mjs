@@ -18,6 +18,7 @@ export async function conceptMenus({ page, load, setting, screenshot, workflow }
   }
   await setting("Comfy.VueNodes.Enabled", false);
   seen.subgraph = await inSubgraph(page);
+  seen.promoted = await promoted(page, load, setting, screenshot, workflow);
   seen.sources = await sources(page, load, workflow);
   seen.several = await several(page, screenshot);
   return seen;
@@ -114,6 +115,29 @@ async function inSubgraph(page) {
   return { values, queued: await queued(page, CONTROL) };
 }
 
+/** The field of a control in a subgraph as its own node shows it: what it offers, and what it says of an unknown value. */
+async function promoted(page, load, setting, screenshot, workflow) {
+  await load("promoted", workflow);
+  await page.evaluate((type) => {
+    const control = app.rootGraph.nodes.find((node) => node.type === type);
+    const { node } = app.rootGraph.convertToSubgraph(new Set([control]));
+    const [inner] = node.subgraph.nodes;
+    const slot = inner.inputs.find(({ widget }) => widget?.name === "concept");
+    node.subgraph.addInput("concept", slot.type).connect(slot, inner);
+    window.hrvPromoted = () => node.widgets.find(({ name }) => name === "concept");
+    window.hrvPromoted().value = "Colour";
+  }, CONTROL);
+  const mark = await page.waitForFunction(() => window.hrvPromoted().tooltip);
+  await setting("Comfy.VueNodes.Enabled", true);
+  const field = page.locator("[role=combobox][aria-label=concept][aria-invalid=true]");
+  await field.click();
+  const offered = await page.locator("[role=option]").allInnerTexts();
+  await page.locator("[role=option]").filter({ hasText: "Shape" }).click();
+  await screenshot("menus-promoted");
+  await setting("Comfy.VueNodes.Enabled", false);
+  return { mark: await mark.jsonValue(), offered: offered.map((text) => text.trim()), queued: await queued(page, CONTROL) };
+}
+
 /** What a heat map's menu offers behind other nodes than Load HRV. */
 async function sources(page, load, workflow) {
   await load("sources", workflow);
@@ -137,10 +161,12 @@ async function sources(page, load, workflow) {
     merge.connect(0, add("HRV_Rank"), "hrv");
     add("HRV_Published").connect(0, add("HRV_QuickCheck"), "hrv");
     add("HRV_HeatMap");
+    add("HRV_ScorerMini").connect(0, add("HRV_Score"), "scorer");
   });
   return {
     merged: await offered(page, "HRV_Rank", "concepts", "Weather"),
     published: (await offered(page, "HRV_QuickCheck", "concepts", "Animals")).length,
+    scorer: await offered(page, "HRV_Score", "concept", "Plants"),
     unconnected: await offered(page, "HRV_HeatMap", "concepts", ""),
   };
 }

@@ -12,6 +12,7 @@ import { chromium } from "playwright-core";
 
 import { conceptMenus } from "./concept_menus.mjs";
 import { heatMaps } from "./heat_maps.mjs";
+import { progress } from "./progress.mjs";
 import { wordMenus } from "./word_menus.mjs";
 
 const TITLE_HEIGHT = 30;
@@ -86,6 +87,7 @@ async function drive() {
   report.menus = await conceptMenus(tools);
   report.words = await wordMenus(tools);
   report.heads = await heatMaps(tools);
+  report.progress = await progress({ ...tools, build: task.workflows["1-build-and-save-an-hrv"] });
 
   for (const [name, values] of Object.entries(task.light)) {
     await load(name, task.workflows[name]);

@@ -32,9 +32,18 @@ def test_menus_work_in_subgraphs(menus: dict[str, Any]) -> None:
     assert menus["subgraph"] == {"values": [*MINI, TYPE], "queued": "Size"}
 
 
+def test_menus_work_on_the_nodes_of_subgraphs(menus: dict[str, Any]) -> None:
+    assert menus["promoted"] == {
+        "mark": "There is no concept 'Colour' in this HRV. Did you mean Color?",
+        "offered": [*MINI, TYPE],
+        "queued": "Shape",
+    }
+
+
 def test_menus_know_what_other_nodes_will_give(menus: dict[str, Any]) -> None:
     assert menus["sources"]["merged"] == ["", "Size", "Color", "Mood", "Weather", TYPE]
     assert menus["sources"]["published"] == 34 + 2
+    assert menus["sources"]["scorer"] == [*MINI, TYPE]
     assert menus["sources"]["unconnected"] == ["", TYPE]
 
 

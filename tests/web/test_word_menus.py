@@ -27,6 +27,10 @@ def test_a_new_encoder_shows_its_words(report: dict[str, Any]) -> None:
     assert seen["long"] == 2
 
 
+def test_clicks_on_words_add_them_to_the_node_that_reads_the_prompt(report: dict[str, Any]) -> None:
+    assert report["words"]["chips"]["clicked"] == ["skyscraper", "skyscraper"]
+
+
 def test_words_that_a_run_decides_are_known_after_it(report: dict[str, Any]) -> None:
     seen = report["words"]["afterRun"]
     assert seen == {

@@ -34,7 +34,13 @@ export async function wordMenus({ page, load, setting, screenshot, workflow }) {
 /** The words under a new encoder, and in how many chunks a long prompt is. */
 async function chips(page, screenshot) {
   const write = (text) =>
-    page.evaluate((text) => (app.rootGraph.nodes[0].widgets.find(({ name }) => name === "text").value = text), text);
+    page.evaluate(
+      ([type, text]) => {
+        const encoder = app.rootGraph.nodes.find((node) => node.type === type);
+        encoder.widgets.find(({ name }) => name === "text").value = text;
+      },
+      [ENCODER, text],
+    );
   await page.evaluate((type) => {
     app.rootGraph.clear();
     app.rootGraph.add(LiteGraph.createNode(type));
@@ -50,9 +56,36 @@ async function chips(page, screenshot) {
     says: await page.locator(".hrv-words-says").innerText(),
   };
   await screenshot("words-chips");
+  const clicked = [];
+  for (const [type, field] of [["HRV_ScaleHeads", "words"], ["HRV_AttendAndExcite", "subjects"]]) {
+    await page.evaluate(
+      ([encoder, type, field]) => {
+        for (const other of app.rootGraph.nodes.filter((node) => node.type !== encoder)) app.rootGraph.remove(other);
+        const reader = LiteGraph.createNode(type);
+        reader.pos = [600, 0];
+        app.rootGraph.add(reader);
+        app.rootGraph.nodes.find((node) => node.type === encoder).connect(0, reader, "conditioning");
+        reader.widgets.find(({ name }) => name === field).value = "";
+      },
+      [ENCODER, type, field],
+    );
+    for (const word of [3, 1, 3]) {
+      await shown.nth(word).click();
+    }
+    clicked.push(
+      await page.evaluate(
+        ([type, field]) => {
+          const reader = app.rootGraph.nodes.find((node) => node.type === type);
+          return reader.widgets.find(({ name }) => name === field).value;
+        },
+        [type, field],
+      ),
+    );
+  }
+  await screenshot("words-chips-clicked");
   await write("red ".repeat(80));
   await page.locator(".hrv-words-chunk").waitFor();
-  return { ...seen, long: await page.locator(".hrv-words > div:not(.hrv-words-says)").count() };
+  return { ...seen, clicked, long: await page.locator(".hrv-words > div:not(.hrv-words-says)").count() };
 }
 
 /** What a control offers of a prompt with alternatives, before a run and after it. */

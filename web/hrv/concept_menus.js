@@ -3,11 +3,11 @@
 import { addMenu } from "./field_menus.js";
 import { conceptChoices } from "./menu_entries.js";
 import { fold } from "./names.js";
-import { asGraphNode, lastRun, rootGraph } from "./page.js";
 import { recipeOfInput } from "./recipes.js";
 import { known } from "./server.js";
-import { placesOf } from "./sources.js";
+import { lastHRV } from "./statuses.js";
 
+/** @import { Place } from "./graph.js" */
 /** @import { Field } from "./menu_entries.js" */
 /** @import { Known } from "./field_menus.js" */
 /** @import { PageNode } from "./page.js" */
@@ -26,6 +26,7 @@ const FIELDS = {
   HRV_EditWords: { concept: {} },
   HRV_OrderedWeakening: { concept: {} },
   HRV_FactorSweep: { concept: {} },
+  HRV_Score: { concept: {} },
   HRV_PickConcepts: { concepts: { several: true } },
   HRV_HeatMap: { concepts: ALL },
   HRV_Rank: { concepts: ALL },
@@ -34,7 +35,7 @@ const FIELDS = {
   HRV_QuickCheck: { concepts: { ...ALL, empty: "all that the experiment has" } },
 };
 
-const INPUTS = ["hrv", "other"]; // a node with both needs concepts that both have
+const INPUTS = ["hrv", "other", "scorer"]; // a node with several needs concepts that all have, as far as they are known
 
 /**
  * Turn the concept fields of a new node into menus.
@@ -47,20 +48,20 @@ export function addConceptMenus(node) {
 
 /**
  * The concepts that a node's fields can name.
- * @param {PageNode} node
+ * @param {Place[]} places
  * @returns {Known}
  */
-function conceptsAt(node) {
+function conceptsAt(places) {
   const lists = [];
-  for (const place of placesOf(rootGraph(), asGraphNode(node))) {
+  for (const place of places) {
     for (const input of INPUTS) {
-      const recipe = recipeOfInput(place, input, { values: false, lastRun });
+      const recipe = recipeOfInput(place, input, { values: false, lastRun: lastHRV });
       const concepts = recipe && known("/hrv/concepts", recipe).answer?.concepts;
       if (concepts) lists.push(/** @type {string[]} */ (concepts));
     }
   }
   const [first, ...others] = lists;
-  if (!first) return { choices: null, why: "Concepts are known once an HRV is connected, or after a run." };
+  if (!first) return { choices: null, why: "Concepts are known once an HRV or HRV-mini's scorer is connected, or after a run." };
   const shared = others.map((names) => new Set(names.map(fold)));
   return { choices: conceptChoices(first.filter((name) => shared.every((names) => names.has(fold(name))))) };
 }

@@ -3,8 +3,11 @@
 import { app } from "../../../scripts/app.js";
 import { TYPE_A_NAME, menuEntries } from "./menu_entries.js";
 import { splitNames } from "./names.js";
+import { asGraphNode, rootGraph } from "./page.js";
+import { holderOf, placesOf } from "./sources.js";
 import { watch } from "./watch.js";
 
+/** @import { Place } from "./graph.js" */
 /** @import { Choices, Field } from "./menu_entries.js" */
 /** @import { PageNode, PageWidget } from "./page.js" */
 
@@ -15,15 +18,32 @@ import { watch } from "./watch.js";
  */
 
 /**
- * Turn a text field of a new node into a menu.
+ * Turn a text field of a new node into a menu, and keep the menus of subgraphs that it is promoted to in step.
  * @param {PageNode} node
  * @param {string} name
  * @param {Field} field
- * @param {(node: PageNode) => Known} choicesAt what can be named now; it is asked often
+ * @param {(places: Place[]) => Known} choicesAt what can be named in places of the node now; it is asked often
  */
 export function addMenu(node, name, field, choicesAt) {
   const widget = node.widgets?.find((candidate) => candidate.name === name);
-  if (widget?.type === "text") watchMenu(node, swapForMenu(node, widget), field, choicesAt);
+  if (widget?.type !== "text") return;
+  const look = keepMenu(node, swapForMenu(node, widget), field);
+  /** @type {WeakMap<PageWidget, (known: Known) => void>} */
+  const promoted = new WeakMap();
+  watch(node, () => {
+    const places = placesOf(rootGraph(), asGraphNode(node));
+    look(choicesAt(places));
+    for (const place of places) {
+      const holder = holderOf(place, name);
+      if (!holder || holder.node === place.node) continue;
+      const outer = /** @type {PageNode} */ (/** @type {unknown} */ (holder.node));
+      const menu = outer.widgets?.find((candidate) => candidate.name === holder.name);
+      if (menu?.type !== "combo") continue;
+      const lookThere = promoted.get(menu) ?? keepMenu(outer, menu, field);
+      promoted.set(menu, lookThere);
+      lookThere(choicesAt([place]));
+    }
+  });
 }
 
 /**
@@ -47,13 +67,13 @@ function swapForMenu(node, text) {
 }
 
 /**
- * Keep a menu's entries and its mark in step with the graph.
+ * What keeps a menu's entries and its mark in step with what can be named.
  * @param {PageNode} node
  * @param {PageWidget} menu
  * @param {Field} field
- * @param {(node: PageNode) => Known} choicesAt
+ * @returns {(known: Known) => void}
  */
-function watchMenu(node, menu, field, choicesAt) {
+function keepMenu(node, menu, field) {
   const tooltip = menu.tooltip;
   let shown = "";
   let value = String(menu.value ?? "");
@@ -68,22 +88,25 @@ function watchMenu(node, menu, field, choicesAt) {
   // The classic canvas has no mark for what is not in the menu; Nodes 2.0 frames it by itself.
   Object.defineProperty(menu, "getOutlineColor", {
     value: () => (complaint === null ? LiteGraph.WIDGET_OUTLINE_COLOR : LiteGraph.NODE_ERROR_COLOUR),
+    enumerable: true, // the canvas draws a copy of a promoted one
   });
 
-  menu.callback = (chosen) => {
-    if (chosen !== TYPE_A_NAME) return;
+  const called = menu.callback;
+  menu.callback = (chosen, ...others) => {
+    if (chosen !== TYPE_A_NAME) {
+      called?.call(menu, chosen, ...others);
+      return;
+    }
     menu.value = value;
     void app.extensionManager.dialog
       .prompt({ title: node.title, message: menu.label ?? menu.name, defaultValue: value })
       .then((/** @type {string | null} */ typed) => {
         if (typed !== null) menu.value = typed.trim();
-        look();
       });
   };
 
-  function look() {
+  return ({ choices, why }) => {
     if (menu.value !== TYPE_A_NAME) value = String(menu.value ?? "");
-    const { choices, why } = choicesAt(node);
     const seen = JSON.stringify([value, choices?.names, choices?.complaint(splitNames(value)), why]);
     if (seen === shown) return;
     shown = seen;
@@ -94,8 +117,7 @@ function watchMenu(node, menu, field, choicesAt) {
     options.values = entries.options.map(({ option }) => option);
     menu.tooltip = complaint ?? why ?? tooltip;
     redraw(node, menu);
-  }
-  watch(node, look);
+  };
 }
 
 /**

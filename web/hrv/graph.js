@@ -31,6 +31,7 @@
 
 /**
  * @typedef {object} Graph
+ * @property {string} id
  * @property {GraphNode[]} nodes
  * @property {(id: any) => GraphNode | null | undefined} getNodeById
  * @property {(id: any) => Link | null | undefined} getLink

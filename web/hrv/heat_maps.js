@@ -2,11 +2,12 @@
 
 import { difference, headName, readHRV } from "./heads.js";
 import { HeatMapView } from "./heat_map_view.js";
-import { asGraphNode, isOurs, lastRun, rootGraph } from "./page.js";
+import { asGraphNode, isOurs, rootGraph } from "./page.js";
 import { keep, kept } from "./panels.js";
 import { recipeOf, recipeOfInput } from "./recipes.js";
 import { ask, known } from "./server.js";
 import { placesOf, widgetValue } from "./sources.js";
+import { lastHRV } from "./statuses.js";
 
 /** @import { Place } from "./graph.js" */
 /** @import { HRV } from "./heads.js" */
@@ -65,7 +66,7 @@ function takesHRV(node) {
  */
 function shownBy(node) {
   const place = placesOf(rootGraph(), asGraphNode(node))[0];
-  const want = { values: true, lastRun };
+  const want = { values: true, lastRun: lastHRV };
   /** @type {Shown} */
   const shown = { hrvs: new Map(), message: "", concept: null, outlined: new Set() };
   if (!place) return shown;
@@ -74,9 +75,11 @@ function shownBy(node) {
     shown.message = givesHRV(node) ? "Its heads are known after a run." : "Connect an HRV, or run the nodes before this one.";
     return shown;
   }
-  const { hrv, message } = hrvOf(recipe);
+  const { hrv = lastShown.get(node), message } = hrvOf(recipe);
   shown.message = message;
-  if (!hrv) return shown;
+  if (message) lastShown.delete(node);
+  if (!hrv || message) return shown;
+  lastShown.set(node, hrv);
   shown.hrvs.set("hrv", { hrv, isDifference: false });
   const otherRecipe = recipeOfInput(place, "other", want);
   const other = otherRecipe && hrvOf(otherRecipe).hrv;
@@ -91,13 +94,16 @@ function shownBy(node) {
   return shown;
 }
 
+/** What a node's map stays at until the next HRV is there. @type {WeakMap<PageNode, HRV>} */
+const lastShown = new WeakMap();
+
 /**
  * @param {Recipe} recipe
- * @returns {{ hrv: HRV | null, message: string }}
+ * @returns {{ hrv?: HRV, message: string }} neither as long as it is not known
  */
 function hrvOf(recipe) {
   const { answer, error } = known("/hrv/hrv", recipe);
-  if (!answer) return { hrv: null, message: error ?? "…" };
+  if (!answer) return { message: error ?? "" };
   const hrv = readAnswers.get(answer) ?? readHRV(answer);
   readAnswers.set(answer, hrv);
   return { hrv, message: "" };

@@ -60,9 +60,24 @@ export function lastText(place) {
  * @param {Place} place
  * @returns {Record<string, any> | undefined}
  */
-function lastOutput({ node }) {
-  const graph = /** @type {any} */ (node.graph);
-  // The host keeps outputs by "id", or by "graph:id" inside a subgraph.
-  const locator = graph === rootGraph() ? String(node.id) : `${graph?.id}:${node.id}`;
-  return /** @type {Record<string, any>} */ (app.nodeOutputs)?.[locator];
+export function lastOutput({ node }) {
+  return /** @type {Record<string, any>} */ (app.nodeOutputs)?.[locatorOf(node)];
+}
+
+/**
+ * Let a node be as if its last run had told the page this.
+ * @param {Place} place
+ * @param {any} output
+ */
+export function setLastOutput({ node }, output) {
+  app.nodeOutputs[locatorOf(node)] = output;
+  /** @type {any} */ (node).onExecuted?.(output);
+}
+
+/**
+ * The name under which the host keeps the outputs of a node: "id", or "graph:id" inside a subgraph.
+ * @param {GraphNode} node
+ */
+function locatorOf({ graph, id }) {
+  return graph === rootGraph() ? String(id) : `${graph?.id}:${id}`;
 }

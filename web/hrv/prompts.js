@@ -13,26 +13,28 @@ const LONGEST_WAY = 100;
  * @param {Place} place
  * @param {string} input
  * @param {(place: Place) => string | undefined} lastText the text of a node in its last run
- * @param {number} [way] nodes still to go at most
  * @returns {string[] | null}
  */
-export function textsBehind(place, input, lastText, way = LONGEST_WAY) {
+export function textsBehind(place, input, lastText) {
+  const texts = encodersBehind(place, input)?.map((encoder) => textOf(encoder, lastText));
+  const known = texts?.filter((text) => text !== undefined);
+  return texts && known?.length === texts.length ? [...new Set(known)] : null;
+}
+
+/**
+ * The nodes that encode the prompts behind an input, in the order of the inputs on the way; null if one is not known.
+ * @param {Place} place
+ * @param {string} input
+ * @param {number} [way] nodes still to go at most
+ * @returns {Place[] | null}
+ */
+export function encodersBehind(place, input, way = LONGEST_WAY) {
   const source = sourceOf(place, input);
   if (!source || way === 0) return null;
-  if (ENCODERS.has(String(source.node.type))) {
-    const text = textOf(source, lastText);
-    return text === undefined ? null : [text];
-  }
+  if (ENCODERS.has(String(source.node.type))) return [source];
   const taken = source.node.inputs.filter(({ type, link }) => type === "CONDITIONING" && link !== null && link !== undefined);
-  if (taken.length === 0) return null;
-  /** @type {string[]} */
-  const found = [];
-  for (const { name } of taken) {
-    const texts = textsBehind(source, name, lastText, way - 1);
-    if (!texts) return null;
-    found.push(...texts);
-  }
-  return [...new Set(found)];
+  const encoders = taken.map(({ name }) => encodersBehind(source, name, way - 1));
+  return taken.length > 0 && encoders.every((found) => found !== null) ? encoders.flat() : null;
 }
 
 /**

@@ -68,6 +68,7 @@ const RECIPES = {
   HRV_BuildCausal: built,
   HRV_Instant: built,
   HRV_Concepts: (place) => ({ from: "vocabulary", text: widgetValue(place, "concepts") }),
+  HRV_ScorerMini: () => ({ from: "mini" }),
   HRV_ImportConcepts: (place) => ({ from: "words", file: widgetValue(place, "file") }),
 };
 

@@ -4,7 +4,10 @@ import { api } from "../../../scripts/api.js";
 
 /** @typedef {{ answer?: any, error?: string }} Reply without either until the server has answered */
 
-/** @typedef {{ reply: Reply, text: string, isCurrent: boolean }} Entry */
+/** @typedef {{ reply: Reply, text: string, isCurrent: boolean, used: number }} Entry */
+
+// What nobody asked for so long is forgotten when something new is asked: builds have one HRV after the other.
+const KEPT_MS = 60_000;
 
 /** @type {Map<string, Entry>} */
 const entries = new Map();
@@ -19,8 +22,11 @@ const entries = new Map();
 export function known(path, request) {
   const body = JSON.stringify(request);
   const key = `${path} ${body}`;
-  const entry = entries.get(key) ?? { reply: {}, text: "", isCurrent: false };
+  const now = Date.now();
+  const entry = entries.get(key) ?? { reply: {}, text: "", isCurrent: false, used: now };
+  entry.used = now;
   if (!entry.isCurrent) {
+    for (const [other, { used }] of entries) if (now - used > KEPT_MS) entries.delete(other);
     entry.isCurrent = true;
     entries.set(key, entry);
     void post(path, body).then((reply) => {

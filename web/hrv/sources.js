@@ -53,6 +53,22 @@ export function widgetValue({ path, node }, name) {
 }
 
 /**
+ * The node and the name of the widget that a widget's value is set in: of a subgraph's node if it is promoted there,
+ * else its own; null if a node computes it.
+ * @param {Place} place
+ * @param {string} name
+ * @returns {{ node: GraphNode, name: string } | null}
+ */
+export function holderOf({ path, node }, name) {
+  const slot = node.inputs.findIndex((input) => (input.widget?.name ?? input.name) === name);
+  const link = slot < 0 ? null : linkInto(node, slot);
+  if (!link) return { node, name };
+  const outer = String(link.origin_id) === SUBGRAPH_INPUT ? path.at(-1) : undefined;
+  const outerName = outer?.subgraph?.inputs[link.origin_slot]?.name;
+  return outer && outerName !== undefined ? holderOf({ path: path.slice(0, -1), node: outer }, outerName) : null;
+}
+
+/**
  * The ways from the root to a graph, each through the nodes of the subgraphs around it; the root's own is empty.
  * @param {Graph} root
  * @param {Graph} graph

@@ -1,13 +1,13 @@
 // The words of a prompt under the node that encodes it, as the model's tokenizer splits them.
 
 import { asGraphNode, isOurs, lastText, rootGraph } from "./page.js";
-import { textOf } from "./prompts.js";
+import { encodersBehind, textOf } from "./prompts.js";
 import { known } from "./server.js";
 import { placesOf } from "./sources.js";
 import { addStyle } from "./styles.js";
-import { chunksOf, describe } from "./words.js";
+import { chunksOf, describe, isSubject, namesWord, toggledSubject, toggledWord } from "./words.js";
 
-/** @import { PageNode } from "./page.js" */
+/** @import { LGraphNode, PageNode, PageWidget } from "./page.js" */
 /** @import { Panel } from "./panels.js" */
 /** @import { Tokens } from "./words.js" */
 
@@ -15,12 +15,35 @@ const STYLE = `
 .hrv-words { width: 100%; height: 100%; box-sizing: border-box; overflow-y: auto; font: 12px sans-serif; line-height: 20px;
   color: var(--input-text, #ddd); }
 .hrv-words-chip { display: inline-block; margin: 1px 2px; padding: 0 6px; border-radius: 9px; background: var(--comfy-input-bg, #222);
-  border: 1px solid var(--border-color, #4e4e4e); }
+  border: 1px solid var(--border-color, #4e4e4e); font: inherit; line-height: 18px; color: inherit; cursor: pointer; }
+.hrv-words-chip[aria-pressed=true] { border-color: var(--p-primary-color, #4a9eff); box-shadow: inset 0 0 0 1px var(--p-primary-color, #4a9eff); }
+.hrv-words-chip:focus-visible { outline: 2px solid var(--p-primary-color, #4af); }
 .hrv-words-chip .piece + .piece { border-left: 1px dotted currentColor; margin-left: 3px; padding-left: 3px; }
 .hrv-words-chip sup { font-size: 9px; margin-left: 3px; opacity: 0.8; }
 .hrv-words-chunk { border-top: 1px dashed var(--border-color, #4e4e4e); }
 .hrv-words-says { opacity: 0.8; font-size: 11px; }
 `;
+
+/**
+ * A field that clicks on words change.
+ * @typedef {object} Field
+ * @property {string} name
+ * @property {(text: string, word: string) => boolean} has
+ * @property {(text: string, word: string) => string} toggled
+ */
+
+/** @type {Field} */
+const ACTED_ON = { name: "words", has: namesWord, toggled: toggledWord };
+
+/** The fields by node class. @type {Record<string, Field>} */
+const FIELDS = {
+  HRV_ConceptStrengthen: ACTED_ON,
+  HRV_ConceptAdjust: ACTED_ON,
+  HRV_WeakenHeads: ACTED_ON,
+  HRV_ScaleHeads: ACTED_ON,
+  HRV_EditWords: ACTED_ON,
+  HRV_AttendAndExcite: { name: "subjects", has: isSubject, toggled: toggledSubject },
+};
 
 /** @type {Panel} */
 export const WORDS = {
@@ -35,22 +58,73 @@ export const WORDS = {
     addStyle("hrv-words-style", STYLE);
     const element = document.createElement("div");
     element.className = "hrv-words";
-    element.tabIndex = 0;
+    element.setAttribute("role", "group");
     element.setAttribute("aria-label", "Words of the prompt");
     /** @type {unknown} */
     let shown;
-    return {
-      element,
-      update: () => {
-        const seen = wordsAt(node);
-        if (seen === shown) return;
-        shown = seen;
-        element.replaceChildren(...(typeof seen === "string" ? [said(seen)] : chips(seen)));
-      },
-      remove: () => element.remove(),
+    const update = () => {
+      const seen = wordsAt(node);
+      if (seen !== shown) element.replaceChildren(...(typeof seen === "string" ? [said(seen)] : chips(seen)));
+      shown = seen;
+      mark(element, node);
     };
+    element.addEventListener("click", ({ target }) => {
+      const word = target instanceof Element && /** @type {HTMLElement | null} */ (target.closest("[data-word]"))?.dataset.word;
+      if (word) takeWord(node, word);
+      update();
+    });
+    // A press here is no drag of the node.
+    for (const kind of ["pointerdown", "mousedown"]) element.addEventListener(kind, (event) => event.stopPropagation());
+    return { element, update, remove: () => element.remove() };
   },
 };
+
+/**
+ * The field that clicks on a prompt's words change: that of the node that is selected, or of the first that reads it.
+ * @param {PageNode} node
+ * @returns {{ target: LGraphNode, widget: PageWidget, field: Field } | null}
+ */
+function fieldFor(node) {
+  const encoder = asGraphNode(node);
+  const reading = (node.graph?.nodes ?? []).filter((other) => {
+    const place = other.type && FIELDS[other.type] && placesOf(rootGraph(), asGraphNode(/** @type {PageNode} */ (other)))[0];
+    return place && encodersBehind(place, "conditioning")?.some(({ node: behind }) => behind === encoder);
+  });
+  const target = reading.find(({ selected }) => selected) ?? reading[0];
+  const field = target?.type ? FIELDS[target.type] : undefined;
+  const widget = target?.widgets?.find(({ name }) => name === field?.name);
+  return target && field && widget ? { target, widget, field } : null;
+}
+
+/**
+ * Add a word to the field of the control that reads the prompt, or take it away again.
+ * @param {PageNode} node
+ * @param {string} word
+ */
+function takeWord(node, word) {
+  const found = fieldFor(node);
+  if (!found) return;
+  const text = found.field.toggled(String(found.widget.value ?? ""), word);
+  found.widget.value = text;
+  found.widget.callback?.(text);
+  found.target.setDirtyCanvas(true);
+}
+
+/**
+ * Let each chip say whether the control acts on its word, and what a click does.
+ * @param {HTMLElement} element
+ * @param {PageNode} node
+ */
+function mark(element, node) {
+  const found = fieldFor(node);
+  for (const chip of /** @type {NodeListOf<HTMLElement>} */ (element.querySelectorAll("[data-word]"))) {
+    const { word = "", tokens = "" } = chip.dataset;
+    const isActedOn = found !== null && found.field.has(String(found.widget.value ?? ""), word);
+    const click = found ? `${isActedOn ? "Click to take it from" : "Click to add it to"} ${found.target.title}.` : "";
+    chip.setAttribute("aria-pressed", String(isActedOn));
+    if (chip.title !== `${tokens} ${click}`.trim()) chip.title = `${tokens} ${click}`.trim();
+  }
+}
 
 /**
  * The tokens of a node's prompt, or what is to be said instead.
@@ -77,8 +151,10 @@ function chips(tokens) {
 
 /** @param {import("./words.js").Word} word */
 function chip({ text, pieces, positions, weight }) {
-  const element = document.createElement("span");
+  const element = document.createElement("button");
+  element.type = "button";
   element.className = "hrv-words-chip";
+  element.dataset.word = text;
   for (const piece of pieces.length > 1 ? pieces : [text]) {
     const part = document.createElement("span");
     part.className = "piece";
@@ -90,7 +166,7 @@ function chip({ text, pieces, positions, weight }) {
     mark.textContent = `×${Number(weight.toPrecision(3))}`;
     element.append(mark);
   }
-  element.title = `${positions.length === 1 ? "token" : "tokens"} ${positions.join(", ")}`;
+  element.dataset.tokens = `${positions.length === 1 ? "Token" : "Tokens"} ${positions.join(", ")}.`;
   return element;
 }
 

@@ -2,11 +2,11 @@
 
 import { addMenu } from "./field_menus.js";
 import { wordChoices } from "./menu_entries.js";
-import { asGraphNode, lastText, rootGraph } from "./page.js";
+import { lastText } from "./page.js";
 import { textsBehind } from "./prompts.js";
 import { known } from "./server.js";
-import { placesOf } from "./sources.js";
 
+/** @import { Place } from "./graph.js" */
 /** @import { Known } from "./field_menus.js" */
 /** @import { Field } from "./menu_entries.js" */
 /** @import { PageNode } from "./page.js" */
@@ -38,13 +38,13 @@ export function addWordMenu(node) {
 
 /**
  * The words that a node's field can name.
- * @param {PageNode} node
+ * @param {Place[]} places
  * @returns {Known}
  */
-function wordsAt(node) {
+function wordsAt(places) {
   /** @type {string[][]} */
   const prompts = [];
-  for (const place of placesOf(rootGraph(), asGraphNode(node))) {
+  for (const place of places) {
     const texts = textsBehind(place, "conditioning", lastText);
     if (!texts) return { choices: null, why: "The words of this prompt are known after a run." };
     for (const text of texts) {

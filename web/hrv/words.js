@@ -1,5 +1,7 @@
 // Words of prompts as the controls find them (hrv/prompts/tokens.py).
 
+import { splitNames, toggledName } from "./names.js";
+
 /** @typedef {{ text: string, pieces: string[], positions: number[], weight: number }} Word as the server gives it */
 
 /** @typedef {{ words: Word[], length: number, chunk: number }} Tokens likewise */
@@ -43,6 +45,62 @@ function matchesAt(texts, first, parts) {
     }
   }
   return true;
+}
+
+/**
+ * A field for words of the prompt with one more, or without it if it is there.
+ * @param {string} text
+ * @param {string} word
+ */
+export function toggledWord(text, word) {
+  return toggledName(text.trim() === ALL_WORDS ? "" : text, word);
+}
+
+/**
+ * Whether a field for words of the prompt names one.
+ * @param {string} text
+ * @param {string} word
+ */
+export function namesWord(text, word) {
+  return text.trim() === ALL_WORDS || splitNames(text).some((name) => caseless(name) === caseless(word));
+}
+
+/**
+ * The subjects of Attend and Excite (hrv/attend_and_excite/subjects.py): words, or "words: concept".
+ * @param {string} text
+ */
+function subjectsOf(text) {
+  return text
+    .split(/[,\n]/)
+    .map((subject) => subject.trim())
+    .filter(Boolean);
+}
+
+/**
+ * @param {string} subject
+ * @param {string} word
+ */
+function isOf(subject, word) {
+  return caseless(subject.split(":")[0]?.trim() ?? "") === caseless(word);
+}
+
+/**
+ * The subjects with a word as one more, or without its subject if it is there.
+ * @param {string} text
+ * @param {string} word
+ */
+export function toggledSubject(text, word) {
+  const others = subjectsOf(text).filter((subject) => !isOf(subject, word));
+  return (others.length < subjectsOf(text).length ? others : [...others, word]).join(", ");
+}
+
+/**
+ * Whether a word is a subject.
+ * @param {string} text
+ * @param {string} word
+ */
+export function isSubject(text, word) {
+  return subjectsOf(text).some((subject) => isOf(subject, word));
 }
 
 /**

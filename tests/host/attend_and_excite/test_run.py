@@ -8,6 +8,7 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import comfy.model_management
@@ -47,6 +48,7 @@ from hrv_pack.tests.support.small_host import (
     small_clip_sd15,
     small_sd15,
 )
+from hrv_pack.tests.support.told_page import statuses, told_page
 
 PROMPT = "a red car and a skyscrapers view"
 # Places of the words behind the start token; CLIP has three tokens for "skyscrapers".
@@ -744,3 +746,29 @@ def test_one_subject(sd15: Excited) -> None:
     made = latents(model, positive, sd15.negative)
     assert relative_error(made, latents(sd15.model, sd15.prompt, sd15.negative)) > 0.001
     assert log.find(made.numpy()).updates == 1
+
+
+def test_the_page_sees_curves_as_they_fill(sd15: Excited, tmp_path: Path) -> None:
+    model, positive, log = sd15.excited(MIXED_SUBJECTS, node="9")
+    with told_page(tmp_path / "statuses.json") as sent:
+        made = latents(model, positive, sd15.negative, seeds=(5, 6), steps=2)
+    told = statuses(sent)
+    assert {(one["node"], one["total"], one["kept"]) for one in told} == {("9", 2, False)}
+    assert (told[-1]["state"], told[-1]["done"]) == ("done", 2)
+    report = log.find(made.numpy())
+    iterations = [iteration for step in report.steps for iteration in step.iterations]
+    curves = {curve["name"]: curve for curve in told[-1]["curves"]["curves"]}
+    assert curves.keys() == {"loss", "maximum of car (Color)", "maximum of skyscrapers"}
+    assert curves["loss"]["across"] == list(range(1, len(iterations) + 1))
+    assert curves["loss"]["up"] == pytest.approx([float(one.losses.max()) for one in iterations], rel=1e-4)
+    worst = [float(one.maxima[1].min()) for one in iterations]
+    assert curves["maximum of skyscrapers"]["up"] == pytest.approx(worst, rel=1e-4)
+    lengths = [len(one["curves"]["curves"][0]["up"]) for one in told]
+    assert lengths[0] == 0 and lengths == sorted(lengths)
+
+
+def test_without_a_node_no_page_is_told(sd15: Excited, tmp_path: Path) -> None:
+    model, positive, _ = sd15.excited()
+    with told_page(tmp_path / "statuses.json") as sent:
+        latents(model, positive, sd15.negative, seeds=(5,), steps=1)
+    assert statuses(sent) == []

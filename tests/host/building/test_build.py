@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +28,7 @@ from hrv_pack.host.building.concept_words import ALL_WORDS_ESTIMATOR, ESTIMATORS
 from hrv_pack.host.building.recording import Recorder
 from hrv_pack.host.models.architectures import unet_of
 from hrv_pack.host.models.layouts import head_layout
+from hrv_pack.host.page.hrvs import given_hrv
 from hrv_pack.hrv.draws import draw_words, noise_seed
 from hrv_pack.hrv.errors import HRVError
 from hrv_pack.hrv.heads.layout import LayerKey
@@ -43,6 +45,7 @@ from hrv_pack.tests.support.small_host import (
     small_sd15,
     small_sdxl,
 )
+from hrv_pack.tests.support.told_page import statuses, told_page
 from torch.overrides import TorchFunctionMode
 
 START, END = 49406, 49407
@@ -699,3 +702,17 @@ def test_keys_follow_a_hook_whose_strength_changes(sd15: Pair, monkeypatch: pyte
 def test_a_text_encoder_whose_strength_changes_is_refused(sd15: Pair) -> None:
     with pytest.raises(HRVError, match="Turn 'schedule_clip' off at Set CLIP Hooks"):
         with_changing_hook(sd15, schedule_clip=True).counts()
+
+
+def test_the_page_sees_how_a_build_converges_and_its_hrv(sd15: Pair, tmp_path: Path) -> None:
+    with told_page(tmp_path / "statuses.json") as sent:
+        hrv = build_hrv(sd15.model, sd15.clip, VOCABULARY, PROMPTS, SETTINGS, states=tmp_path)
+        told = statuses(sent)
+        seen = given_hrv(told[-1]["hrv"])
+    assert [one["done"] for one in told][-1] == SETTINGS.images and told[0]["hrv"] is None
+    assert np.array_equal(seen.values, hrv.values) and seen.concepts == hrv.concepts
+    measured = json.loads(hrv.provenance_json())["convergence"]
+    all_concepts, least = told[-1]["curves"]["curves"]
+    assert all_concepts["across"] == least["across"] == [point["images"] for point in measured]
+    assert all_concepts["up"] == pytest.approx([point["expected"] for point in measured], rel=1e-4)
+    assert least["up"] == pytest.approx([point["expected_least"] for point in measured], rel=1e-4)

@@ -14,7 +14,9 @@ import pytest
 import torch
 from comfy.model_management import InterruptProcessingException
 from hrv_pack.host.building.causal import CausalBuild, CausalSettings, build_causal_hrv
+from hrv_pack.host.page.hrvs import given_hrv
 from hrv_pack.host.work.job import Progress
+from hrv_pack.hrv.building.causal_report import agreements
 from hrv_pack.hrv.building.causal_state import GROUPS
 from hrv_pack.hrv.building.pairs import Example, examples_of
 from hrv_pack.hrv.errors import HRVError
@@ -25,6 +27,7 @@ from hrv_pack.hrv.relevance.files import load_hrv, save_hrv
 from hrv_pack.hrv.relevance.vectors import HRV
 from hrv_pack.hrv.relevance.vocabulary import parse_vocabulary
 from hrv_pack.tests.support.small_host import picture_of_model
+from hrv_pack.tests.support.told_page import statuses, told_page
 
 EXAMPLES = examples_of(parse_vocabulary("Color: red, blue, green\nSize: tiny, huge"), ("a {word} car",))
 SETTINGS = CausalSettings(
@@ -244,3 +247,19 @@ def test_words_without_pairs_are_refused(builder: Builder, examples: Any, messag
 def test_a_shard_without_pairs_is_refused(builder: Builder) -> None:
     with pytest.raises(HRVError, match="Shard 1 of 9 has no pairs"):
         builder(shard=(1, 9))
+
+
+def test_the_page_sees_how_a_build_converges_and_its_hrv(builder: Builder, tmp_path: Path) -> None:
+    with told_page(tmp_path / "statuses.json") as sent:
+        hrv = builder(pairs=4).hrv
+        told = statuses(sent)
+        seen = given_hrv(told[-1]["hrv"])
+    assert {one["kind"] for one in told} == {"causal build", "causal check"}
+    assert np.array_equal(seen.values, hrv.values)
+    # A pair of each of the two concepts in turn: both have two from the fourth on.
+    (curve,) = told[-1]["curves"]["curves"]
+    assert curve["across"] == list(range(4, 9))
+    # The first pairs of a build are those of a shorter one.
+    for evidence, least in ((builder(pairs=2).hrv.evidence, curve["up"][0]), (hrv.evidence, curve["up"][-1])):
+        assert isinstance(evidence, Effects)
+        assert least == pytest.approx(min(one or 0.0 for one in agreements(evidence, 2)), rel=1e-4)

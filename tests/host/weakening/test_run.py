@@ -34,6 +34,7 @@ from hrv_pack.hrv.weakening.plan import Line, Plan
 from hrv_pack.hrv.weakening.statistics import NO, YES, finding
 from hrv_pack.mini.truth_scorer import MiniScorer
 from hrv_pack.tests.support.small_host import encoded, latents, picture, picture_of_model, random_hrv, small_sd15
+from hrv_pack.tests.support.told_page import statuses, told_page
 from PIL import Image
 
 EXPERIMENT = parse_experiment("[Color]\na <red | blue> circle\na <green> circle in the forest\n[Shape]\na red <star>")
@@ -330,3 +331,18 @@ def test_hrv_minis_hrv_separates_and_a_shuffled_one_does_not(analyst: Analyst) -
         found[name] = finding(analyst(MiniScorer(), ["Shape"], experiment=experiment, plan=plan, **changes).results[0])
     assert found["shipped"].verdict == YES and found["shipped"].area.value > 0.2
     assert found["shuffled"].verdict == NO
+
+
+def test_the_page_sees_curves_as_they_fill(analyst: Analyst, tmp_path: Path) -> None:
+    with told_page(tmp_path / "statuses.json") as sent:
+        (result,) = analyst(Brightness()).results
+    told = [one["curves"] for one in statuses(sent)]
+    assert {(one["across"], one["up"]) for one in told} == {("heads weakened", "score of Color")}
+    assert [curve["name"] for curve in told[-1]["curves"]] == [MOST_RELEVANT_FIRST, LEAST_RELEVANT_FIRST, RANDOM]
+    for curve in told[-1]["curves"]:
+        lines = [line for line in result.plan.lines if line.order == curve["name"]]
+        means = np.mean([result.along(line) for line in lines], axis=(0, 2, 3))
+        assert curve["across"] == list(result.plan.head_counts)
+        assert curve["up"] == pytest.approx(means.tolist(), rel=1e-4)
+    known = [sum(value is not None for curve in one["curves"] for value in curve["up"]) for one in told]
+    assert known[0] == 0 and known == sorted(known)

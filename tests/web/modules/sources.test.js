@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { executionId, placeOfExecution } from "../../../web/hrv/executed.js";
-import { placesOf, sourceOf, widgetValue } from "../../../web/hrv/sources.js";
+import { holderOf, placesOf, sourceOf, widgetValue } from "../../../web/hrv/sources.js";
 import { graphOf, nodeOf } from "./graphs.js";
 
 /** The sources of the node "taker"'s input "hrv", as "path/id.slot". */
@@ -113,10 +113,13 @@ test("a widget's value comes from the widget, a primitive, or the subgraph's nod
   const place = { path: [use], node: load };
   assert.equal(widgetValue(place, "file"), "own");
   assert.equal(widgetValue(place, "gone"), undefined);
+  assert.deepEqual(holderOf(place, "file"), { node: load, name: "file" });
   inside.wire(-10, 0, 9, "file");
   assert.equal(widgetValue(place, "file"), "outer");
+  assert.deepEqual(holderOf(place, "file"), { node: use, name: "name" });
   graph.wire(1, 0, 2, "name");
   assert.equal(widgetValue(place, "file"), "primitive");
+  assert.equal(holderOf(place, "file"), null);
   graph.wire(3, 0, 2, "name");
   assert.equal(widgetValue(place, "file"), undefined);
 });

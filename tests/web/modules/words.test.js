@@ -2,7 +2,18 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { textOf, textsBehind } from "../../../web/hrv/prompts.js";
-import { chunksOf, describe, gonePhrases, hasPhrase, offeredWords, wordComplaint } from "../../../web/hrv/words.js";
+import {
+  chunksOf,
+  describe,
+  gonePhrases,
+  hasPhrase,
+  isSubject,
+  namesWord,
+  offeredWords,
+  toggledSubject,
+  toggledWord,
+  wordComplaint,
+} from "../../../web/hrv/words.js";
 import { graphOf, nodeOf } from "./graphs.js";
 
 const VASE = ["a", "rose", "-", "colored", "vase", ",", "Straße", "blue", "bird"];
@@ -14,6 +25,21 @@ test("phrases are found as the controls find them", () => {
   for (const phrase of ["rose colored", "ros", "ose", "", " ", "vase strasse", "bird a"]) {
     assert.ok(!hasPhrase(VASE, phrase), phrase);
   }
+});
+
+test("a click adds a word and takes it away again", () => {
+  assert.equal(toggledWord("", "red"), "red");
+  assert.equal(toggledWord("red", "car"), "red, car");
+  assert.equal(toggledWord("RED, car", "red"), "car");
+  assert.equal(toggledWord("*", "red"), "red");
+  assert.ok(namesWord("*", "red") && namesWord("car, Red", "red") && !namesWord("red car", "red") && !namesWord("", "red"));
+});
+
+test("a click adds a subject and takes it away again with its concept", () => {
+  assert.equal(toggledSubject("cat: Animals, frog: Animals", "bird"), "cat: Animals, frog: Animals, bird");
+  assert.equal(toggledSubject("cat: Animals\nFrog : Animals", "frog"), "cat: Animals");
+  assert.equal(toggledSubject("", "frog"), "frog");
+  assert.ok(isSubject("cat: Animals\nfrog", "Frog") && isSubject("cat: Animals", "cat") && !isSubject("cat: Animals", "Animals"));
 });
 
 test("words are offered once and without punctuation", () => {

@@ -1,0 +1,93 @@
+// Long work in the page: its progress while it runs, after a reload, after a cancel, and in a subgraph.
+
+const BUILD = "HRV_Build";
+
+/** Widgets of a build that does not end by itself, and that no earlier one on the server left anything of. */
+const LONG = { images: 2000, steps: 2, batch_size: 1, seed: Date.now() };
+
+export async function progress({ page, load, setting, command, screenshot, build }) {
+  const seen = {};
+  await load("progress", build);
+  await prepare(page, LONG);
+  seen.closed = await size(page);
+  for (const toggle of ["hrv.ToggleProgress", "hrv.ToggleHeads"]) await command(toggle);
+  seen.open = await size(page);
+  await command("Comfy.Canvas.FitView");
+  seen.before = await says(page, /./);
+  await page.evaluate(() => app.queuePrompt(0));
+  seen.running = await says(page, /^[1-9]\d* of 2000 images, agreement/);
+  await heads(page);
+  await screenshot("progress-running");
+  seen.curves = await page.locator(".hrv-curves canvas").count();
+
+  await page.reload();
+  await page.waitForFunction((type) => window.app?.rootGraph?.nodes.some((node) => node.type === type), BUILD);
+  seen.reloaded = await says(page, /^\d+ of 2000 images, agreement/);
+  await heads(page);
+  await page.evaluate(() => app.api.interrupt());
+  seen.cancelled = await says(page, /^Cancelled/);
+  await screenshot("progress-cancelled");
+
+  await setting("Comfy.VueNodes.Enabled", true);
+  seen.nodes2 = await says(page, /^Cancelled/);
+  await screenshot("progress-nodes2");
+  await setting("Comfy.VueNodes.Enabled", false);
+  seen.inSubgraph = await inSubgraph(page, screenshot);
+  return seen;
+}
+
+/** Select the build, with these widgets. */
+function prepare(page, values) {
+  return page.evaluate(
+    ([type, values]) => {
+      const node = app.rootGraph.nodes.find((candidate) => candidate.type === type);
+      for (const [name, value] of Object.entries(values)) node.widgets.find((widget) => widget.name === name).value = value;
+      app.canvas.selectItems([node]);
+    },
+    [BUILD, values],
+  );
+}
+
+function size(page) {
+  return page.evaluate((type) => [...app.rootGraph.nodes.find((node) => node.type === type).size], BUILD);
+}
+
+/** What the panel says, once it fits. */
+async function says(page, pattern) {
+  const found = await page.waitForFunction(
+    (pattern) => {
+      const text = document.querySelector(".hrv-status-says")?.textContent ?? "";
+      return new RegExp(pattern).test(text) && text;
+    },
+    pattern.source,
+    { timeout: 120_000 },
+  );
+  return found.jsonValue();
+}
+
+/** Until the map shows heads of the HRV so far. */
+function heads(page) {
+  return page.waitForFunction(() => /128 heads/.test(document.querySelector(".hrv-heads canvas")?.ariaLabel ?? ""));
+}
+
+/** The rest of the build after its node was put into a subgraph, seen there, and what is there after a reload. */
+async function inSubgraph(page, screenshot) {
+  await page.evaluate((type) => {
+    const node = app.rootGraph.nodes.find((candidate) => candidate.type === type);
+    node.widgets.find((widget) => widget.name === "images").value = 20;
+    const { node: outer } = app.rootGraph.convertToSubgraph(new Set([node]));
+    app.canvas.openSubgraph(outer.subgraph, outer);
+    return app.queuePrompt(0);
+  }, BUILD);
+  const done = await says(page, /^Done/);
+  await heads(page);
+  await screenshot("progress-subgraph");
+  await page.reload();
+  // The page opens where it was left, in the subgraph.
+  const after = await says(page, /^Done/);
+  await heads(page);
+  await page.evaluate(() => app.canvas.setGraph(app.rootGraph));
+  const pictures = await page.waitForFunction(() => app.rootGraph.nodes.find((node) => node.type === "HRV_HeatMap")?.imgs?.length);
+  await screenshot("progress-reloaded");
+  return { done, after, pictures: await pictures.jsonValue() };
+}

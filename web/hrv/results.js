@@ -1,0 +1,20 @@
+// What the pack's nodes gave in their last runs, put on them again in a page that was opened later.
+
+import { app } from "../../../scripts/app.js";
+import { placeOfExecution } from "./executed.js";
+import { isOurs, lastOutput, rootGraph, setLastOutput } from "./page.js";
+import { ask } from "./server.js";
+
+/** Put the results of earlier runs on the nodes of the workflow that was opened, where there are none yet. */
+export async function restoreResults() {
+  const root = rootGraph();
+  const workflow = root.id;
+  const { answer } = await ask("/hrv/results", { workflow });
+  // Another workflow may have been opened meanwhile.
+  if (!answer || rootGraph().id !== workflow) return;
+  for (const [id, output] of Object.entries(answer.outputs)) {
+    const place = placeOfExecution(root, id);
+    if (place && isOurs(place.node) && !lastOutput(place)) setLastOutput(place, output);
+  }
+  app.canvas.setDirty(true, true);
+}
