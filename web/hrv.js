@@ -7,6 +7,7 @@ import { addConceptMenus } from "./hrv/concept_menus.js";
 import { HEADS } from "./hrv/heat_maps.js";
 import { addPanel, isOpen, setOpen } from "./hrv/panels.js";
 import { restoreResults } from "./hrv/results.js";
+import { colorSockets } from "./hrv/socket_colors.js";
 import { forget } from "./hrv/server.js";
 import { PROGRESS } from "./hrv/status_panel.js";
 import { askAgain, hear } from "./hrv/statuses.js";
@@ -39,6 +40,7 @@ function toggleSelected(panel) {
 app.registerExtension({
   name: "hrv",
   commands: TOGGLES.map(({ panel, ...command }) => ({ ...command, function: () => toggleSelected(panel) })),
+  setup: colorSockets,
   nodeCreated(created) {
     const node = /** @type {PageNode} */ (created);
     addConceptMenus(node);
