@@ -169,8 +169,10 @@ class WeakeningJob:
             if concept == batch.concept:
                 scores.setdefault(cell, []).extend(its[np.isfinite(its)].tolist())
         factor, counts = batch.cell.line.factor, self.plan.head_counts
+        if factor not in self.plan.factors:
+            factor = self.plan.factors[0]
         curves = []
-        for order, lines in orders_of(self.plan, factor if factor in self.plan.factors else self.plan.factors[0]).items():
+        for order, lines in orders_of(self.plan, factor).items():
             known = [[one for line in lines for one in scores.get(self.plan.cell(line, heads), ())] for heads in counts]
             curves.append(Curve.of(order, counts, [sum(those) / len(those) if those else np.nan for those in known]))
         return Seen(Curves("heads weakened", f"score of {self.concepts[batch.concept]}", curves))

@@ -110,9 +110,8 @@ def run_job(
 
     The host's progress is told step by step, ``report`` is called after every piece, the page is told of the running
     node (:mod:`.telling`), and the state is saved in ``folder`` at least once a minute and however the job ends, so
-    that the same job resumes from there. Raises
-    HRVError for a folder that can't be written, a damaged file, and a job that another process is doing; what
-    making a piece raises; and the host's exception once the user has cancelled.
+    that the same job resumes from there. Raises HRVError for a folder that can't be written, a damaged file, and a
+    job that another process is doing; what making a piece raises; and the host's exception once the user has cancelled.
     """
     with kept_state(job.fresh(), folder, job.kind) as kept:
         state = kept.state

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from ...host.work.description import Description
 from ...host.work.executor import Tick
 from ...host.work.job import job_key
+from ...host.work.status import Curve, Curves, Seen
 from ...hrv.storage.state_file import read_state, write_state
 
 
@@ -85,3 +86,7 @@ class Squares:
 
     def detail(self, state: Sum, piece: int) -> str:
         return f"at {piece}" if piece > 1 else ""
+
+    def seen(self, state: Sum) -> Seen:
+        across = [number for number in self.numbers if number in self.made]
+        return Seen(Curves("number", "square", [Curve.of("squares", across, [one**2 for one in across])]))

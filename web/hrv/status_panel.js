@@ -28,6 +28,7 @@ const WORKING = [
   "HRV_WeakeningSummary",
   "HRV_QuickCheck",
   "HRV_FactorSweep",
+  "HRV_SideEffects",
   "HRV_AttendAndExcite",
 ];
 

@@ -13,13 +13,8 @@ from comfy.model_management import InterruptProcessingException
 from hrv_pack.host.work import states
 from hrv_pack.host.work.executor import Here, Tick
 from hrv_pack.host.work.job import Progress, job_key, run_job, shard_of
-from hrv_pack.host.work.status import Curve, Curves, Seen
 from hrv_pack.hrv.errors import HRVError
 from hrv_pack.tests.support.squares import Squares
-
-    def seen(self, state: Sum) -> Seen:
-        across = [number for number in self.numbers if number in self.made]
-        return Seen(Curves("number", "square", [Curve.of("squares", across, [one**2 for one in across])]))
 
 
 @pytest.fixture
