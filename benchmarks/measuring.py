@@ -7,7 +7,6 @@ import json
 import os
 import platform
 import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from hrv_pack.host.mini.loader import load_mini
 from hrv_pack.host.models.latents import pixels_per_position
 from hrv_pack.host.prompts.encoding import encode_prompt
 from hrv_pack.tests.support.full_size_unets import FULL_SIZE
+from peak_memory import Cost, measured
 
 SIZES = {"hrv-mini": 128, "sd15": 512, "sdxl": 1024}
 """The models and the pixels of their pictures' sides, unless others are asked for."""
@@ -86,25 +86,6 @@ def sampling(options: argparse.Namespace, model: Any, negative: Any) -> Callable
     return sample
 
 
-def _peak_of(device: torch.device, run: Callable[[], None]) -> tuple[float, int]:
-    """Seconds, and the highest memory in bytes, of a run."""
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
-    else:
-        # Linux: forget the highest resident size so far.
-        Path("/proc/self/clear_refs").write_text("5")
-    started = time.perf_counter()
-    run()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-        return time.perf_counter() - started, torch.cuda.max_memory_allocated()
-    seconds = time.perf_counter() - started
-    status = Path("/proc/self/status").read_text()
-    (peak,) = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")]
-    return seconds, int(peak) * 1024
-
-
 def machine(device: torch.device) -> str:
     """What was measured on."""
     if device.type == "cuda":
@@ -121,15 +102,15 @@ def compare(options: argparse.Namespace, device: torch.device, name: str, ways: 
     ``.md``.
     """
     options.out.mkdir(parents=True, exist_ok=True)
-    measured: dict[str, list[tuple[float, int]]] = {way: [] for way in ways}
+    costs: dict[str, list[Cost]] = {way: [] for way in ways}
     with torch.inference_mode():
         for run in ways.values():
             run()
         for number in range(options.rounds):
             for way, run in ways.items():
-                measured[way].append(_peak_of(device, run))
+                costs[way].append(measured(device, run)[1])
             print(f"round {number + 1} of {options.rounds}", flush=True)
-    first, plain = next(iter(measured.items()))
+    first, plain = next(iter(costs.items()))
     what = machine(device)
     seconds = statistics.median(seconds for seconds, _ in plain)
     text = (
@@ -139,14 +120,14 @@ def compare(options: argparse.Namespace, device: torch.device, name: str, ways: 
         f"| way | time over {first} | fastest over fastest | memory over {first} |\n|---|---|---|---|\n"
     )
     rows = []
-    for way, results in measured.items():
+    for way, results in costs.items():
         ratios = [seconds / base for (seconds, _), (base, _) in zip(results, plain, strict=True)]
-        memory = [peak / base for (_, peak), (_, base) in zip(results, plain, strict=True)]
+        memory = [peak / base for (_, peak), (_, base) in zip(results, plain, strict=True) if peak is not None and base]
         fastest = min(seconds for seconds, _ in results) / min(seconds for seconds, _ in plain)
         rows.append({"way": way, "time": ratios, "fastest": fastest, "memory": memory})
         text += (
             f"| {way} | {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f}) | {fastest:.3f} "
-            f"| {statistics.median(memory):.3f} |\n"
+            f"| {f'{statistics.median(memory):.3f}' if memory else 'not known'} |\n"
         )
     record = {"made": {**vars(options), "out": "", "machine": what}, "rows": rows}
     (options.out / f"{name}-{options.model}.json").write_text(json.dumps(record, indent=2) + "\n", "utf-8")

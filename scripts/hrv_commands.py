@@ -57,25 +57,30 @@ def require_place(out: Path, *, overwrite: bool) -> None:
 
 def load_model(name: str) -> tuple[Any, Any]:
     """MODEL and CLIP of a checkpoint."""
+    return load_parts(name, vae=False)[:2]
+
+
+def load_parts(name: str, *, vae: bool = True) -> tuple[Any, Any, Any]:
+    """MODEL, CLIP and, if ``vae``, VAE of a checkpoint."""
     import comfy.sd
     import folder_paths
     from hrv_pack.host.mini.loader import load_mini
 
     if name == MINI:
-        return load_mini()[:2]
+        return load_mini()
     path = name if Path(name).is_file() else folder_paths.get_full_path("checkpoints", name)
     if path is None:
         folders = ", ".join(folder_paths.get_folder_paths("checkpoints"))
         raise LauncherError(f"There is no checkpoint {name!r}, neither as a file nor in {folders}.")
     try:
-        model, clip, *_ = comfy.sd.load_checkpoint_guess_config(
-            path, output_vae=False, embedding_directory=folder_paths.get_folder_paths("embeddings")
+        model, clip, found, *_ = comfy.sd.load_checkpoint_guess_config(
+            path, output_vae=vae, embedding_directory=folder_paths.get_folder_paths("embeddings")
         )
     except Exception as error:  # the host passes on whatever its readers raise
         raise LauncherError(f"{path} cannot be loaded as a checkpoint: {error}") from error
-    if model is None or clip is None:
-        raise LauncherError(f"{path} is not a complete checkpoint: a build needs a diffusion model and a text encoder.")
-    return model, clip
+    if model is None or clip is None or (vae and found is None):
+        raise LauncherError(f"{path} is not a complete checkpoint: it needs a diffusion model and a text encoder.")
+    return model, clip, found
 
 
 @contextmanager

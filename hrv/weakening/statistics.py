@@ -118,8 +118,11 @@ def curve(result: Weakening, lines: Sequence[Line]) -> Curve:
     return Curve(_mean(scores, (0, 2, 3)), low, high)
 
 
-def finding(result: Weakening, factor: float | None = None) -> Finding:
-    """What a result says at a factor (its first by default). Raises HRVError if no image could be scored throughout."""
+def finding(result: Weakening, factor: float | None = None, chance: Sequence[float] = ()) -> Finding:
+    """What a result says at a factor (its first by default). Raises HRVError if no image could be scored throughout.
+
+    ``chance`` are the random areas of another analysis of the same images, for a result without random orders.
+    """
     plan = result.plan
     used = plan.factors[0] if factor is None else factor
     most, least = Line(MOST_RELEVANT_FIRST, used), Line(LEAST_RELEVANT_FIRST, used)
@@ -138,7 +141,7 @@ def finding(result: Weakening, factor: float | None = None) -> Finding:
     random_areas = tuple(
         float((_area(result.along(back), shares) - _area(result.along(forth), shares))[complete].mean())
         for forth, back in turns
-    )
+    ) or tuple(chance)
     p = _chance(area.value, random_areas) if random_areas else None
     difference = (result.along(least) - result.along(most))[1:-1][:, complete]
     ends = [result.of(plan.cell(most, heads))[complete] for heads in (0, plan.head_count)]

@@ -1,0 +1,74 @@
+"""Which kind of HRV holds on a checkpoint, from the command line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hrv_pack.hrv.relevance.files import load_hrv
+
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "which_hrv.py"
+SHIPPED = SCRIPT.parents[1] / "hrv_presets" / "hrvs" / "hrv-mini.safetensors"
+QUICK = (
+    "--pairs",
+    "2",
+    "--prompts",
+    "2",
+    "--seeds",
+    "1",
+    "--random-orders",
+    "1",
+    "--head-counts",
+    "20%",
+    "--steps",
+    "2",
+)
+
+
+def run(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(SCRIPT), "--out", str(folder / "out"), "--states", str(folder / "states"), *options]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+
+def test_hrvs_of_every_kind_are_made_and_checked(tmp_path: Path) -> None:
+    options = (*QUICK, "--checkpoint", "hrv-mini", "--batch-size", "4", "--check", "shape", "--hrv", f"mine={SHIPPED}")
+    done = run(tmp_path, *options)
+    assert done.returncode == 0, done.stderr
+    out = tmp_path / "out"
+    report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    kinds = ["causal", "instant", "published", "mine"]
+    assert list(report["findings"]) == kinds
+    found = {kind: report["findings"][kind]["Shape"] for kind in kinds}
+    assert all(one["factor"] == 0 and one["images"] == 2 for one in found.values())
+    # The shipped HRV, under two names, and chance, which is measured once.
+    assert found["published"] == found["mine"] and len({str(one["random_areas"]) for one in found.values()}) == 1
+    assert {load_hrv(out / f"{kind}.safetensors").digest for kind in kinds[:2]} == {
+        report["hrvs"][kind] for kind in kinds[:2]
+    }
+    page = (out / "report.md").read_text(encoding="utf-8")
+    assert page in done.stdout and "| Shape | 0" in page.replace("-0", "0") and str(SCRIPT.parents[1]) not in page
+    again = run(tmp_path, *options)
+    assert json.loads((out / "report.json").read_text(encoding="utf-8"))["findings"] == report["findings"]
+    assert again.returncode == 0, again.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "sentence"),
+    [
+        (("--checkpoint", "sd15.safetensors"), 2, "--scorer is needed"),
+        (
+            ("--checkpoint", "nowhere.safetensors", "--scorer", "clip"),
+            1,
+            "There is no checkpoint 'nowhere.safetensors'",
+        ),
+        (("--checkpoint", "hrv-mini", "--hrv", "causal=x.safetensors"), 1, "--hrv takes NAME=FILE with a name of its"),
+        (("--checkpoint", "hrv-mini", "--check", "Mood"), 1, "no concept 'Mood'"),
+    ],
+)
+def test_refusals_are_sentences(tmp_path: Path, options: tuple[str, ...], status: int, sentence: str) -> None:
+    done = run(tmp_path, *options)
+    assert done.returncode == status
+    assert sentence in done.stderr and "Traceback" not in done.stderr
