@@ -12,20 +12,8 @@ from hrv_pack.hrv.relevance.files import load_hrv
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "which_hrv.py"
 SHIPPED = SCRIPT.parents[1] / "hrv_presets" / "hrvs" / "hrv-mini.safetensors"
-QUICK = (
-    "--pairs",
-    "2",
-    "--prompts",
-    "2",
-    "--seeds",
-    "1",
-    "--random-orders",
-    "1",
-    "--head-counts",
-    "20%",
-    "--steps",
-    "2",
-)
+QUICK = {"pairs": 2, "prompts": 2, "seeds": 1, "random-orders": 1, "head-counts": "20%", "steps": 2}
+SMALL = {"width": 64, "height": 64, "batch-size": 4}
 
 
 def run(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
@@ -34,7 +22,8 @@ def run(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_hrvs_of_every_kind_are_made_and_checked(tmp_path: Path) -> None:
-    options = (*QUICK, "--checkpoint", "hrv-mini", "--batch-size", "4", "--check", "shape", "--hrv", f"mine={SHIPPED}")
+    quick = [f"--{name}={value}" for name, value in (QUICK | SMALL).items()]
+    options = (*quick, "--checkpoint", "hrv-mini", "--check", "shape", "--hrv", f"mine={SHIPPED}")
     done = run(tmp_path, *options)
     assert done.returncode == 0, done.stderr
     out = tmp_path / "out"
@@ -50,9 +39,6 @@ def test_hrvs_of_every_kind_are_made_and_checked(tmp_path: Path) -> None:
     }
     page = (out / "report.md").read_text(encoding="utf-8")
     assert page in done.stdout and "| Shape | 0" in page.replace("-0", "0") and str(SCRIPT.parents[1]) not in page
-    again = run(tmp_path, *options)
-    assert json.loads((out / "report.json").read_text(encoding="utf-8"))["findings"] == report["findings"]
-    assert again.returncode == 0, again.stderr
 
 
 @pytest.mark.parametrize(
