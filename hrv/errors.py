@@ -53,6 +53,17 @@ def quoted(text: str, mark: str = "'") -> str:
     return f"{mark}{short(text)}{mark}"
 
 
+def require_encodable(name: str, text: str) -> None:
+    """Raise HRVError for a text with a lone surrogate; ``name`` is that of the field it was written in."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise HRVError(
+            f"The text of {quoted(name)} has half a character ({text[error.start]!a}) at place {error.start + 1}, "
+            "which no file and no text encoder can hold. Remove it."
+        ) from None
+
+
 def listed(names: Sequence[str], mark: str = "") -> str:
     """Names side by side, as many as a message has room for: "Color, Shape and 32 more"; quoted with a ``mark``."""
     shown: list[str] = []

@@ -20,7 +20,7 @@ from ..host.page.texts import showing_errors
 from ..host.prompts.encoding import NO_TEXT_ENCODER
 from ..host.scoring.clip import NO_VISION_MODEL
 from ..hrv.attend_and_excite.report import ReportLog
-from ..hrv.errors import HRVError, listed, quoted, short
+from ..hrv.errors import HRVError, listed, quoted, require_encodable, short
 from ..hrv.relevance.vectors import HRV
 from ..hrv.relevance.vocabulary import Vocabulary
 from ..hrv.scoring.experiments import Experiment
@@ -124,13 +124,7 @@ def _checked_text(given: Any, value: Any) -> str:
             f"The text of {quoted(given.id)} has {len(value):,} characters, and at most {LONGEST_TEXT:,} can be read. "
             "Shorten it."
         )
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise HRVError(
-            f"The text of {quoted(given.id)} has half a character ({value[error.start]!a}) at place {error.start + 1}, "
-            "which no file and no text encoder can hold. Remove it."
-        ) from None
+    require_encodable(given.id, value)
     return value
 
 

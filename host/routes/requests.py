@@ -5,22 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ...hrv.errors import HRVError
+from ...hrv.errors import HRVError, require_encodable
 
 LARGEST = 1 << 20
 """Bytes of a request: a long vocabulary many times over."""
 
 _LETTERS = 100_000
 _ENTRIES = 1000
+# Seeds go up to 2**64 - 1, which a page rounds up.
+_LARGEST_NUMBER = 2**64 + 2**11
 
 Request = Mapping[str, Any]
 
 
 def text_of(request: Request, key: str) -> str:
-    """A text of a request; HRVError if it has none under this key, or one that is too long."""
+    """A text of a request; HRVError if it has none under this key, one that is too long, and one of half characters."""
     value = request.get(key)
     if not isinstance(value, str) or len(value) > _LETTERS:
         raise HRVError(f"A request needs '{key}': a text of at most {_LETTERS} characters.")
+    require_encodable(key, value)
     return value
 
 
@@ -48,7 +51,7 @@ def object_of(request: Request, key: str) -> Request:
 def number_of(request: Request, key: str) -> float:
     """A finite number of a request; HRVError likewise."""
     value = request.get(key)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 1e18:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= _LARGEST_NUMBER:
         raise HRVError(f"A request needs '{key}': a number.")
     return value
 

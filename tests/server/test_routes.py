@@ -158,6 +158,15 @@ def test_requests_have_limits(api: ApiClient) -> None:
     assert "JSON object" in refusal(api, "/hrv/tokens", [1])
 
 
+def test_texts_that_no_prompt_can_have_are_refused_as_nodes_refuse_them(api: ApiClient) -> None:
+    """Half a character, and thousands of brackets inside each other."""
+    assert "The text of 'text' has half a character ('\\ud800') at place 3" in refusal(
+        api, "/hrv/tokens", {"text": "a \ud800"}
+    )
+    assert "half a character" in refusal(api, "/hrv/concepts", {"from": "vocabulary", "text": "Color: \udfff"})
+    assert "brackets inside each other" in refusal(api, "/hrv/tokens", {"text": "(" * 3000 + "a" + ")" * 3000})
+
+
 def test_written_heads(api: ApiClient) -> None:
     positions = list(parse_heads(LAYOUT, "mid up3"))
     asked = {"layout": ROWS, "text": "mid  up3"}
@@ -188,8 +197,9 @@ def test_touched_heads(api: ApiClient) -> None:
     assert touched("HRV_WeakenHeads", **weaken) == ranking[:5]
     assert touched("HRV_WeakenHeads", **{**weaken, "unit": "percent"}) == ranking[:6]
     assert touched("HRV_WeakenHeads", **{**weaken, "order": "least relevant first"}) == ranking[::-1][:5]
-    drawn = head_order(A, "Color", "random", 7).tolist()
-    assert touched("HRV_WeakenHeads", **{**weaken, "order": "random", "seed": 7, "heads": 1000}) == drawn
+    for seed in (7, 2**64 - 1):
+        drawn = head_order(A, "Color", "random", seed).tolist()
+        assert touched("HRV_WeakenHeads", **{**weaken, "order": "random", "seed": seed, "heads": 1000}) == drawn
     assert touched("HRV_ReadByConcept", concept="Shape", heads=0, gates="top heads") == sorted(A.ranking("Shape")[:8])
     row = A.row("Shape")
     assert touched("HRV_ReadByConcept", concept="Shape", heads=1, gates="by relevance") == [
