@@ -11,7 +11,7 @@ from ..hrv.relevance.comparison import COSINE, MEASURES, comparison_picture, req
 from ..hrv.relevance.ranking import ranking_text, top_heads
 from ..hrv.relevance.vectors import HRV
 from .fields import split_words
-from .menu import CATEGORY
+from .menu import COMBINE, LOOK
 from .node import Node
 from .outputs import picture_output, text_output
 from .sockets import HRVSocket
@@ -34,7 +34,7 @@ class Merge(Node):
         return io.Schema(
             node_id="HRV_Merge",
             display_name="Merge HRVs",
-            category=CATEGORY,
+            category=COMBINE,
             description="Combines HRVs: builds with the same concepts and settings add up to one build over all "
             "their images; HRVs with different concepts for the same kind of model become one HRV with "
             "all concepts.",
@@ -54,7 +54,7 @@ class Mean(Node):
         return io.Schema(
             node_id="HRV_Mean",
             display_name="HRV Mean",
-            category=CATEGORY,
+            category=COMBINE,
             description="Averages several HRVs with the same concepts, for example of related checkpoints. For "
             "builds of one checkpoint use Merge HRVs: their counts add up exactly.",
             search_aliases=["average hrv", "blend"],
@@ -73,7 +73,7 @@ class PickConcepts(Node):
         return io.Schema(
             node_id="HRV_PickConcepts",
             display_name="Pick Concepts",
-            category=CATEGORY,
+            category=COMBINE,
             description="Keeps some concepts of an HRV, in the order you list them. Their values stay as they are.",
             search_aliases=["select concepts", "subset", "filter hrv", "reorder"],
             inputs=[
@@ -94,7 +94,7 @@ class Clamp(Node):
         return io.Schema(
             node_id="HRV_Clamp",
             display_name="HRV Clamp",
-            category=CATEGORY,
+            category=COMBINE,
             description="Limits the elements of an HRV, so that no single head is scaled beyond the limit.",
             search_aliases=["limit hrv", "maximum", "clip values"],
             inputs=[
@@ -122,7 +122,7 @@ class Rank(Node):
         return io.Schema(
             node_id="HRV_Rank",
             display_name="HRV Rank",
-            category=CATEGORY,
+            category=LOOK,
             description="Lists the most relevant heads of every concept, as text to read and as JSON.",
             search_aliases=["top heads", "ranking", "morhf", "most relevant"],
             is_output_node=True,
@@ -155,7 +155,7 @@ class Compare(Node):
         return io.Schema(
             node_id="HRV_Compare",
             display_name="Compare HRVs (image)",
-            category=CATEGORY,
+            category=LOOK,
             description="Draws how similar concepts are, for every pair within one HRV or between two: the cosine of "
             "their vectors, how much of one's relevance lies in the other's top heads, or whether their heads rank "
             "alike.",

@@ -15,7 +15,7 @@ from ..host.work.places import THIS_MACHINE
 from ..hrv.relevance.vocabulary import Vocabulary
 from .input_groups import with_groups
 from .inputs import place_input, seed_input, shard_inputs, stop_input
-from .menu import CATEGORY
+from .menu import MAKE
 from .node import Node
 from .outputs import hrv_output
 from .places import executor_of, place_hidden
@@ -38,7 +38,7 @@ class BuildHRV(Node):
         return io.Schema(
             node_id="HRV_Build",
             display_name="Build HRV",
-            category=CATEGORY,
+            category=MAKE,
             description="Generates images with your model and sampler settings and counts, for every cross-attention "
             "head and step, which concept it attends to most. The counts become one Head Relevance "
             "Vector per concept. Progress is saved: if interrupted, the same build resumes.",

@@ -20,7 +20,7 @@ from ..hrv.scoring.experiments import Experiment
 from .fields import split_words
 from .input_groups import with_groups
 from .inputs import place_input, seed_input, shard_inputs, stop_input
-from .menu import CATEGORY
+from .menu import MAKE
 from .node import Node
 from .outputs import hrv_output, image_tensor
 from .places import executor_of, place_hidden
@@ -37,7 +37,7 @@ class BuildCausalHRV(Node):
         return io.Schema(
             node_id="HRV_BuildCausal",
             display_name="Build Causal HRV",
-            category=CATEGORY,
+            category=MAKE,
             description="Measures which cross-attention heads really change the image when a word of a concept "
             "changes: pairs of prompts that differ in one word, on your model's own images. Needs far fewer images "
             "than Build HRV. Measured pairs are saved: if interrupted, the same build resumes.",

@@ -7,7 +7,7 @@ from pathlib import Path
 from comfy_api.latest import io
 
 from ..hrv.relevance.vocabulary import parse_vocabulary
-from .menu import CATEGORY
+from .menu import MAKE
 from .node import Node
 from .sockets import ConceptsSocket
 
@@ -20,7 +20,7 @@ class Concepts(Node):
         return io.Schema(
             node_id="HRV_Concepts",
             display_name="HRV Concepts",
-            category=CATEGORY,
+            category=MAKE,
             description="The visual concepts to build an HRV for, each with its words.",
             search_aliases=["vocabulary", "concept words", "hrv vocabulary"],
             inputs=[

@@ -11,7 +11,7 @@ from ..hrv.relevance.vectors import HRV
 from .control_inputs import ControlledWords, Effect, control_outputs, hrv_input, occurrence_input, words_input
 from .input_groups import with_groups
 from .inputs import clamp_input, factor_input, factors_input
-from .menu import CATEGORY
+from .menu import CONTROL
 from .node import Node
 from .wiring import check_outputs, wiring_hidden
 
@@ -22,9 +22,9 @@ class ConceptStrengthen(Node):
         return io.Schema(
             node_id="HRV_ConceptStrengthen",
             display_name="Apply Concept Strengthen",
-            category=CATEGORY,
+            category=CONTROL,
             description="Makes words count more in the heads that matter for a concept and less in the others.",
-            search_aliases=["concept strengthening", "emphasis", "attention heads", "hrv"],
+            search_aliases=["concept strengthening", "emphasis", "attention heads", "style", "prompt weight", "hrv"],
             inputs=[
                 *ControlledWords.connections(),
                 hrv_input(),
@@ -64,10 +64,10 @@ class ConceptAdjust(Node):
         return io.Schema(
             node_id="HRV_ConceptAdjust",
             display_name="Concept Adjust",
-            category=CATEGORY,
+            category=CONTROL,
             description="Has a word with several meanings read as one concept and not as another: 'rose' as Color, "
             "not as Plants.",
-            search_aliases=["concept adjusting", "polysemous", "misinterpretation", "meaning", "hrv"],
+            search_aliases=["concept adjusting", "polysemous", "misinterpretation", "meaning", "attention", "hrv"],
             inputs=[
                 *ControlledWords.connections(),
                 hrv_input(),

@@ -6,7 +6,7 @@ from comfy_api.latest import io
 
 from ..hrv.building.convergence_picture import convergence_picture, curve_of
 from ..hrv.relevance.vectors import HRV
-from .menu import CATEGORY
+from .menu import MAKE
 from .node import Node
 from .outputs import picture_output
 from .sockets import HRVSocket
@@ -18,7 +18,7 @@ class Convergence(Node):
         return io.Schema(
             node_id="HRV_Convergence",
             display_name="HRV Convergence (image)",
-            category=CATEGORY,
+            category=MAKE,
             description="Draws how the rankings of a build settled as images were added: how well two halves of its "
             "images agree, and how well the whole is expected to agree with an endless build.",
             search_aliases=["plot convergence", "split half", "how many images", "agreement"],

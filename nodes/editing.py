@@ -22,7 +22,7 @@ from .control_inputs import occurrence_input, words_input
 from .fields import split_words
 from .input_groups import InputGroup, with_groups
 from .inputs import attention_size_input, clamp_input, progress_input, strength_input
-from .menu import CATEGORY
+from .menu import EDIT
 from .node import Node
 from .sockets import HRVSocket
 from .wiring import check_outputs, wiring_hidden
@@ -73,7 +73,7 @@ class PromptEdit(Node):
         return io.Schema(
             node_id="HRV_PromptEdit",
             display_name="Prompt Edit (P2P-HRV)",
-            category=CATEGORY,
+            category=EDIT,
             description="Makes the image of a prompt and, beside it, the same image with the prompt changed: "
             "swapped, added, removed or re-weighted words. With an HRV, the heads of a concept decide "
             "about changed words.",
@@ -186,7 +186,7 @@ class EditWords(Node):
         return io.Schema(
             node_id="HRV_EditWords",
             display_name="Edit Words (P2P-HRV)",
-            category=CATEGORY,
+            category=EDIT,
             description="Gives some words of a target prompt more or less weight in Prompt Edit, a concept of their "
             "own, or a time window of their own.",
             search_aliases=["re-weight", "reweight words", "per word", "prompt to prompt", "p2p"],

@@ -17,7 +17,7 @@ from ..hrv.attend_and_excite.subjects import parse_subjects
 from ..hrv.progress import Window
 from ..hrv.relevance.vectors import HRV
 from .inputs import clamp_input, progress_input
-from .menu import CATEGORY
+from .menu import CONTROL
 from .node import Node
 from .outputs import image_tensor, picture_output
 from .sockets import HRVSocket, ReportSocket
@@ -33,7 +33,7 @@ class AttendAndExcite(Node):
         return io.Schema(
             node_id="HRV_AttendAndExcite",
             display_name="Attend and Excite (HRV)",
-            category=CATEGORY,
+            category=CONTROL,
             description="Helps every subject of a prompt to appear: while the image forms, the latent moves until "
             "each subject gets attention somewhere, from the heads that matter for its concept.",
             search_aliases=["attend and excite", "a&e", "missing object", "multi-concept", "two subjects", "hrv"],
@@ -166,7 +166,7 @@ class AttendAndExciteReport(Node):
         return io.Schema(
             node_id="HRV_ExcitementReport",
             display_name="Attend and Excite Report",
-            category=CATEGORY,
+            category=CONTROL,
             description="Shows what Attend and Excite did in a run: the loss and each subject's maximum at every "
             "update, and where each subject ended up getting attention, as pictures, masks and JSON.",
             search_aliases=["attend and excite curve", "subject maps", "subject masks", "excitement", "loss curve"],

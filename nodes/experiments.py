@@ -8,7 +8,7 @@ from ..host.files.experiments import NO_FILE, experiment_file, experiment_files
 from ..host.page.texts import show_text
 from ..hrv.errors import HRVError
 from ..hrv.scoring.experiments import Experiment, parse_experiment
-from .menu import CATEGORY
+from .menu import TEST
 from .node import FileChoice, Node
 from .sockets import ExperimentSocket
 
@@ -19,7 +19,7 @@ class ExperimentNode(Node):
         return io.Schema(
             node_id="HRV_Experiment",
             display_name="HRV Experiment",
-            category=CATEGORY,
+            category=TEST,
             description="Prompts for each concept, with the word that images are scored by: from a file, written here, "
             "or both. The shipped files are the nine concepts of the paper and HRV-mini's world.",
             search_aliases=["prompt templates", "ordered weakening", "evaluation prompts"],

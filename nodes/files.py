@@ -8,7 +8,7 @@ from ..host.files.folders import hrv_files, hrv_path, keep_hrv, models_folder
 from ..host.page.texts import show_text
 from ..hrv.relevance.files import load_hrv
 from ..hrv.relevance.vectors import HRV
-from .menu import CATEGORY
+from .menu import FILES
 from .node import FileChoice, Node
 from .sockets import HRVSocket
 
@@ -19,7 +19,7 @@ class SaveHRV(Node):
         return io.Schema(
             node_id="HRV_Save",
             display_name="Save HRV",
-            category=CATEGORY,
+            category=FILES,
             description="Saves an HRV in models/hrv, where Load HRV finds it. Existing files are never overwritten: "
             "a different HRV with the same name gets a number.",
             search_aliases=["export hrv", "write hrv", "safetensors"],
@@ -48,7 +48,7 @@ class LoadHRV(Node):
         return io.Schema(
             node_id="HRV_Load",
             display_name="Load HRV",
-            category=CATEGORY,
+            category=FILES,
             description="Loads an HRV from models/hrv, or one that ships with the pack.",
             search_aliases=["open hrv", "import hrv", "head relevance vector"],
             inputs=[FileChoice("file", options=hrv_files(), tooltip="Files in models/hrv; press R to refresh.")],

@@ -13,7 +13,7 @@ from ..hrv.relevance.vectors import HRV
 from .control_inputs import ControlledWords, Effect, control_outputs, hrv_input, occurrence_input, words_input
 from .input_groups import with_groups
 from .inputs import factor_input, seed_input
-from .menu import CATEGORY
+from .menu import CONTROL
 from .node import Node
 from .wiring import check_outputs, wiring_hidden
 
@@ -24,7 +24,7 @@ class WeakenHeads(Node):
         return io.Schema(
             node_id="HRV_WeakenHeads",
             display_name="Weaken Heads by Order",
-            category=CATEGORY,
+            category=CONTROL,
             description="Weakens words in the heads that matter most for a concept, or least, or at random: what the "
             "image loses shows whether the HRV ranks the right heads.",
             search_aliases=["ordered weakening", "morhf", "lerhf", "ablation", "hrv"],
@@ -90,7 +90,7 @@ class ScaleHeads(Node):
         return io.Schema(
             node_id="HRV_ScaleHeads",
             display_name="Scale Heads",
-            category=CATEGORY,
+            category=CONTROL,
             description="Multiplies the attention to words by a factor in heads that you name; no HRV is needed.",
             search_aliases=["manual heads", "head set", "block weights", "ablation", "hrv"],
             inputs=[

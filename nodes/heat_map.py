@@ -7,7 +7,7 @@ from comfy_api.latest import io
 from ..hrv.relevance.heat_map import heat_map
 from ..hrv.relevance.vectors import HRV
 from .fields import split_words
-from .menu import CATEGORY
+from .menu import LOOK
 from .node import Node
 from .outputs import picture_output
 from .sockets import HRVSocket
@@ -19,7 +19,7 @@ class HeatMap(Node):
         return io.Schema(
             node_id="HRV_HeatMap",
             display_name="HRV Heat Map (image)",
-            category=CATEGORY,
+            category=LOOK,
             description="Draws the relevance of every head position (layers down, heads across), a panel per concept.",
             search_aliases=["plot hrv", "show heads", "visualize", "heatmap"],
             is_output_node=True,

@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from ..host.building.value_contrast import BACKGROUNDS, WHEN_NEEDED, background_of, instant_hrv
 from ..hrv.prompts.frames import DEFAULT_FRAMES, parse_frames
 from ..hrv.relevance.vocabulary import Vocabulary
-from .menu import CATEGORY
+from .menu import MAKE
 from .node import Node
 from .outputs import hrv_output
 from .sockets import ConceptsSocket, HRVSocket
@@ -23,7 +23,7 @@ class InstantHRV(Node):
         return io.Schema(
             node_id="HRV_Instant",
             display_name="Instant HRV",
-            category=CATEGORY,
+            category=MAKE,
             description="Reads from your model's weights which cross-attention heads write the words of a concept "
             "differently: one Head Relevance Vector per concept, without generating any images. It also "
             "works for a single new concept.",

@@ -11,7 +11,7 @@ from ..hrv.editing.edit import BLEND_START, BLEND_THRESHOLD
 from ..hrv.progress import Window
 from .fields import split_words
 from .inputs import attention_size_input, progress_input
-from .menu import CATEGORY
+from .menu import EDIT
 from .node import Node
 
 
@@ -21,7 +21,7 @@ class LocalBlend(Node):
         return io.Schema(
             node_id="HRV_LocalBlend",
             display_name="Local Blend (P2P-HRV)",
-            category=CATEGORY,
+            category=EDIT,
             description="Keeps the edits of Prompt Edit where their words are; everywhere else they stay the source "
             "image.",
             search_aliases=["local edit", "attention mask", "prompt to prompt", "p2p", "keep background"],
@@ -76,7 +76,7 @@ class EditMask(Node):
         return io.Schema(
             node_id="HRV_EditMask",
             display_name="Edit Mask (P2P-HRV)",
-            category=CATEGORY,
+            category=EDIT,
             description="Outputs the places that Local Blend let change, as a mask for each edit.",
             search_aliases=["attention mask", "local blend mask", "prompt to prompt", "p2p"],
             inputs=[io.Latent.Input("latent", tooltip="From the sampler that sampled with Local Blend.")],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..host.mini.loader import load_mini
-from .menu import CATEGORY
+from .menu import MAKE
 from .node import Node
 
 
@@ -15,10 +15,10 @@ class LoadMini(Node):
         return io.Schema(
             node_id="HRV_LoadMini",
             display_name="Load HRV-mini",
-            category=CATEGORY,
+            category=MAKE,
             description="Loads the small text-to-image model that comes with the pack, to try the other nodes "
             "without a checkpoint or a GPU. It has 128 heads like SD 1.x and makes images of 128 x 128.",
-            search_aliases=["hrv mini", "embedded model", "demo model", "tiny model"],
+            search_aliases=["hrv mini", "embedded model", "demo model", "tiny model", "mini model"],
             inputs=[],
             outputs=[
                 io.Model.Output(tooltip="The denoiser, with the attention heads that an HRV describes."),

@@ -12,7 +12,7 @@ from ..host.files.folders import models_folder, read_user_file, user_file
 from ..hrv.errors import HRVError
 from ..hrv.relevance.published import NAMES_LIMIT, VECTORS_LIMIT, hrv_from_npy
 from ..hrv.relevance.vocabulary import Vocabulary, parse_paper_csv
-from .menu import CATEGORY
+from .menu import FILES, MAKE
 from .node import Node
 from .sockets import ConceptsSocket, HRVSocket
 
@@ -27,11 +27,11 @@ class Published(Node):
         return io.Schema(
             node_id="HRV_Published",
             display_name="Published HRV",
-            category=CATEGORY,
+            category=FILES,
             description="Loads an HRV by the paper's authors, for 34 concepts. It is not part of the pack: turn on "
             "'download' to fetch it once and keep it in models/hrv/published, or put the files there by "
             "hand.",
-            search_aliases=["download hrv", "catalog", "paper hrv", "sd 1.4", "sdxl"],
+            search_aliases=["download hrv", "ready-made hrv", "catalog", "paper hrv", "sd 1.4", "sdxl"],
             inputs=[
                 io.Combo.Input("name", options=list(catalog), tooltip=f"{offered}. Fine-tunes of these fit as well."),
                 io.Boolean.Input(
@@ -60,7 +60,7 @@ class ImportNpy(Node):
         return io.Schema(
             node_id="HRV_ImportNpy",
             display_name="Import HRV (.npy)",
-            category=CATEGORY,
+            category=FILES,
             description="Reads an HRV from the two .npy files that the authors' scripts write. Save HRV saves it in "
             "this pack's own format.",
             search_aliases=["npy", "numpy", "category_vectors", "head_index", "authors' scripts"],
@@ -112,7 +112,7 @@ class ImportConcepts(Node):
         return io.Schema(
             node_id="HRV_ImportConcepts",
             display_name="Import HRV Concepts (.csv)",
-            category=CATEGORY,
+            category=MAKE,
             description="Reads a list of concepts in the authors' format: a line with the concept, then numbered "
             "lines with its words.",
             search_aliases=["vocabulary", "word list", "csv", "340_final_text_list"],

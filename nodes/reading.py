@@ -16,7 +16,7 @@ from ..hrv.controls.reading import DEFAULT_PERCENT, GATES, SMALLEST_GATE, TOP_HE
 from ..hrv.relevance.vectors import HRV
 from .control_inputs import ControlledWords, Effect, control_outputs, hrv_input
 from .input_groups import with_groups
-from .menu import CATEGORY
+from .menu import CONTROL
 from .node import Node
 from .wiring import check_outputs, wiring_hidden
 
@@ -27,10 +27,18 @@ class ReadByConcept(Node):
         return io.Schema(
             node_id="HRV_ReadByConcept",
             display_name="Read by Concept",
-            category=CATEGORY,
+            category=CONTROL,
             description="Takes one concept from another prompt: the heads that matter most for it read that prompt, "
             "all others this one. The shape of that prompt, everything else of this one.",
-            search_aliases=["mix prompts", "combine concepts", "second prompt", "attention heads", "transfer", "hrv"],
+            search_aliases=[
+                "mix prompts",
+                "combine concepts",
+                "second prompt",
+                "attention heads",
+                "style transfer",
+                "transfer",
+                "hrv",
+            ],
             inputs=[
                 *ControlledWords.connections(),
                 io.Conditioning.Input(

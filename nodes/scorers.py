@@ -16,7 +16,7 @@ from ..hrv.scoring.cosine import PLAIN_COLORS, CosineScorer
 from ..hrv.scoring.experiments import Case
 from ..hrv.scoring.scorer import Scorer
 from ..mini.truth_scorer import MiniScorer
-from .menu import CATEGORY
+from .menu import TEST
 from .node import Node
 from .outputs import text_output
 from .sockets import ScorerSocket
@@ -45,7 +45,7 @@ class ScorerMini(Node):
         return io.Schema(
             node_id="HRV_ScorerMini",
             display_name="Scorer: HRV-mini's Truth",
-            category=CATEGORY,
+            category=TEST,
             description="Reads from an image of HRV-mini whether it shows what a word says: 1 for yes, 0 for no.",
             search_aliases=["ground truth", "mini scorer", "evaluate", "judge"],
             inputs=[],
@@ -63,7 +63,7 @@ class ScorerCLIP(Node):
         return io.Schema(
             node_id="HRV_ScorerCLIP",
             display_name="Scorer: CLIP",
-            category=CATEGORY,
+            category=TEST,
             description="Compares images with words by CLIP: the cosine between their vectors. Takes the two halves of "
             "one CLIP, from Load CLIP Vision and Load CLIP.",
             search_aliases=["clip score", "clip similarity", "image text cosine", "evaluate"],
@@ -90,7 +90,7 @@ class ScorerTransformers(Node):
         return io.Schema(
             node_id="HRV_ScorerTransformers",
             display_name="Scorer: CLIP from a folder",
-            category=CATEGORY,
+            category=TEST,
             description="Compares images with words by a CLIP in a folder, as saved by the library transformers. "
             "Nothing is downloaded.",
             search_aliases=["clip score", "local clip", "transformers", "evaluate"],
@@ -122,7 +122,7 @@ class Score(Node):
         return io.Schema(
             node_id="HRV_Score",
             display_name="Score Images",
-            category=CATEGORY,
+            category=TEST,
             description="Scores images by how well they show a word, to try a scorer by hand.",
             search_aliases=["try scorer", "rate images", "measure images", "evaluate"],
             is_output_node=True,

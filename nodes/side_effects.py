@@ -15,7 +15,7 @@ from .examination import Examination
 from .fields import split_words
 from .input_groups import with_groups
 from .inputs import factor_input, place_input
-from .menu import CATEGORY
+from .menu import TEST
 from .node import Node
 from .outputs import picture_output
 from .places import place_hidden
@@ -29,7 +29,7 @@ class SideEffectsOfWeakening(Node):
         return io.Schema(
             node_id="HRV_SideEffects",
             display_name="Side Effects of Weakening",
-            category=CATEGORY,
+            category=TEST,
             description="Weakens the most relevant heads of one concept after another and scores every concept: what "
             "each loses by its own heads (diagonal), and by those of the others.",
             search_aliases=["concept matrix", "disentanglement", "specificity", "ablation", "ordered weakening"],

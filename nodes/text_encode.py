@@ -7,7 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..host.prompts.encoding import encode_prompt
-from .menu import CATEGORY
+from .menu import PROMPT
 from .node import Node
 from .outputs import encoded_output
 
@@ -18,10 +18,10 @@ class TextEncode(Node):
         return io.Schema(
             node_id="HRV_TextEncode",
             display_name="CLIP Text Encode (HRV)",
-            category=CATEGORY,
+            category=PROMPT,
             description="Encodes a prompt exactly as CLIP Text Encode does and remembers which token belongs to which "
             "word, so that HRV controls can find words by name.",
-            search_aliases=["prompt", "text", "clip text encode", "tokens"],
+            search_aliases=["prompt", "text", "clip text encode", "tokens", "words", "attention", "style"],
             inputs=[
                 io.Clip.Input("clip", tooltip="A CLIP text encoder: SD 1.x, SD 2.x, SDXL or HRV-mini."),
                 io.String.Input(

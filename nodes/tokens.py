@@ -10,7 +10,7 @@ from ..host.prompts.carried import CONTROLS_KEY, READINGS_KEY, token_maps
 from ..host.prompts.encoding import tag_conditioning
 from ..host.prompts.joining import concatenate
 from ..hrv.controls.description import prompt_text
-from .menu import CATEGORY
+from .menu import PROMPT
 from .node import Node
 from .outputs import encoded_output, text_output
 
@@ -21,7 +21,7 @@ class Tokens(Node):
         return io.Schema(
             node_id="HRV_Tokens",
             display_name="HRV Tokens",
-            category=CATEGORY,
+            category=PROMPT,
             description="Shows the words of a prompt with the positions of their tokens, and the controls that the "
             "conditioning carries.",
             search_aliases=["show tokens", "token positions", "words", "inspect conditioning", "tokenizer"],
@@ -54,7 +54,7 @@ class TagConditioning(Node):
         return io.Schema(
             node_id="HRV_TagConditioning",
             display_name="Tag Conditioning (HRV)",
-            category=CATEGORY,
+            category=PROMPT,
             description="Lets HRV controls find words by name in a prompt that another node encoded: it tells the "
             "conditioning which token belongs to which word.",
             search_aliases=["token map", "other text encoder", "foreign conditioning", "words"],
@@ -77,7 +77,7 @@ class ConditioningConcat(Node):
         return io.Schema(
             node_id="HRV_ConditioningConcat",
             display_name="Conditioning Concat (HRV)",
-            category=CATEGORY,
+            category=PROMPT,
             description="Appends one conditioning to another exactly as Conditioning (Concat) does, and keeps the "
             "words and HRV controls of both.",
             search_aliases=["concatenate prompts", "append", "join conditioning", "break"],

@@ -12,7 +12,7 @@ from ..hrv.weakening.tables import findings_table
 from .examination import Examination
 from .fields import split_words
 from .input_groups import with_groups
-from .menu import CATEGORY
+from .menu import TEST
 from .node import Node
 from .outputs import image_tensor, picture_output
 from .places import place_hidden
@@ -27,7 +27,7 @@ class OrderedWeakening(Node):
         return io.Schema(
             node_id="HRV_OrderedWeakening",
             display_name="Ordered Weakening Analysis",
-            category=CATEGORY,
+            category=TEST,
             description="Tests whether the HRV ranks the heads that a concept needs: makes and scores images while "
             "more and more heads are weakened, the most relevant first, the least relevant first, and in "
             "random orders. If interrupted, the same analysis resumes.",
@@ -93,7 +93,7 @@ class WeakeningSummary(Node):
         return io.Schema(
             node_id="HRV_WeakeningSummary",
             display_name="Ordered Weakening of All Concepts",
-            category=CATEGORY,
+            category=TEST,
             description="The analysis for every concept that the HRV and the experiment share: a row each, with the "
             "area between the orders, rank agreement and p-value, as a picture and a table.",
             search_aliases=["morhf", "lerhf", "validate hrv", "evaluate all concepts", "summary"],

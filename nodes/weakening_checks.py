@@ -16,7 +16,7 @@ from .examination import Examination
 from .fields import split_words
 from .input_groups import with_groups
 from .inputs import LARGEST_FACTOR, place_input
-from .menu import CATEGORY
+from .menu import TEST
 from .node import Node
 from .outputs import image_tensor, picture_output
 from .places import place_hidden
@@ -48,7 +48,7 @@ class QuickCheck(Node):
         return io.Schema(
             node_id="HRV_QuickCheck",
             display_name="HRV Quick Check",
-            category=CATEGORY,
+            category=TEST,
             description="Does this HRV hold on this checkpoint? A small ordered weakening that says yes, weakly or "
             "no, with the numbers behind it. For a fine-tune, an HRV of a relative, or one from the "
             "internet.",
@@ -109,7 +109,7 @@ class FactorSweep(Node):
         return io.Schema(
             node_id="HRV_FactorSweep",
             display_name="Ordered Weakening by Factor",
-            category=CATEGORY,
+            category=TEST,
             description="Compares factors from -2 to 2 as a heat map, with the baseline that weakens all heads "
             "alike: it shows what the published -2 does that other factors, or mere damage, don't.",
             search_aliases=["factor sweep", "morhf", "lerhf", "uniform baseline", "rescaling"],

@@ -72,6 +72,16 @@ SEARCHES = {
     "concept matrix": "Side Effects of Weakening",
 }
 
+# What people type who look for no HRV, and a node of the pack that should be offered.
+COMMON_SEARCHES = {
+    "prompt": "CLIP Text Encode (HRV)",
+    "clip text encode": "CLIP Text Encode (HRV)",
+    "attention": "Apply Concept Strengthen",
+    "concept": "Concept Adjust",
+    "style": "Read by Concept",
+    "mini model": "Load HRV-mini",
+}
+
 # Nodes that show text on themselves.
 TEXTS: dict[str, Any] = {
     "1": {"class_type": "HRV_Load", "inputs": {"file": "hrv-mini.safetensors"}},
@@ -134,6 +144,7 @@ def report(
         "broken": without_hrv_file(examples["2-strengthen-a-concept"]),
         "texts": TEXTS,
         "searches": SEARCHES,
+        "commonSearches": COMMON_SEARCHES,
         "help": list(own_nodes),
     }
     (folder / "task.json").write_text(json.dumps(task), encoding="utf-8")

@@ -4,7 +4,7 @@
 //   node drive.mjs TASK.json REPORT.json
 //
 // TASK: {address, browser, profile, screenshots, pack, workflows: {name: graph}, light: {name: {type: {widget: value}}},
-//        broken: graph, texts: prompt, searches: {words: title}, help: [node class]}
+//        broken: graph, texts: prompt, searches: {words: title}, commonSearches: {words: title}, help: [node class]}
 
 import fs from "node:fs";
 import path from "node:path";
@@ -96,6 +96,8 @@ async function drive() {
   report.filesAfterRefresh = await hrvFilesAfterRefresh();
 
   for (const [words, title] of Object.entries(task.searches)) report.searches[title] = await search(words, title);
+  report.commonSearches = {};
+  for (const [words, title] of Object.entries(task.commonSearches)) report.commonSearches[words] = await search(words, title);
   for (const nodeClass of task.help) report.help[nodeClass] = await help(nodeClass);
   report.texts = await texts();
 }

@@ -15,8 +15,14 @@ pytestmark = pytest.mark.slow
 DOCS = PACK_ROOT / "web" / "docs"
 
 
-def test_all_nodes_are_in_one_menu(own_nodes: dict[str, Any]) -> None:
-    assert {info["category"] for info in own_nodes.values()} == {"HRV"}
+def test_all_nodes_are_in_one_menu_by_job(own_nodes: dict[str, Any]) -> None:
+    jobs = [info["category"] for info in own_nodes.values()]
+    assert all(re.fullmatch(r"HRV/[a-z]+", job) for job in jobs)
+    assert all(3 <= jobs.count(job) <= 10 for job in jobs), jobs
+
+
+def test_common_words_find_a_node_of_the_pack(report: dict[str, Any]) -> None:
+    assert report["commonSearches"] == dict.fromkeys(report["commonSearches"], True)
 
 
 def test_every_node_is_found_without_its_name(report: dict[str, Any], own_nodes: dict[str, Any]) -> None:
