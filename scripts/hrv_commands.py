@@ -39,6 +39,11 @@ def add_model_and_files(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", type=Path, required=True, help="HRV file to write")
     parser.add_argument("--overwrite", action="store_true", help="replace the HRV file if it is there")
+    add_places(parser)
+
+
+def add_places(parser: argparse.ArgumentParser) -> None:
+    """The options for the machines and devices that do the work."""
     parser.add_argument(
         "--run-on",
         default="this machine",
@@ -84,13 +89,17 @@ def load_parts(name: str, *, vae: bool = True) -> tuple[Any, Any, Any]:
 
 
 @contextmanager
-def executor_of(options: argparse.Namespace) -> Iterator[Any]:
-    """The executor of the place that was chosen."""
+def executor_of(options: argparse.Namespace, scorer: tuple[str, dict[str, Any]] | None = None) -> Iterator[Any]:
+    """The executor of the place that was chosen; ``scorer`` is the node that gives the scorer, and its inputs."""
     import folder_paths
     from hrv_pack.host.work.cluster.recipe import Recipe, checkpoint_recipe, mini_recipe
     from hrv_pack.host.work.places import executor_at
 
     def recipe() -> Recipe:
+        model = loaded()
+        return model.with_node("scorer", *scorer) if scorer else model
+
+    def loaded() -> Recipe:
         if options.checkpoint == MINI:
             return mini_recipe()
         if folder_paths.get_full_path("checkpoints", options.checkpoint) is None:

@@ -19,7 +19,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hrv_commands import MINI, VOCABULARIES, at_least, load_parts, progress_bar, read, run_in_host
+from hrv_commands import (
+    MINI,
+    VOCABULARIES,
+    add_places,
+    at_least,
+    executor_of,
+    load_parts,
+    progress_bar,
+    read,
+    run_in_host,
+)
 from launcher.errors import LauncherError
 from pack_import import PACK_ROOT
 from peak_memory import Cost, measured
@@ -27,7 +37,7 @@ from which_hrv_report import Comparison, write_report
 
 EXPERIMENTS = PACK_ROOT / "hrv_presets" / "experiments"
 CAUSAL, INSTANT, PUBLISHED = "causal", "instant", "published"
-NOT_SETTINGS = ("checkpoint", "check", "hrv", "download", "out", "states", "gpu")
+NOT_SETTINGS = ("checkpoint", "check", "hrv", "download", "out", "states", "gpu", "run_on")
 """Options that the report leaves out: it says these things in other places, or they don't matter."""
 
 
@@ -57,7 +67,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--batch-size", type=at_least(1), default=1, help="pairs or images at a time")
     parser.add_argument("--out", type=Path, required=True, help="folder for the report and the HRVs")
     parser.add_argument("--states", type=Path, help="folder of unfinished work (the host's user folder)")
-    parser.add_argument("--gpu", action="store_true", help="let ComfyUI choose the device instead of using the CPU")
+    add_places(parser)
     options = parser.parse_args()
     mini = options.checkpoint == MINI
     if not mini and options.scorer is None:
@@ -71,11 +81,11 @@ def parse_arguments() -> argparse.Namespace:
 class Check:
     """One run of the command: what it loads, makes and finds."""
 
-    def __init__(self, options: argparse.Namespace):
+    def __init__(self, options: argparse.Namespace, executor: Any):
         from hrv_pack.hrv.relevance.vocabulary import find_concept, parse_vocabulary
         from hrv_pack.hrv.scoring.experiments import parse_experiment, spread
 
-        self.options = options
+        self.options, self.executor = options, executor
         self.experiment = parse_experiment(read(options.experiment))
         self.vocabulary = parse_vocabulary(read(options.concepts))
         known = self.experiment.concepts
@@ -101,7 +111,15 @@ class Check:
             name: [Example(case.prompt, case.target) for case in self.experiment.of(name)] for name in self.names
         }
         settings = CausalSettings(pairs=self.options.pairs, seed=0, **self.how)
-        built = build_causal_hrv(self.model, self.clip, examples, settings, states=self.options.states, report=report)
+        built = build_causal_hrv(
+            self.model,
+            self.clip,
+            examples,
+            settings,
+            states=self.options.states,
+            report=report,
+            executor=self.executor,
+        )
         return built.hrv
 
     def instant(self, report: Any) -> Any:
@@ -155,7 +173,9 @@ class Check:
             plan = Plan(counts, orders, (self.options.factor,))
             examined = Examined(self.model, self.clip, self.vae, hrv, self.scorer)
             cases = {name: self.cases[name] for name in names}
-            analysis = analyse_weakening(examined, cases, plan, settings, states=self.options.states, report=report)
+            analysis = analyse_weakening(
+                examined, cases, plan, settings, states=self.options.states, report=report, executor=self.executor
+            )
             for name, result in zip(names, analysis.results, strict=True):
                 found[name] = finding(result, chance=chance.get(name, ()))
                 chance.setdefault(name, found[name].random_areas)
@@ -174,8 +194,9 @@ def compare(options: argparse.Namespace) -> None:
 
     options.out.mkdir(parents=True, exist_ok=True)
     device = comfy.model_management.get_torch_device()
-    with torch.inference_mode():
-        check = Check(options)
+    scorer = ("HRV_ScorerTransformers", {"folder": options.scorer}) if options.scorer else ("HRV_ScorerMini", {})
+    with torch.inference_mode(), executor_of(options, scorer) as executor:
+        check = Check(options, executor)
         hrvs, costs = check.ready_made(), {}
         findings: dict[str, dict[str, Any]] = {}
 

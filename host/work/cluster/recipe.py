@@ -34,6 +34,10 @@ class Recipe:
     nodes: Mapping[str, tuple[str, Mapping[str, Any], str]]
     made: Mapping[str, tuple[str, int]]
 
+    def with_node(self, name: str, kind: str, inputs: Mapping[str, Any]) -> Recipe:
+        """The same with the first output of one more node of this pack as the input ``name``; ``inputs`` are values."""
+        return Recipe({**self.nodes, name: (kind, inputs, "")}, {**self.made, name: (name, 0)})
+
     def results(self) -> dict[str, Any]:
         """Run the nodes here: what each input is. Raises HRVError for a node that is not here, and one that fails."""
         outputs: dict[str, Sequence[Any]] = {}
@@ -74,15 +78,17 @@ def recipe_of(prompt: Prompt | None, node_id: str | None, names: Sequence[str]) 
     return Recipe(needed, {name: (link[0], link[1]) for name, link in made.items() if _is_link(link)})
 
 
+_LOADED = {"model": ("1", 0), "clip": ("1", 1), "vae": ("1", 2)}
+
+
 def checkpoint_recipe(name: str) -> Recipe:
-    """MODEL and CLIP of a checkpoint by its name in ComfyUI's folder."""
-    nodes = {"1": ("CheckpointLoaderSimple", {"ckpt_name": name}, "nodes")}
-    return Recipe(nodes, {"model": ("1", 0), "clip": ("1", 1)})
+    """MODEL, CLIP and VAE of a checkpoint by its name in ComfyUI's folder."""
+    return Recipe({"1": ("CheckpointLoaderSimple", {"ckpt_name": name}, "nodes")}, _LOADED)
 
 
 def mini_recipe() -> Recipe:
-    """MODEL and CLIP of HRV-mini."""
-    return Recipe({"1": ("HRV_LoadMini", {}, "")}, {"model": ("1", 0), "clip": ("1", 1)})
+    """MODEL, CLIP and VAE of HRV-mini."""
+    return Recipe({"1": ("HRV_LoadMini", {}, "")}, _LOADED)
 
 
 def _is_link(value: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -91,8 +92,7 @@ def build(mini: Mini, states: Path, executor: Executor = HERE, report: Callable[
 
 def whole_recipe() -> Recipe:
     """HRV-mini with its scorer."""
-    nodes = {**mini_recipe().nodes, "2": ("HRV_ScorerMini", {}, "")}
-    return Recipe(nodes, {"model": ("1", 0), "clip": ("1", 1), "vae": ("1", 2), "scorer": ("2", 0)})
+    return mini_recipe().with_node("scorer", "HRV_ScorerMini", {})
 
 
 def made(mini: Mini, hrv: HRV, folder: Path, executor: Executor) -> tuple[HRV, list[Any]]:
@@ -223,6 +223,22 @@ def test_two_commands_at_once_of_which_one_is_killed_and_resumes(
     done = subprocess.run(command("one"), capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert load_hrv(tmp_path / "one.safetensors").same_as(whole)
+
+
+def test_the_command_that_checks_hrvs_finds_the_same(cluster: RayCluster, tmp_path: Path) -> None:
+    def found(place: str, name: str) -> Any:
+        command = [
+            sys.executable, str(PACK_ROOT / "scripts" / "which_hrv.py"), "--checkpoint", "hrv-mini", "--run-on", place,
+            "--states", str(tmp_path / f"{name}-states"), "--out", str(tmp_path / name), "--check", "Color",
+            "--pairs", "1", "--prompts", "2", "--seeds", "1", "--random-orders", "1", "--head-counts", "20%",
+            "--steps", "2", "--width", "32", "--height", "32",
+        ]  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, done.stderr
+        report = json.loads((tmp_path / name / "report.json").read_text(encoding="utf-8"))
+        return report["hrvs"], report["findings"]
+
+    assert found(cluster.address, "there") == found("this machine", "here")
 
 
 def test_a_checkpoint_that_workers_do_not_have(cluster: RayCluster, mini: Mini, tmp_path: Path) -> None:
