@@ -227,17 +227,10 @@ def draw_cases(count: int, seed: int, named: str) -> tuple[list[Case], list[Case
 class Editor:
     """HRV-mini, asked for a source and all its targets at once."""
 
-    def __init__(self, options: argparse.Namespace):
-        model, self.clip, self.vae = load_mini()
-        self.model = with_mechanism(model)
+    def __init__(self, mini: tuple[Any, Any, Any], hrvs: dict[str, HRV], steps: int, cfg: float):
+        model, self.clip, self.vae = mini
+        self.model, self.hrvs, self.steps, self.cfg = with_mechanism(model), hrvs, steps, cfg
         self.negative = encode_prompt(self.clip, "")[0]
-        hrv = load_hrv(options.hrv)
-        order = np.random.default_rng(0).permutation(hrv.layout.head_count)
-        self.hrvs: dict[str, HRV] = {"hrv": hrv, "shuffled": HRV(hrv.values[:, order], hrv.concepts, hrv.layout)}
-        if options.causal:
-            causal = load_hrv(options.causal)
-            self.hrvs |= {CAUSAL: causal, CLAMPED: clamp(causal, CLAMP)}
-        self.steps, self.cfg = options.steps, options.cfg
 
     def pictures(self, case: Case, way: Way) -> torch.Tensor:
         """RGB [1 + targets, 3, h, w] in 0..1: the source, then every target."""
@@ -274,6 +267,16 @@ class Editor:
             torch.zeros_like(noise), disable_pbar=True, seed=0,
         )  # fmt: skip
         return self.vae.decode(samples).movedim(-1, 1)
+
+
+def hrvs_of(shipped: Path, causal: Path | None) -> dict[str, HRV]:
+    """The HRVs that ways edit by."""
+    hrv = load_hrv(shipped)
+    order = np.random.default_rng(0).permutation(hrv.layout.head_count)
+    found = {"hrv": hrv, "shuffled": HRV(hrv.values[:, order], hrv.concepts, hrv.layout)}
+    if causal:
+        found |= {CAUSAL: load_hrv(causal), CLAMPED: clamp(load_hrv(causal), CLAMP)}
+    return found
 
 
 def read_edits(case: Case, pictures: torch.Tensor) -> dict[str, Edit]:
@@ -401,7 +404,7 @@ def main() -> None:
     results: dict[str, Found] = {way: [] for way in ways}
     examples: dict[str, list[torch.Tensor]] = {way: [] for way in ways}
     with torch.inference_mode():
-        editor = Editor(options)
+        editor = Editor(load_mini(), hrvs_of(options.hrv, options.causal), options.steps, options.cfg)
         found = editor.as_asked(shapes), editor.as_asked(plants)
         print(f"{len(found[0])} sources of shapes and {len(found[1])} of plants are as asked", flush=True)
         # In turn, so that a run which is stopped has seen both.

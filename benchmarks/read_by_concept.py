@@ -111,10 +111,10 @@ def shown(pictures: torch.Tensor) -> list[Look]:
 class Reader:
     """HRV-mini, some of whose heads read the other prompts of a batch of pairs."""
 
-    def __init__(self, options: argparse.Namespace, hrvs: dict[str, HRV]):
-        self.model, self.clip, self.vae = load_mini()
+    def __init__(self, mini: tuple[Any, Any, Any], hrvs: dict[str, HRV], steps: int, cfg: float):
+        self.model, self.clip, self.vae = mini
         self.negative = encode_prompt(self.clip, "")[0]
-        self.steps, self.cfg, self.hrvs = options.steps, options.cfg, hrvs
+        self.steps, self.cfg, self.hrvs = steps, cfg, hrvs
 
     def encoded(self, prompts: list[str]) -> Any:
         return [[torch.cat([encode_prompt(self.clip, prompt)[0][0][0] for prompt in prompts]), {}]]
@@ -209,7 +209,7 @@ def main() -> None:
     if any(before["made"].get(key, value) != value for key, value in made.items()):
         parser.error(f"{record} was made with other settings or HRVs: choose another folder with --out.")
     state: dict[str, list[Look]] = before["looks"]
-    reader = Reader(options, hrvs)
+    reader = Reader(load_mini(), hrvs, options.steps, options.cfg)
     ways: dict[str, Reading | None] = {"plain": None}
     for heads in options.heads:
         for concept in options.concepts:

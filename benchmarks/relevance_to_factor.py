@@ -277,8 +277,7 @@ class Edits:
 
     def __init__(self, studio: Studio, ways: Ways, options: argparse.Namespace):
         self.ways, self.count = ways, options.sources
-        self.editor = Editor(argparse.Namespace(hrv=options.shipped, steps=options.steps, cfg=1.0))
-        self.editor.hrvs = ways.hrvs
+        self.editor = Editor(load_mini(), ways.hrvs, options.steps, 1.0)
         self.doses: Sequence[float] = options.doses
 
     def cases(self, part: str) -> list[list[Any]]:

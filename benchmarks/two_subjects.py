@@ -40,6 +40,7 @@ from hrv_pack.hrv.attend_and_excite.settings import ExcitementSettings, parse_th
 from hrv_pack.hrv.drawing.grid import picture_grid
 from hrv_pack.hrv.relevance.arithmetic import clamp
 from hrv_pack.hrv.relevance.files import load_hrv
+from hrv_pack.hrv.relevance.vectors import HRV
 from hrv_pack.mini.evaluation import Tally
 from hrv_pack.mini.scorer import Reading, read_pictures
 from hrv_pack.mini.world import PLAIN_COLORS, PLANTS, SCENES, SHAPES
@@ -113,21 +114,23 @@ def draw_prompts(kind: str, count: int, seed: int) -> list[SubjectPrompt]:
 class Studio:
     """HRV-mini, and what it makes of prompts in every way."""
 
-    def __init__(self, options: argparse.Namespace):
-        self.options, self.hrvs = options, {EXCITED_HRV: load_hrv(options.hrv)}
-        if options.causal:
-            causal = load_hrv(options.causal)
-            self.hrvs |= {CAUSAL: causal, CLAMPED: clamp(causal, CLAMP)}
-        self.model, self.clip, self.vae = load_mini()
+    def __init__(
+        self,
+        mini: tuple[Any, Any, Any],
+        hrvs: dict[str, HRV],
+        settings: ExcitementSettings,
+        steps: int,
+        cfg: float,
+        seeds: int,
+    ):
+        self.model, self.clip, self.vae = mini
+        self.hrvs, self.settings, self.steps, self.cfg = hrvs, settings, steps, cfg
         self.negative = encode_prompt(self.clip, "")[0]
-        self.settings = ExcitementSettings(
-            step_size=options.step_size, thresholds=parse_thresholds(options.thresholds), iterations=options.iterations
-        )
-        self.latent = torch.zeros(options.seeds, 12, 16, 16)
+        self.latent = torch.zeros(seeds, 12, 16, 16)
 
-    def pictures(self, way: str, asked: SubjectPrompt, number: int) -> tuple[torch.Tensor, int]:
-        """RGB [seeds, 3, 128, 128] in 0..1 of the prompt of that number, and how many updates they took."""
-        noise = comfy.sample.prepare_noise(self.latent, 1000 * self.options.seed + number)
+    def pictures(self, way: str, asked: SubjectPrompt, seed: int) -> tuple[torch.Tensor, int]:
+        """RGB [seeds, 3, 128, 128] in 0..1 of a prompt, and how many updates they took."""
+        noise = comfy.sample.prepare_noise(self.latent, seed)
         positive: Any = encode_prompt(self.clip, asked.text)[0]
         model, log = self.model, None
         if way != PLAIN:
@@ -137,11 +140,23 @@ class Studio:
             ]
             model, positive, log = excite(model, positive, subjects, self.hrvs.get(way), self.settings)
         samples = comfy.sample.sample(
-            model, noise, self.options.steps, self.options.cfg, "euler", "normal", positive, self.negative,
-            self.latent, disable_pbar=True, seed=self.options.seed,
+            model, noise, self.steps, self.cfg, "euler", "normal", positive, self.negative, self.latent,
+            disable_pbar=True, seed=seed,
         )  # fmt: skip
         updates = log.find(samples.cpu().numpy()).updates if log is not None else 0
         return self.vae.decode(samples).movedim(-1, 1), updates
+
+
+def studio_of(options: argparse.Namespace) -> Studio:
+    """As the options say."""
+    hrvs = {EXCITED_HRV: load_hrv(options.hrv)}
+    if options.causal:
+        causal = load_hrv(options.causal)
+        hrvs |= {CAUSAL: causal, CLAMPED: clamp(causal, CLAMP)}
+    settings = ExcitementSettings(
+        step_size=options.step_size, thresholds=parse_thresholds(options.thresholds), iterations=options.iterations
+    )
+    return Studio(load_mini(), hrvs, settings, options.steps, options.cfg, options.seeds)
 
 
 def main() -> None:
@@ -166,13 +181,13 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
     with torch.inference_mode():
-        studio = Studio(options)
+        studio = studio_of(options)
         for kind in options.kinds:
             prompts = draw_prompts(kind, options.prompts, options.seed)
             sheet = []
             plain: list[bool] | None = None
             for way in options.ways:
-                row, first, right = measure(studio, kind, way, prompts, plain)
+                row, first, right = measure(studio, kind, way, prompts, 1000 * options.seed, plain)
                 plain = right if way == PLAIN else plain
                 rows.append(row)
                 sheet.append(first)
@@ -183,17 +198,17 @@ def main() -> None:
 
 
 def measure(
-    studio: Studio, kind: str, way: str, prompts: Sequence[SubjectPrompt], plain: Sequence[bool] | None
+    studio: Studio, kind: str, way: str, prompts: Sequence[SubjectPrompt], seed: int, plain: Sequence[bool] | None
 ) -> tuple[dict[str, Any], list[np.ndarray], list[bool]]:
     """A row of the table, the first picture of each of the first prompts, and which pictures are all right.
 
-    ``plain`` says which of plain sampling's are.
+    ``seed`` is that of the first prompt, and ``plain`` says which of plain sampling's are.
     """
     there, right, updates, started = Tally(), Tally(), 0, time.perf_counter()
     first: list[np.ndarray] = []
     found: list[bool] = []
     for number, asked in enumerate(prompts):
-        pictures, made = studio.pictures(way, asked, number)
+        pictures, made = studio.pictures(way, asked, seed + number)
         updates += made
         for reading in read_pictures(pictures):
             there.add(asked.there(reading))

@@ -1,0 +1,227 @@
+"""Misinterpretation: a word with two meanings read the other way, unsteered and steered to the intended one.
+
+Prompts are "a forest circle" and their like. What is intended is the reading that the unsteered model gives less often
+on the tuning seeds, word by word. "wrong" is any other reading (the other meaning, both or neither); "kept" has the
+shape that the prompt names, once, and no other. Strengths are chosen on the tuning seeds: of those that keep no more
+than a tenth fewer than unsteered the one with the fewest wrong. Ways: adjusted with the HRV by the published estimator
+and weights; adjusted with the causal HRV; the intended concept strengthened by the causal HRV; the causal HRV's
+relevances at other heads; all heads alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ...host.mechanism import add_control
+from ...host.prompts.encoding import encode_prompt
+from ...hrv.controls.control import Control, adjust, strengthen
+from ...hrv.progress import WHOLE
+from ...hrv.relevance.comparison import cosines
+from ...mini.evaluation import table
+from ...mini.scorer import meaning
+from ...mini.world import CONCEPTS, SHAPES, TWO_MEANINGS
+from .hrvs import HRVs, needed
+from .measured import Numbers, goals, of_shares
+from .pieces import Piece, Section, Store
+from .sizes import REPORTING, TUNING, Sizes
+from .studio import TOGETHER, Sampler, studio
+
+COLOR = "Color"
+SAMPLER = Sampler(6, 3.0)
+STRENGTHS = (0.5, 1.0, 1.5)
+UNSTEERED = "unsteered"
+KINDS = {
+    "adjusted": "paper", "adjusted_causally": "causal", "strengthened": "causal", "shuffled": "shuffled",
+    "uniform": "causal",
+}  # fmt: skip
+"""Ways to steer, and by which HRV."""
+
+_MOST_LOST = 0.1
+_GOALS = (
+    ("misinterpretation.unsteered.wrong", ">=", 0.5),
+    ("misinterpretation.adjusted_causally.wrong", "<=", 0.16),
+)
+
+
+class Prompt(NamedTuple):
+    """A word with two meanings and the shape that it stands before."""
+
+    word: str
+    shape: str
+
+    @property
+    def text(self) -> str:
+        return f"{'the' if self.word[0] in 'aeiou' else 'a'} {self.word} {self.shape}"
+
+
+def other_meaning() -> str:
+    """The concept that shares words with Color: Scene if it does, because the same heads read plants and colors."""
+    return "Scene" if set(CONCEPTS["Scene"]) & set(TWO_MEANINGS) else "Plants"
+
+
+def draw_prompts(count: int) -> list[Prompt]:
+    """So many prompts, of all words equally many and of different shapes."""
+    words = [word for word in TWO_MEANINGS if word in CONCEPTS[other_meaning()]]
+    # Diagonally, so that few of them hold as many words and shapes as can be.
+    pairs = [
+        Prompt(word, SHAPES[(row + column) % len(SHAPES)])
+        for row in range(len(SHAPES))
+        for column, word in enumerate(words)
+    ]
+    return pairs[:count]
+
+
+class Misinterpretation:
+    name = "misinterpretation"
+
+    def __init__(self, hrvs: HRVs):
+        self.hrvs = hrvs
+
+    def piece(
+        self,
+        prompt: Prompt,
+        intended: str,
+        way: str,
+        strength: float,
+        first: int,
+        seeds: int,
+        store: Store,
+        sizes: Sizes,
+    ) -> Piece:
+        hrv = "" if way == UNSTEERED else self.hrvs.hrv(KINDS[way], store, sizes).digest
+        what = {
+            **prompt._asdict(), "intended": intended, "way": way, "strength": strength, "first": first, "seeds": seeds,
+            "hrv": hrv,
+        }  # fmt: skip
+        return Piece(self.name, what, seeds * (SAMPLER.cost + 1.0))
+
+    def pieces(self, store: Store, sizes: Sizes) -> Sequence[Piece]:
+        kinds = [KINDS[way] for way in sizes.two_meaning_ways]
+        unsteered = self._unsteered(TUNING, sizes.two_meaning_tuned, store, sizes)
+        found = [*self.hrvs.missing(needed(kinds), store, sizes), *unsteered]
+        if not all(map(store.has, found)):
+            return found
+        intended = self._intended(store, sizes)
+        tuned = [
+            self.piece(one, intended[one.word], way, strength, TUNING, sizes.two_meaning_tuned, store, sizes)
+            for way in sizes.two_meaning_ways
+            for strength in STRENGTHS
+            for one in draw_prompts(sizes.two_meaning_prompts)
+        ]
+        reported = self._unsteered(REPORTING, sizes.two_meaning_seeds, store, sizes)
+        if all(map(store.has, tuned)):
+            reported += [one for way in sizes.two_meaning_ways for one in self._reported(way, intended, store, sizes)]
+        return [*unsteered, *tuned, *reported]
+
+    def make(self, store: Store, sizes: Sizes, what: dict[str, Any]) -> Any:
+        """Of every seed [how the word is read, whether the shape is kept]."""
+        prompt, at = Prompt(what["word"], what["shape"]), studio()
+        model, positive = at.model, encode_prompt(at.clip, prompt.text)[0]
+        if what["way"] != UNSTEERED:
+
+            def control(positions: tuple[int, ...]) -> Control:
+                return self._control(what["way"], what["intended"], positions, what["strength"], store, sizes)
+
+            model, positive = add_control(model, positive, [prompt.word], control)
+        seeds = range(what["first"], what["first"] + what["seeds"])
+        found = []
+        for some in (seeds[first : first + TOGETHER] for first in range(0, len(seeds), TOGETHER)):
+            for reading in at.readings(model, positive, some, SAMPLER):
+                kept = [thing.shape for thing in reading.shapes] == [prompt.shape]
+                found.append([meaning(reading, prompt.word), kept])
+        return found
+
+    def section(self, store: Store, sizes: Sizes) -> Section:
+        numbers: Numbers = {}
+        intended = self._intended(store, sizes)
+        reported = {UNSTEERED: self._unsteered(REPORTING, sizes.two_meaning_seeds, store, sizes)}
+        reported |= {way: self._reported(way, intended, store, sizes) for way in sizes.two_meaning_ways}
+        rows = []
+        for way, pieces in reported.items():
+            wrong, kept = self._measures(pieces, intended, store)
+            key = f"{self.name}.{way}"
+            numbers |= {f"{key}.wrong": of_shares(wrong), f"{key}.kept": of_shares(kept)}
+            strength = "" if way == UNSTEERED else f"{self._strength(way, intended, store, sizes):g}"
+            by = "" if way == UNSTEERED else KINDS[way] if way != "uniform" else ""
+            cells = [str(numbers[f"{key}.{measure}"]) for measure in ("wrong", "kept")]
+            rows.append([way.replace("_", " "), by, strength, *cells])
+        other = other_meaning()
+        shared = []
+        for kind in dict.fromkeys(KINDS[way] for way in sizes.two_meaning_ways if KINDS[way] != "shuffled"):
+            hrv = self.hrvs.hrv(kind, store, sizes)
+            likeness = cosines(hrv, hrv)
+            shared.append(f"{kind} {float(likeness[hrv.index(COLOR), hrv.index(other)]):.2f}")
+        said = ", ".join(f"{word} as {concept}" for word, concept in intended.items())
+        text = (
+            f"{len(reported[UNSTEERED])} prompts such as “{draw_prompts(1)[0].text}”, {sizes.two_meaning_seeds} "
+            f"seeds each; {SAMPLER}. Intended, the rarer reading: {said}. Strengths chosen on "
+            f"{sizes.two_meaning_tuned} other seeds out of {', '.join(map(str, STRENGTHS))}. Cosines of {COLOR} and "
+            f"{other}: {', '.join(shared)}.\n\n"
+            f"{table(['way', 'HRV', 'strength', 'wrong', 'kept'], rows)}\n"
+            f"{goals(numbers, _GOALS)}\nThe paper has .63 and .16, by people and on Stable Diffusion.\n"
+        )
+        return Section("Misinterpretation", numbers, text)
+
+    def _unsteered(self, first: int, seeds: int, store: Store, sizes: Sizes) -> list[Piece]:
+        prompts = draw_prompts(sizes.two_meaning_prompts)
+        return [self.piece(one, "", UNSTEERED, 0.0, first, seeds, store, sizes) for one in prompts]
+
+    def _reported(self, way: str, intended: dict[str, str], store: Store, sizes: Sizes) -> list[Piece]:
+        strength = self._strength(way, intended, store, sizes)
+        return [
+            self.piece(one, intended[one.word], way, strength, REPORTING, sizes.two_meaning_seeds, store, sizes)
+            for one in draw_prompts(sizes.two_meaning_prompts)
+        ]
+
+    def _intended(self, store: Store, sizes: Sizes) -> dict[str, str]:
+        """The concept of every word's rarer reading on the tuning seeds."""
+        other, found = other_meaning(), {}
+        pieces = self._unsteered(TUNING, sizes.two_meaning_tuned, store, sizes)
+        for word in dict.fromkeys(piece.what["word"] for piece in pieces):
+            read = [one for piece in pieces if piece.what["word"] == word for one, _ in store.of(piece)]
+            found[word] = COLOR if read.count("color") <= sum(map(_is_other, read)) else other
+        return found
+
+    def _strength(self, way: str, intended: dict[str, str], store: Store, sizes: Sizes) -> float:
+        """The strength of a way, chosen on the tuning seeds."""
+        prompts = draw_prompts(sizes.two_meaning_prompts)
+        unsteered = self._unsteered(TUNING, sizes.two_meaning_tuned, store, sizes)
+        floor = np.mean(self._measures(unsteered, intended, store)[1]) - _MOST_LOST
+        best = []
+        for strength in STRENGTHS:
+            pieces = [
+                self.piece(one, intended[one.word], way, strength, TUNING, sizes.two_meaning_tuned, store, sizes)
+                for one in prompts
+            ]
+            wrong, kept = (float(np.mean(one)) for one in self._measures(pieces, intended, store))
+            best.append((kept < floor, -kept if kept < floor else wrong, strength))
+        return min(best)[-1]
+
+    def _measures(
+        self, pieces: Sequence[Piece], intended: dict[str, str], store: Store
+    ) -> tuple[list[list[bool]], list[list[bool]]]:
+        """Of every prompt's pictures, whether the word is read wrong, and whether the shape is kept."""
+        wrong, kept = [], []
+        for piece in pieces:
+            is_right = (lambda read: read == "color") if intended[piece.what["word"]] == COLOR else _is_other
+            wrong.append([not is_right(read) for read, _ in store.of(piece)])
+            kept.append([bool(one) for _, one in store.of(piece)])
+        return wrong, kept
+
+    def _control(
+        self, way: str, intended: str, positions: tuple[int, ...], strength: float, store: Store, sizes: Sizes
+    ) -> Control:
+        hrv = self.hrvs.hrv(KINDS[way], store, sizes)
+        if way == "uniform":
+            return Control(np.full(hrv.layout.head_count, 2.0, np.float32), positions, hrv.layout, strength)
+        if way == "strengthened":
+            return strengthen(hrv, intended, positions, strength, WHOLE, None)
+        undesired = other_meaning() if intended == COLOR else COLOR
+        return adjust(hrv, intended, undesired, positions, strength, WHOLE, None)
+
+
+def _is_other(read: str) -> bool:
+    return read not in ("color", "both", "neither")

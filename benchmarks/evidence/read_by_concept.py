@@ -1,0 +1,82 @@
+"""Read by Concept: the heads of one concept read a second prompt, all others the first.
+
+Two prompts name every attribute of one shape and differ in color, shape, pattern, size and position; their scene is the
+same. "taken" has the concept as the second prompt says, "kept" is the share of the four other attributes that are as
+the first one says, "both" has the concept taken and all others kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+from ...mini.evaluation import table
+from ..read_by_concept import BATCH, MEASURES, RANDOM, Pair, Reader, counted, draw_pairs
+from .hrvs import HRVs, needed
+from .measured import Numbers, goals, of_shares
+from .ordered_weakening import plain
+from .pieces import Piece, Section, Store
+from .sizes import REPORTING, Sizes
+from .studio import studio
+
+HEADS = 8
+_GOALS = (
+    ("read_by_concept.Shape.causal.8.taken", ">=", 0.81),
+    ("read_by_concept.Shape.causal.8.kept", ">=", 0.79),
+    ("read_by_concept.Shape.causal.8.both", ">=", 0.72),
+)
+STEPS, CFG = 8, 3.0
+
+
+@cache
+def reported_pairs(count: int) -> list[Pair]:
+    return draw_pairs(count, REPORTING)
+
+
+class ReadByConcept:
+    name = "read_by_concept"
+
+    def __init__(self, hrvs: HRVs):
+        self.hrvs = hrvs
+
+    def piece(self, kind: str, concept: str, first: int, store: Store, sizes: Sizes) -> Piece:
+        hrv = "" if kind == RANDOM else self.hrvs.hrv(kind, store, sizes).digest
+        what = {"kind": kind, "concept": concept, "heads": HEADS, "first": first, "pairs": sizes.read_pairs, "hrv": hrv}
+        return Piece(self.name, what, BATCH * (2.0 * STEPS + 2.0))
+
+    def pieces(self, store: Store, sizes: Sizes) -> Sequence[Piece]:
+        return self.hrvs.missing(needed((*sizes.read_kinds, "causal")), store, sizes) or [
+            piece
+            for concept in sizes.read_concepts
+            for kind in sizes.read_kinds
+            for piece in self._of(kind, concept, store, sizes)
+        ]
+
+    def make(self, store: Store, sizes: Sizes, what: dict[str, Any]) -> Any:
+        """The looks of a batch's pictures."""
+        # Random heads are of the layout of any HRV.
+        kind = "causal" if what["kind"] == RANDOM else what["kind"]
+        reader = Reader(studio().mini, {kind: self.hrvs.hrv(kind, store, sizes)}, STEPS, CFG)
+        pairs = reported_pairs(what["pairs"])[what["first"] : what["first"] + BATCH]
+        return reader.looks(pairs, reader.reading(what["kind"], what["concept"], what["heads"]))
+
+    def section(self, store: Store, sizes: Sizes) -> Section:
+        numbers: Numbers = {}
+        rows = []
+        for concept in sizes.read_concepts:
+            for kind in sizes.read_kinds:
+                looks = [look for piece in self._of(kind, concept, store, sizes) for look in store.of(piece)]
+                key = f"{self.name}.{concept}.{plain(kind)}.{HEADS}"
+                for measure, groups in counted(reported_pairs(sizes.read_pairs), looks, concept).items():
+                    numbers[f"{key}.{measure}"] = of_shares(groups)
+                rows.append([concept, kind, *(str(numbers[f"{key}.{measure}"]) for measure in MEASURES)])
+        text = (
+            f"{sizes.read_pairs} pairs of prompts, a seed each; {HEADS} of 128 heads read the second one; {STEPS} "
+            f"steps of euler, CFG {CFG:g}.\n\n{table(['concept', 'heads of', *MEASURES], rows)}\n"
+            f"{goals(numbers, _GOALS)}"
+        )
+        return Section("Read by Concept", numbers, text)
+
+    def _of(self, kind: str, concept: str, store: Store, sizes: Sizes) -> list[Piece]:
+        return [self.piece(kind, concept, first, store, sizes) for first in range(0, sizes.read_pairs, BATCH)]
