@@ -46,12 +46,18 @@ def run_workflow(api: ApiClient, path: Path) -> dict[str, list[Image.Image]]:
 
 
 def assemble(pictures: dict[str, list[Image.Image]]) -> Image.Image:
-    """A square of SIDE pixels: rows of several pictures with their titles, or else the lowest picture, enlarged."""
+    """A square of SIDE pixels: rows of several pictures with their titles, or else the lowest picture, enlarged.
+
+    If others have its size, they are to be compared, and all of them are there with their titles.
+    """
     from PIL import Image, ImageDraw, ImageFont, ImageOps
 
     rows = {title: row for title, row in pictures.items() if len(row) > 1}
     if not rows:
         lowest = list(pictures.values())[-1][0]
+        alike = {title: row[0] for title, row in pictures.items() if row[0].size == lowest.size}
+        if len(alike) > 1:
+            return stacked(alike)
         return ImageOps.pad(lowest, (SIDE, SIDE), Image.Resampling.LANCZOS, PAPER)
     square = Image.new("RGB", (SIDE, SIDE), PAPER)
     draw = ImageDraw.Draw(square)
@@ -65,6 +71,20 @@ def assemble(pictures: dict[str, list[Image.Image]]) -> Image.Image:
         for column, picture in enumerate(row[:columns]):
             place = (left + column * (cell + MARGIN), line * pitch + LABEL)
             square.paste(ImageOps.pad(picture, (cell, cell), Image.Resampling.LANCZOS, PAPER), place)
+    return square
+
+
+def stacked(pictures: dict[str, Image.Image]) -> Image.Image:
+    """A square of SIDE pixels with some pictures below each other, each under its title."""
+    from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+    square = Image.new("RGB", (SIDE, SIDE), PAPER)
+    draw = ImageDraw.Draw(square)
+    pitch = SIDE // len(pictures)
+    for line, (title, picture) in enumerate(pictures.items()):
+        draw.text((SIDE // 2, line * pitch + LABEL // 2), title, INK, ImageFont.load_default(24), "mm")
+        strip = ImageOps.pad(picture, (SIDE, pitch - LABEL), Image.Resampling.LANCZOS, PAPER)
+        square.paste(strip, (0, line * pitch + LABEL))
     return square
 
 
