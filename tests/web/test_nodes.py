@@ -37,6 +37,11 @@ def test_help_pages_open(report: dict[str, Any], own_nodes: dict[str, Any]) -> N
             assert line in shown, (node_class, line)
 
 
+def test_every_help_page_has_an_example() -> None:
+    for file in DOCS.glob("*.md"):
+        assert re.search(r"^## Example\n\n\S", file.read_text(encoding="utf-8"), re.MULTILINE), file.stem
+
+
 def test_help_pages_name_every_setting(own_nodes: dict[str, Any]) -> None:
     assert {file.stem for file in DOCS.glob("*.md")} == own_nodes.keys()
     for node_class, info in own_nodes.items():
