@@ -4,6 +4,7 @@
 
 The results of ``example_workflows/NAME.json`` become ``example_workflows/NAME.jpg``: the rows that the workflow
 compares, each under the title of its node, or else its lowest picture. All of them take some minutes on two CPU cores.
+A workflow for a model of somebody else is not run: its picture says for which one it is.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from launcher.errors import errors_for_people
+from launcher.model_files import model_files
 from launcher.paths import PACK_ROOT
 from launcher.prepare import enter_environment, interrupt_on_termination
 
@@ -88,6 +91,21 @@ def stacked(pictures: dict[str, Image.Image]) -> Image.Image:
     return square
 
 
+def card(name: str, files: list[Path]) -> Image.Image:
+    """A square of SIDE pixels that says what a workflow is for, by its name and the files that it needs."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    square = Image.new("RGB", (SIDE, SIDE), PAPER)
+    draw = ImageDraw.Draw(square)
+    title = textwrap.wrap(name.partition("-")[2].replace("-", " ").capitalize(), 24)
+    lines = [*((line, 36) for line in title), ("", 24), *((file.name, 22) for file in files)]
+    top = (SIDE - sum(size + 14 for _, size in lines)) // 2
+    for line, size in lines:
+        draw.text((SIDE // 2, top), line, INK, ImageFont.load_default(size), "mt")
+        top += size + 14
+    return square
+
+
 def main() -> None:
     examples = {path.stem: path for path in sorted((PACK_ROOT / "example_workflows").glob("*.json"))}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -108,8 +126,9 @@ def main() -> None:
             for name in options.names or examples:
                 path = examples[name]
                 print(path.name, flush=True)
-                pictures = run_workflow(ApiClient(server.address), path)
-                assemble(pictures).save(path.with_suffix(".jpg"), quality=85, optimize=True)
+                files = model_files(json.loads(path.read_text(encoding="utf-8")))
+                square = card(name, files) if files else assemble(run_workflow(ApiClient(server.address), path))
+                square.save(path.with_suffix(".jpg"), quality=85, optimize=True)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ Also in which order tests run, and which of them one worker of pytest-xdist has 
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ if str(SCRIPTS) not in sys.path:
 
 from launcher.api_client import ApiClient  # noqa: E402
 from launcher.comfy_server import PACK_NAME, ComfyServer  # noqa: E402
+from launcher.model_files import model_files  # noqa: E402
 from launcher.paths import PACK_ROOT  # noqa: E402
 from pack_import import import_pack  # noqa: E402
 
@@ -93,6 +95,11 @@ def comfy_host() -> Path:
 def comfy_server(comfy_host: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
     """The server, with this pack and the probe nodes that some tests need to make a run fail or last."""
     base = tmp_path_factory.mktemp("comfy")
+    # Files that example workflows name and nobody needs for a look at them; nothing is in them.
+    for example in (PACK_ROOT / "example_workflows").glob("*.json"):
+        for file in model_files(json.loads(example.read_text(encoding="utf-8"))):
+            (base / "models" / file).parent.mkdir(parents=True, exist_ok=True)
+            (base / "models" / file).touch()
     packs = {PACK_NAME: PACK_ROOT, "probe_pack": PROBE_PACK}
     with ComfyServer(comfy_host, packs=packs, base_directory=base) as server:
         yield server

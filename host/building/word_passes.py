@@ -76,7 +76,9 @@ class WordPasses:
 
     def _as_the_model_gets(self, model: Any, text: WordText, x: torch.Tensor) -> torch.Tensor:
         """A text [T, C], without what the host puts in front of it."""
-        made = _encoded(model, {**text.extras, "cross_attn": text.tensor, "model_conds": {}}, x)["c_crossattn"].cond
+        # Elsewhere the host leaves it to the model to make Anima's text.
+        with torch.inference_mode():
+            made = _encoded(model, {**text.extras, "cross_attn": text.tensor, "model_conds": {}}, x)["c_crossattn"].cond
         found: torch.Tensor = made[0, self.architecture.first_token(text.tensor.shape[1], made.shape[1]) :]
         return found
 

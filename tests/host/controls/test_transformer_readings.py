@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from hrv_pack.host.mechanism import add_control, add_reading
 from hrv_pack.host.models.architectures import architecture_of
 from hrv_pack.host.models.capabilities import Capability
 from hrv_pack.host.models.layouts import head_layout
-from hrv_pack.host.prompts.carried import Conditioning
+from hrv_pack.host.prompts.carried import TOKEN_MAP_KEY, Conditioning
 from hrv_pack.hrv.controls.control import Control
 from hrv_pack.hrv.controls.reading import Reading
 from hrv_pack.hrv.progress import WHOLE, Window
@@ -22,6 +23,7 @@ from hrv_pack.tests.support.small_host import TOLERANCE, encoded, picture_of_mod
 from hrv_pack.tests.support.small_transformers import (
     ANIMA,
     FLUX,
+    QWEN_IMAGE,
     Kind,
     Row,
     kinds_with,
@@ -198,3 +200,28 @@ def test_prompts_of_anima_are_read_as_its_adapter_makes_them() -> None:
     for one, as_other in zip(found, expected, strict=True):
         assert not torch.equal(one.context, as_other.context)
         assert relative_error(one.output, as_other.output) <= TOLERANCE
+
+
+def test_masked_tokens_of_both_prompts_are_as_if_they_were_not_there() -> None:
+    kind = QWEN_IMAGE
+    model, negative = small(kind), prompt(("ugly",), seed=2)
+    own, other = prompt(WORDS, seed=1), prompt(WORDS, seed=3, tokens=12)
+    gates = gates_of(model)
+
+    def masked(conditioning: Conditioning, tokens: int) -> Conditioning:
+        ((tensor, extras),) = conditioning
+        mask = (torch.arange(tensor.shape[1]) < tokens).long()[None]
+        return [[tensor, {**extras, "attention_mask": mask}]]
+
+    def cut(conditioning: Conditioning, tokens: int) -> Conditioning:
+        ((tensor, extras),) = conditioning
+        words = replace(extras[TOKEN_MAP_KEY], length=tokens)
+        return [[tensor[:, :tokens], {**extras, TOKEN_MAP_KEY: words}]]
+
+    shorter = rows_of(*reading(model, cut(own, 6), cut(other, 7), gates), negative, kind.latent, cfg=1.0)
+    pairs = ((masked, masked), (masked, cut), (cut, masked))
+    for mine, of_other in ((one(own, 6), another(other, 7)) for one, another in pairs):
+        found = rows_of(*reading(model, mine, of_other, gates), negative, kind.latent, cfg=1.0)
+        assert len(found) == len(shorter) == 4
+        for one, without in zip(found, shorter, strict=True):
+            assert relative_error(one.output, without.output) <= TOLERANCE
