@@ -250,7 +250,7 @@ class PassedTexts:
         if not self.architecture.text_is_fixed or self.scheduled:
             self.kept.clear()
         # An area of another list may have a copy of ours.
-        prepared = {entry[_OF_KEY]: entry["model_conds"] for entry in reversed(self.guider.conds[_LIST])}
+        prepared = {entry[_OF_KEY]: entry["model_conds"] for entry in reversed(self.guider.conds.get(_LIST, ()))}
         self.open = {one for _, one in prepared if self._is_open(one, timestep)}
         passes: dict[Any, tuple[Chunk, PromptReading]] = {}
         entries: list[dict[str, Any]] = []
@@ -258,7 +258,7 @@ class PassedTexts:
             for entry, owner, _ in brought(of_list):
                 for one in self._every(owner):
                     reader = (number, entry["uuid"]), one
-                    if reader in self.kept or one not in self.open:
+                    if reader in self.kept or one not in self.open or (owner["uuid"], one) not in prepared:
                         continue
                     own = {
                         key: value for key, value in entry.items() if key not in ("default", CONTROLS_KEY, READINGS_KEY)
