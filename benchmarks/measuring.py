@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import statistics
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,13 @@ def machine(device: torch.device) -> str:
     return f"{platform.machine()}, {os.cpu_count()} CPUs"
 
 
-def compare(options: argparse.Namespace, device: torch.device, name: str, ways: dict[str, Callable[[], None]]) -> None:
+def compare(
+    options: argparse.Namespace,
+    device: torch.device,
+    name: str,
+    ways: dict[str, Callable[[], None]],
+    clock: Callable[[], float] = time.perf_counter,
+) -> None:
     """Run the ways in turn, round by round, and write and print each one's time and memory over the first one's.
 
     A ratio is the time of a way over the first way's of the same round; shown is the median, with the smallest and the
@@ -108,7 +115,7 @@ def compare(options: argparse.Namespace, device: torch.device, name: str, ways: 
             run()
         for number in range(options.rounds):
             for way, run in ways.items():
-                costs[way].append(measured(device, run)[1])
+                costs[way].append(measured(device, run, clock)[1])
             print(f"round {number + 1} of {options.rounds}", flush=True)
     first, plain = next(iter(costs.items()))
     what = machine(device)

@@ -3,8 +3,9 @@
     python benchmarks/transformer_controls.py [--model Flux] [--pixels 512] [--rounds 5] [--out FOLDER]
 
 The blocks have random weights and compute in single precision. Every round makes steps of one prompt plainly, with a
-prompt without controls, with one control, with four, and with 6 % of the heads reading another prompt, in turn. A model
-of full depth spends nearly all time in its blocks. Needs a host on COMFYUI_PATH. Writes
+prompt without controls, with one control, with four, and with 6 % of the heads reading another prompt, in turn. Time is
+the processor's, which other work on the machine disturbs less. A model of full depth spends nearly all of it in its
+blocks. Needs a host on COMFYUI_PATH. Writes
 ``transformer-controls-MODEL.json`` and ``.md``.
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -103,7 +105,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path("benchmark-results"))
     options = parser.parse_args()
-    compare(options, torch.device("cpu"), "transformer-controls", ways(options))
+    compare(options, torch.device("cpu"), "transformer-controls", ways(options), time.process_time)
 
 
 if __name__ == "__main__":

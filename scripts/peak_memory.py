@@ -22,8 +22,10 @@ class Cost(NamedTuple):
     memory: int | None
 
 
-def measured(device: Any, work: Callable[[], Made]) -> tuple[Made, Cost]:
-    """What some work on a torch device makes, and what it costs."""
+def measured(
+    device: Any, work: Callable[[], Made], clock: Callable[[], float] = time.perf_counter
+) -> tuple[Made, Cost]:
+    """What some work on a torch device makes, and what it costs, in seconds of a ``clock``."""
     import torch
 
     on_gpu, told = device.type == "cuda", _FORGET.exists()
@@ -33,12 +35,12 @@ def measured(device: Any, work: Callable[[], Made]) -> tuple[Made, Cost]:
     elif told:
         # Forget the highest resident size so far.
         _FORGET.write_text("5")
-    started = time.perf_counter()
+    started = clock()
     made = work()
     if on_gpu:
         torch.cuda.synchronize()
-        return made, Cost(time.perf_counter() - started, torch.cuda.max_memory_allocated())
-    seconds = time.perf_counter() - started
+        return made, Cost(clock() - started, torch.cuda.max_memory_allocated())
+    seconds = clock() - started
     if not told:
         return made, Cost(seconds, None)
     (peak,) = [line.split()[1] for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM")]
