@@ -2,9 +2,9 @@
 
     python scripts/evidence.py [--only PART ...] [--quick] [--processes 2] [--stage FILE] [--out FOLDER]
 
-Takes about an hour on two cores. Needs Python 3.10 or newer, nothing else, like the demo. What is done is kept in
-``.hrv/evidence``: a run that was stopped resumes, and parts can be measured one by one; the document has those that
-are complete. ``--quick`` measures little of everything in some minutes, beside the document.
+Takes an hour to an hour and a half on two cores. Needs Python 3.10 or newer, nothing else, like the demo. What is done
+is kept in ``.hrv/evidence``: a run that was stopped resumes, and parts can be measured one by one; the document has
+those that are complete. ``--quick`` measures little of everything in some minutes, beside the document.
 Exit status: 0 done, 1 refused or a direction flipped, with a sentence, 2 wrong options, 130 stopped by Ctrl-C or
 SIGTERM.
 """

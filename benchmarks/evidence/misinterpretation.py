@@ -31,7 +31,7 @@ from .studio import TOGETHER, Sampler, studio
 
 COLOR = "Color"
 SAMPLER = Sampler(6, 3.0)
-STRENGTHS = (0.5, 1.0, 1.5)
+STRENGTHS = (0.25, 0.5, 1.0, 1.5)
 UNSTEERED = "unsteered"
 KINDS = {
     "adjusted": "paper", "adjusted_causally": "causal", "strengthened": "causal", "shuffled": "shuffled",
