@@ -247,6 +247,9 @@ async function texts() {
   await setting("Comfy.VueNodes.Enabled", true);
   const count = Object.keys(task.texts).length;
   await page.waitForFunction((count) => document.querySelectorAll("[data-node-id]").length === count, count);
+  // Their texts come later than the nodes.
+  const ends = canvas.map((text) => text.trim().split("\n").at(-1).replace(/^\d+\. /, ""));
+  await page.waitForFunction((ends) => ends.every((end) => document.body.innerText.includes(end)), ends);
   const nodes2 = await page.evaluate(() =>
     Object.fromEntries(
       [...document.querySelectorAll("[data-node-id]")].map((element) => [element.dataset.nodeId, element.innerText]),
