@@ -18,7 +18,7 @@ export async function progress({ page, load, setting, command, screenshot, build
   seen.running = await says(page, /^[1-9]\d* of 2000 images, agreement/);
   await heads(page);
   await screenshot("progress-running");
-  seen.curves = await page.locator(".hrv-curves canvas").count();
+  seen.curves = await page.evaluate(() => document.querySelector(".hrv-curves canvas").clientHeight);
 
   await page.reload();
   await page.waitForFunction((type) => window.app?.rootGraph?.nodes.some((node) => node.type === type), BUILD);

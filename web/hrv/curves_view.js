@@ -8,6 +8,7 @@ import uPlot from "./vendor/uPlot.esm.js";
 
 const STYLE = `
 .hrv-curves { position: relative; overflow: hidden; }
+.hrv-curves .uplot { width: 100%; } /* so wide is the legend before the plot is drawn */
 .hrv-curves .u-legend { font-size: 11px; text-align: left; }
 .hrv-curves .u-inline tr { margin-right: 8px; }
 .hrv-curves .u-series > * { padding: 0 2px; }
@@ -100,7 +101,6 @@ export class CurvesView {
     const { clientWidth: width, clientHeight: height } = this.element;
     if (!this.plot || !width || !height) return;
     const legend = /** @type {HTMLElement | null} */ (this.element.querySelector(".u-legend"));
-    this.plot.setSize({ width, height: LEAST_HEIGHT }); // the legend has as many lines as this width makes
     this.plot.setSize({ width, height: Math.max(LEAST_HEIGHT, height - (legend?.offsetHeight ?? 0)) });
   }
 
