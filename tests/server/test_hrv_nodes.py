@@ -139,7 +139,7 @@ def test_published_hrvs_are_left_alone_until_asked_for_and_taken_from_the_folder
     published = node("HRV_Published", name=entry["name"], download=False)
     with pytest.raises(WorkflowError, match="Turn on 'download'") as caught:
         run(api, "never", made=published)
-    assert str(place) in str(caught.value) and entry["vectors"]["url"] in str(caught.value)
+    assert str(place) in str(caught.value)
     if not PUBLISHED.exists():
         return
     place.mkdir()

@@ -8,6 +8,7 @@ from typing import Any
 
 import evidence_process
 import pytest
+from comfy.cli_args import args
 from evidence import PARTS
 from evidence_run import Asked, measure
 from hrv_pack.benchmarks.evidence.parts import all_parts
@@ -19,6 +20,8 @@ def test_the_command_knows_all_parts() -> None:
 
 @pytest.mark.slow
 def test_no_direction_flips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The evidence chooses an attention for the whole process, which other tests share.
+    monkeypatch.setattr(args, "use_pytorch_cross_attention", args.use_pytorch_cross_attention)
     asked = Asked("quick", PARTS, 1, None, tmp_path / "state", tmp_path / "out")
     measure(asked)
     record = json.loads((asked.out / "evidence.json").read_text("utf-8"))

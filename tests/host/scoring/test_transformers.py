@@ -101,7 +101,9 @@ def test_the_older_form_of_a_tokenizer_is_the_same(models: Path) -> None:
 def test_the_host_manages_the_memory(models: Path) -> None:
     scorer = TransformersScorer(FOLDER)
     first = scorer.score(images(2), cases("red", "blue"))
-    loaded = [type(each.model.model) for each in comfy.model_management.current_loaded_models]
+    # Models of other tests may be gone, and still be listed.
+    there = [each.model for each in comfy.model_management.current_loaded_models]
+    loaded = [type(patcher.model) for patcher in there if patcher is not None]
     assert torch.nn.ModuleList in loaded
     comfy.model_management.unload_all_models()
     assert scorer.score(images(2), cases("red", "blue")) == first

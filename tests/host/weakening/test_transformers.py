@@ -64,7 +64,7 @@ def test_images_are_those_of_the_nodes(kind: Kind, tmp_path: Path) -> None:
     hrv = random_hrv(head_layout(model))
     settings = WeakeningSettings((3, 4), 2, 2.0, "euler", "normal", 64, 64)
     examined = Examined(model, clip(), SimpleNamespace(decode=decoded, patcher=model), hrv, Brightness())
-    plan = Plan((0, 4, hrv.layout.head_count), random_orders=1) if kind is ANIMA else Plan((0, 4), random_orders=0)
+    plan = Plan((0, 4, hrv.layout.head_count), random_orders=1 if kind is ANIMA else 0)
     with torch.inference_mode():
         cases = {"Color": EXPERIMENT.of("Color")}
         (result,) = analyse_weakening(examined, cases, plan, settings, states=tmp_path).results
