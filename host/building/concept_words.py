@@ -18,11 +18,10 @@ import numpy.typing as npt
 import torch
 
 from ...hrv.draws import draw_words
-from ...hrv.errors import HRVError, quoted
 from ...hrv.prompts.tokens import TEMPLATE
 from ...hrv.relevance.vocabulary import Vocabulary
 from ..prompts.encoding import WordEmbedding, token_map, word_tokens
-from .word_texts import WordText, word_text
+from .word_texts import WordText, require_finite, word_text
 
 PAPER_ESTIMATOR, ALL_WORDS_ESTIMATOR = ESTIMATORS = ("paper", "all words")
 
@@ -118,11 +117,7 @@ def _embeddings_of(clip: Any, words: Sequence[str]) -> tuple[torch.Tensor, list[
         comfy.model_management.throw_exception_if_processing_interrupted()
         found.extend(word_tokens(clip, words[first : first + _TOGETHER]))
     for word, embedding in zip(words, found, strict=True):
-        if not embedding.tokens.isfinite().all():
-            raise HRVError(
-                f"The text encoder gave numbers that aren't finite for the concept-word {quoted(word)}. The checkpoint "
-                "may be broken."
-            )
+        require_finite(word, embedding.tokens)
     # The text encoder is causal: the start token is the same for every word.
     return found[0].start, [embedding.tokens for embedding in found]
 

@@ -24,7 +24,7 @@ from ..models.architectures import architecture_of
 from ..models.capabilities import Capability
 from ..models.families.attention_call import Attend, AttentionCall
 from ..models.ours import our_key
-from ..runs.attention import at_every_call, own_options
+from ..runs.attention import Evaluation, at_every_call, at_every_evaluation, own_options
 from .concept_words import Asked, ConceptWords, sent
 from .word_passes import WordPasses
 
@@ -158,13 +158,10 @@ class Recorder:
             for hook in cond["hooks"].hooks
         )
         with own_options(guider) as options:
-            for kind, wrapper in (
-                (WrappersMP.PREDICT_NOISE, self._begin_evaluation),
-                (WrappersMP.CALC_COND_BATCH, self._mark_main_pass),
-            ):
-                comfy.patcher_extension.add_wrapper_with_key(
-                    kind, _WRAPPER_KEY, wrapper, options, is_model_options=True
-                )
+            comfy.patcher_extension.add_wrapper_with_key(
+                WrappersMP.PREDICT_NOISE, _WRAPPER_KEY, self._begin_evaluation, options, is_model_options=True
+            )
+            at_every_evaluation(options, _WRAPPER_KEY, self._mark_main_pass)
             wrapping = self.architecture.wrapping(self._attend_at)
 
             def into(x: torch.Tensor, context: torch.Tensor | None, call: dict[str, Any]) -> dict[str, Any]:
@@ -185,39 +182,32 @@ class Recorder:
             self.stacked_keys.clear()
         return executor(*args, **kwargs)
 
-    def _mark_main_pass(
-        self,
-        executor: Any,
-        model: Any,
-        conds: list[Any],
-        x: torch.Tensor,
-        timestep: torch.Tensor,
-        options: dict[str, Any],
-    ) -> Any:
+    def _mark_main_pass(self, evaluation: Evaluation) -> Any:
         """The first batch of conditionings of an evaluation is the sampler's own; others come from other nodes."""
         self.recording, self.evaluation_is_new = self.evaluation_is_new, False
         try:
             if self.recording and self.passes is not None:
-                self._pass_words(self.passes, executor, model, conds, x, timestep, options)
-            return executor(model, conds, x, timestep, options)
+                self._pass_words(self.passes, evaluation)
+            return evaluation.run()
         finally:
             self.recording = False
 
-    def _pass_words(self, passes: WordPasses, executor: Any, model: Any, conds: list[Any], *of_call: Any) -> None:
+    def _pass_words(self, passes: WordPasses, evaluation: Evaluation) -> None:
         """Run the passes that this evaluation wants."""
-        own = (entry for entries in conds for entry in entries or () if entry["uuid"] in self.positive)
+        own = (entry for entries in evaluation.conds for entry in entries or () if entry["uuid"] in self.positive)
         entry = next(own, None)
         if entry is None or (self.keeps_keys and self.keys):
             return
-        x, timestep, options = of_call
+        x = evaluation.x
         if self.keeps_keys:
             every = torch.arange(self.words.tokens)[None]
-            passes.run(executor, model, entry, x[:1], timestep[:1], options, every, torch.ones_like(every))
+            first = evaluation._replace(x=x[:1], timestep=evaluation.timestep[:1])
+            passes.run(first, entry, every, torch.ones_like(every))
             self.keys = {key: keys[0] for key, keys in passes.keys.items()}
         else:
             asked = self._ask(x.device)
             tokens, there = (part[0].expand(len(x), -1).cpu() for part in (asked.tokens, asked.there))
-            passes.run(executor, model, entry, x, timestep, options, tokens, there)
+            passes.run(evaluation, entry, tokens, there)
 
     def _ask(self, device: torch.device) -> Asked:
         """What this step's heads are asked about."""

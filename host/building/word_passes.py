@@ -19,7 +19,7 @@ from ...hrv.heads.layout import AttentionLayer, LayerKey
 from ..models.families.architecture import Architecture
 from ..models.families.attention_call import Attend, AttentionCall
 from ..prompts.carried import CONTROLS_KEY, READINGS_KEY, TEXT_KEYS
-from ..runs.attention import with_transformer_option
+from ..runs.attention import Evaluation
 from .concept_words import ConceptWords
 from .word_texts import WordText
 
@@ -41,20 +41,18 @@ class WordPasses:
 
     def run(
         self,
-        executor: Any,
-        model: Any,
+        evaluation: Evaluation,
         entry: Mapping[str, Any],
-        x: torch.Tensor,
-        timestep: torch.Tensor,
-        options: dict[str, Any],
         tokens: torch.Tensor,
         there: torch.Tensor,
     ) -> None:
-        """Run passes whose texts are ``tokens`` int64 [rows, T] of the words' context, where they are ``there``.
+        """Run passes at the latents of an evaluation; their texts are ``tokens`` int64 [rows, T] of the words' context,
+        where they are ``there``.
 
         In everything else they are as the ``entry`` of the rows' own prompt has it. Rows of unlike lengths go apart:
         what would fill them up would be read too.
         """
+        model, x = evaluation.model, evaluation.x
         if self._context is None:
             self._context = self.words.context_in(lambda text: self._as_the_model_gets(model, text, x))
         self.keys = {}
@@ -67,8 +65,8 @@ class WordPasses:
             conds = {name: cond for name, cond in entry["model_conds"].items() if name not in _OF_TEXT}
             conds = _of_rows(conds, rows, len(x)) | {name: made[name] for name in _OF_TEXT if name in made}
             row_entry = {**own, "model_conds": conds, "uuid": uuid4()}
-            its = with_transformer_option(options, _PASS_KEY, (rows, tokens.shape, length))
-            executor(model, [[row_entry]], x[rows], timestep[rows], its)
+            its = evaluation._replace(conds=[[row_entry]], x=x[rows], timestep=evaluation.timestep[rows])
+            its.telling(_PASS_KEY, (rows, tokens.shape, length)).run()
 
     def into(self, options: dict[str, Any], context: torch.Tensor | None) -> dict[str, Any] | None:
         """The transformer options of a call of the model that is one of these passes; None for any other."""

@@ -14,7 +14,7 @@ from ..models.families.architecture import Architecture, CrossAttention
 from ..models.families.attention_call import Attend, AttentionCall, Text
 from ..models.ours import our_key
 from ..prompts.carried import CONTROLS_KEY, READINGS_KEY, TEXT_KEYS, Chunk, PromptReading, brought
-from ..runs.attention import with_transformer_option
+from ..runs.attention import Evaluation
 from ..runs.windows import WindowEnds
 from .weights import PromptControls
 
@@ -77,16 +77,8 @@ class OtherTexts(Protocol):
         """Before a guider's run."""
         ...
 
-    def evaluate(
-        self,
-        executor: Any,
-        model: Any,
-        conds: list[Any],
-        x: torch.Tensor,
-        timestep: torch.Tensor,
-        options: dict[str, Any],
-    ) -> None:
-        """Before an evaluation of the model, with the arguments of the host's ``calc_cond_batch``."""
+    def evaluate(self, evaluation: Evaluation) -> None:
+        """Before an evaluation of the model."""
         ...
 
     def into_pass(self, transformer_options: dict[str, Any], context: torch.Tensor | None) -> dict[str, Any] | None:
@@ -118,7 +110,7 @@ class ProjectedTexts:
     def prepare(self, guider: Any) -> None:
         """Nothing: what counts is in the readings."""
 
-    def evaluate(self, *_: Any) -> None:
+    def evaluate(self, evaluation: Evaluation) -> None:
         """Nothing: it is done layer by layer."""
 
     def into_pass(self, transformer_options: dict[str, Any], context: torch.Tensor | None) -> None:
@@ -237,24 +229,16 @@ class PassedTexts:
     def _every(self, entry: Mapping[str, Any]) -> Iterator[PromptReading]:
         yield from dict.fromkeys(one for readings in self.readings_of(entry) for one in readings)
 
-    def evaluate(
-        self,
-        executor: Any,
-        model: Any,
-        conds: list[Any],
-        x: torch.Tensor,
-        timestep: torch.Tensor,
-        options: dict[str, Any],
-    ) -> None:
+    def evaluate(self, evaluation: Evaluation) -> None:
         """Run the passes that this evaluation wants."""
         if not self.architecture.text_is_fixed or self.scheduled:
             self.kept.clear()
         # An area of another list may have a copy of ours.
         prepared = {entry[_OF_KEY]: entry["model_conds"] for entry in reversed(self.guider.conds.get(_LIST, ()))}
-        self.open = {one for _, one in prepared if self._is_open(one, timestep)}
+        self.open = {one for _, one in prepared if self._is_open(one, evaluation.timestep)}
         passes: dict[Any, tuple[Chunk, PromptReading]] = {}
         entries: list[dict[str, Any]] = []
-        for number, of_list in enumerate(conds):
+        for number, of_list in enumerate(evaluation.conds):
             for entry, owner, _ in brought(of_list):
                 for one in self._every(owner):
                     reader = (number, entry["uuid"]), one
@@ -266,7 +250,7 @@ class PassedTexts:
                     entries.append({**own, "model_conds": prepared[owner["uuid"], one], "uuid": uuid4()})
                     passes[entries[-1]["uuid"]] = reader
         if entries:
-            executor(model, [entries], x, timestep, with_transformer_option(options, _PASSES_KEY, passes))
+            evaluation._replace(conds=[entries]).telling(_PASSES_KEY, passes).run()
 
     def _is_open(self, one: PromptReading, timestep: torch.Tensor) -> bool:
         # A whole pass costs more than the wait for the number.

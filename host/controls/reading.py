@@ -10,13 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import comfy.patcher_extension
 import numpy as np
 import torch
-from comfy.patcher_extension import WrappersMP
 from torch.nn.functional import pad
 
-from ...hrv.errors import HRVError
 from ...hrv.heads.layout import AttentionLayer, LayerKey
 from ...hrv_kernels.value_rescaling import rescale_values
 from ..models.architectures import architecture_of
@@ -25,11 +22,11 @@ from ..models.families.attention_call import Attend, AttentionCall
 from ..models.ours import our_key
 from ..page.texts import SaidOnce
 from ..prompts.carried import READINGS_KEY, ROWS_KEY, Chunk, PromptReading, PromptRows, brought
-from ..runs.attention import at_every_call, with_transformer_option
+from ..runs.attention import Evaluation, at_every_call, at_every_evaluation
 from ..runs.rows import REGIONS_KEY, row_groups
 from ..runs.windows import WindowEnds
 from .other_texts import OtherText, OtherTexts, PassedTexts, ProjectedTexts, Readings, RowPlace
-from .weights import ControlWeights
+from .weights import ControlWeights, require_layout
 
 _WRAPPER_KEY = our_key("readings")
 _TABLE_KEY = "hrv_readings_by_uuid"
@@ -71,12 +68,7 @@ class ReadingRun:
         model = guider.model_patcher
         architecture = architecture_of(model, Capability.READING)
         self.layout = architecture.layout
-        for made in (made for one in readings for made in one.made):
-            if made.layout.signature != self.layout.signature:
-                raise HRVError(
-                    f"The control '{made.label}' was made for {made.layout.describe()}, but this model has "
-                    f"{self.layout.describe()}. Connect the model that the control's node was given."
-                )
+        require_layout((made for one in readings for made in one.made), self.layout)
         self.windows = WindowEnds(model)
         self.say = SaidOnce()
         self.weights = ControlWeights(self.layout, self.windows, self.say)
@@ -99,29 +91,19 @@ class ReadingRun:
 
     def install(self, options: dict[str, Any]) -> None:
         """Get into a run by its own model options."""
-        comfy.patcher_extension.add_wrapper_with_key(
-            WrappersMP.CALC_COND_BATCH, _WRAPPER_KEY, self.name_the_rows, options, is_model_options=True
-        )
+        at_every_evaluation(options, _WRAPPER_KEY, self.evaluate)
         at_every_call(options, _WRAPPER_KEY, self.prepare_call)
 
-    def name_the_rows(
-        self,
-        executor: Any,
-        model: Any,
-        conds: list[Any],
-        x: torch.Tensor,
-        timestep: torch.Tensor,
-        options: dict[str, Any],
-    ) -> Any:
-        """CALC_COND_BATCH wrapper: tell the layers which chunk reads what."""
+    def evaluate(self, evaluation: Evaluation) -> Any:
+        """Tell the layers which chunk reads what."""
         table: dict[Chunk, tuple[Readings, ...]] = {
             (number, entry["uuid"]): of_rows
-            for number, entries in enumerate(conds)
+            for number, entries in enumerate(evaluation.conds)
             for entry, owner, _ in brought(entries)
             if any(of_rows := _of_rows(owner))
         }
-        self.texts.evaluate(executor, model, conds, x, timestep, options)
-        return executor(model, conds, x, timestep, with_transformer_option(options, _TABLE_KEY, table))
+        self.texts.evaluate(evaluation)
+        return evaluation.telling(_TABLE_KEY, table).run()
 
     def prepare_call(
         self, x: torch.Tensor, context: torch.Tensor | None, transformer_options: dict[str, Any]

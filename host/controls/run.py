@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import comfy.patcher_extension
 import torch
-from comfy.patcher_extension import WrappersMP
 from torch.nn.functional import pad
 
 from ...hrv.controls.control import Control
-from ...hrv.errors import HRVError
 from ...hrv.heads.layout import AttentionLayer, HeadLayout, LayerKey
 from ...hrv_kernels.value_rescaling import rescale_values
 from ..models.architectures import architecture_of
@@ -20,10 +17,10 @@ from ..models.families.attention_call import Attend, AttentionCall
 from ..models.ours import our_key
 from ..page.texts import SaidOnce
 from ..prompts.carried import CONTROLS_KEY, ROWS_KEY, TOKEN_MAP_KEY, Chunk, PromptRows, brought
-from ..runs.attention import at_every_call, with_transformer_option
+from ..runs.attention import Evaluation, at_every_call, at_every_evaluation
 from ..runs.rows import COUPLE_LAYOUTS, REGIONS_KEY, RowGroup, row_groups
 from ..runs.windows import WindowEnds
-from .weights import ControlWeights, PromptControls
+from .weights import ControlWeights, PromptControls, require_layout
 
 _WRAPPER_KEY = our_key("attention_control")
 _TABLE_KEY = "hrv_controls_by_uuid"
@@ -77,7 +74,7 @@ class ControlledRun:
     def __init__(self, model: Any, controls: Sequence[Control], missing: Sequence[str]):
         self.architecture = architecture_of(model, Capability.CONTROLS)
         self.layout: HeadLayout = self.architecture.layout
-        self.require_layout(controls)
+        require_layout(controls, self.layout)
         self.windows = WindowEnds(model)
         self.missing = missing
         self.negpip = False
@@ -88,37 +85,19 @@ class ControlledRun:
     def install(self, options: dict[str, Any]) -> None:
         """Get into a run by its own model options."""
         self.negpip = bool(options.get(_NEGPIP_KEY))
-        comfy.patcher_extension.add_wrapper_with_key(
-            WrappersMP.CALC_COND_BATCH, _WRAPPER_KEY, self.name_the_rows, options, is_model_options=True
-        )
+        at_every_evaluation(options, _WRAPPER_KEY, self.evaluate)
         at_every_call(options, _WRAPPER_KEY, self.prepare_call)
 
-    def require_layout(self, controls: Sequence[Control]) -> None:
-        for control in controls:
-            if control.layout.signature != self.layout.signature:
-                raise HRVError(
-                    f"The control '{control.label}' was made for {control.layout.describe()}, but this model has "
-                    f"{self.layout.describe()}. Connect the model that the control's node was given."
-                )
-
-    def name_the_rows(
-        self,
-        executor: Any,
-        model: Any,
-        conds: list[Any],
-        x: torch.Tensor,
-        timestep: torch.Tensor,
-        options: dict[str, Any],
-    ) -> Any:
-        """CALC_COND_BATCH wrapper: tell the layers which chunk has which prompts."""
+    def evaluate(self, evaluation: Evaluation) -> Any:
+        """Tell the layers which chunk has which prompts."""
         table: dict[Chunk, tuple[PromptControls, ...]] = {}
-        for number, entries in enumerate(conds):
+        for number, entries in enumerate(evaluation.conds):
             for entry, owner, tokens in brought(entries):
                 prompts = self.placed(_prompts_of(owner, tokens), owner, tokens)
                 if any(prompt.controls for prompt in prompts):
                     table[number, entry["uuid"]] = prompts
                 self.check_joined(entry, tokens)
-        return executor(model, conds, x, timestep, with_transformer_option(options, _TABLE_KEY, table))
+        return evaluation.telling(_TABLE_KEY, table).run()
 
     def placed(
         self, prompts: tuple[PromptControls, ...], cond: Mapping[str, Any], tokens: int
@@ -209,7 +188,7 @@ class ControlledRun:
             return _NOTHING
         context, extras = regions[group.region]
         controls = extras.get(CONTROLS_KEY, ())
-        self.require_layout(controls)
+        require_layout(controls, self.layout)
         return (PromptControls(controls, context.shape[1]),)
 
     def say_unknown_rows(self) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from ...hrv.controls.control import Control
+from ...hrv.controls.reading import Reading
+from ...hrv.errors import HRVError
 from ...hrv.heads.layout import HeadLayout, LayerKey
 from ...hrv.progress import Window
 from ..page.texts import SaidOnce
@@ -20,6 +23,16 @@ class PromptControls(NamedTuple):
     controls: tuple[Control, ...]
     tokens: int
     first: int = 0
+
+
+def require_layout(made: Iterable[Control | Reading], layout: HeadLayout) -> None:
+    """Raise HRVError for what was made for another head layout than the model's."""
+    for one in made:
+        if one.layout.signature != layout.signature:
+            raise HRVError(
+                f"The control '{one.label}' was made for {one.layout.describe()}, but this model has "
+                f"{layout.describe()}. Connect the model that the control's node was given."
+            )
 
 
 class _WindowWeights(NamedTuple):

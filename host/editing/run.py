@@ -6,10 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import comfy.patcher_extension
 import numpy as np
 import torch
-from comfy.patcher_extension import WrappersMP
 
 from ...hrv.editing.edit import Edit, is_small
 from ...hrv.heads.layout import AttentionLayer
@@ -21,7 +19,7 @@ from ..models.families.replacers import Replacer, plain_attention
 from ..models.ours import our_key
 from ..page.texts import SaidOnce
 from ..prompts.carried import ROWS_KEY, Chunk, PromptRows, brought
-from ..runs.attention import at_every_call, with_transformer_option
+from ..runs.attention import Evaluation, at_every_call, at_every_evaluation
 from ..runs.rows import COUPLE_LAYOUTS
 from ..runs.windows import WindowEnds
 
@@ -88,28 +86,18 @@ class EditingRun:
 
     def install(self, options: dict[str, Any]) -> None:
         """Get into a run by its own model options."""
-        comfy.patcher_extension.add_wrapper_with_key(
-            WrappersMP.CALC_COND_BATCH, _WRAPPER_KEY, self.name_the_rows, options, is_model_options=True
-        )
+        at_every_evaluation(options, _WRAPPER_KEY, self.evaluate)
         at_every_call(options, _WRAPPER_KEY, self.prepare_call)
 
-    def name_the_rows(
-        self,
-        executor: Any,
-        model: Any,
-        conds: list[Any],
-        x: torch.Tensor,
-        timestep: torch.Tensor,
-        options: dict[str, Any],
-    ) -> Any:
-        """CALC_COND_BATCH wrapper: tell the layers which chunk has which prompts."""
+    def evaluate(self, evaluation: Evaluation) -> Any:
+        """Tell the layers which chunk has which prompts."""
         table: dict[Chunk, PromptRows] = {
             (number, entry["uuid"]): owner[ROWS_KEY]
-            for number, entries in enumerate(conds)
+            for number, entries in enumerate(evaluation.conds)
             for entry, owner, _ in brought(entries)
             if ROWS_KEY in owner
         }
-        return executor(model, conds, x, timestep, with_transformer_option(options, _TABLE_KEY, table))
+        return evaluation.telling(_TABLE_KEY, table).run()
 
     def prepare_call(
         self, x: torch.Tensor, context: torch.Tensor | None, transformer_options: dict[str, Any]

@@ -8,9 +8,9 @@ nodes, nothing of ours can be, and nothing stays on the model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import comfy.model_patcher
 import comfy.patcher_extension
@@ -50,6 +50,41 @@ def at_every_call(options: _Options, key: str, change: CallOptions) -> None:
     )
 
 
+class Evaluation(NamedTuple):
+    """What the host evaluates the model for: its ``calc_cond_batch`` with the arguments (``comfy/samplers.py``).
+
+    ``conds`` are lists of prepared conditionings, an entry of which is None or empty where there are none; ``x``
+    [B, C, h, w] and ``timestep`` [B] are the latents and their sigmas, ``options`` the model options.
+    """
+
+    executor: Any
+    model: Any
+    conds: list[Any]
+    x: torch.Tensor
+    timestep: torch.Tensor
+    options: _Options
+
+    def run(self) -> Any:
+        """Evaluate it: a tensor for each list."""
+        return self.executor(self.model, self.conds, self.x, self.timestep, self.options)
+
+    def telling(self, key: str, value: Any) -> Evaluation:
+        """The same with one more entry in the transformer options, where layers read it."""
+        of_layers = {**self.options.get("transformer_options", {}), key: value}
+        return self._replace(options={**self.options, "transformer_options": of_layers})
+
+
+def at_every_evaluation(options: _Options, key: str, evaluate: Callable[[Evaluation], Any]) -> None:
+    """Have ``evaluate`` do every evaluation of the model that runs with ``options``, a run's own model options."""
+
+    def calc_cond_batch(*arguments: Any) -> Any:
+        return evaluate(Evaluation(*arguments))
+
+    comfy.patcher_extension.add_wrapper_with_key(
+        WrappersMP.CALC_COND_BATCH, key, calc_cond_batch, options, is_model_options=True
+    )
+
+
 @contextmanager
 def own_options(guider: Any) -> Iterator[_Options]:
     """Give a guider a copy of its model options inside the block, and its own ones back whatever happens."""
@@ -60,8 +95,3 @@ def own_options(guider: Any) -> Iterator[_Options]:
         yield guider.model_options
     finally:
         guider.model_options = original
-
-
-def with_transformer_option(options: Mapping[str, Any], key: str, value: Any) -> _Options:
-    """A copy of model options with one more entry in its transformer options."""
-    return {**options, "transformer_options": {**options.get("transformer_options", {}), key: value}}

@@ -108,6 +108,10 @@ class Grid:
         units, positions, _ = self._groups[concept][group]
         return Batch(concept, self._cells[concept][cell], tuple(units[start : start + self._size]), positions)
 
+    def of_concept(self, concept: int) -> range:
+        """The numbers of a concept's batches."""
+        return range(*self._first_batch[concept : concept + 2])
+
     def rows(self, number: int) -> slice:
         """Which of all scores in order are those of a batch."""
         concept, _, group, start, before = self._place(number)

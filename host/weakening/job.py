@@ -165,9 +165,8 @@ class WeakeningJob:
         if set(self.cells[batch.concept]) != set(self.plan.cells):
             return Seen()
         scores: dict[Cell, list[float]] = {}
-        for concept, cell, _, _, its in self.found(state):
-            if concept == batch.concept:
-                scores.setdefault(cell, []).extend(its[np.isfinite(its)].tolist())
+        for _, cell, _, _, its in self.found(state, self.grid.of_concept(batch.concept)):
+            scores.setdefault(cell, []).extend(its[np.isfinite(its)].tolist())
         factor, counts = batch.cell.line.factor, self.plan.head_counts
         if factor not in self.plan.factors:
             factor = self.plan.factors[0]
@@ -177,9 +176,15 @@ class WeakeningJob:
             curves.append(Curve.of(order, counts, [sum(those) / len(those) if those else np.nan for those in known]))
         return Seen(Curves("heads weakened", f"score of {self.concepts[batch.concept]}", curves))
 
-    def found(self, state: WeakeningState) -> Iterator[tuple[int, Cell, int, int, Scores]]:
-        """Of every image the number of its concept, its cell, the numbers of its prompt and seed, and its scores."""
-        for number, batch in enumerate(self.grid):
+    def found(
+        self, state: WeakeningState, batches: range | None = None
+    ) -> Iterator[tuple[int, Cell, int, int, Scores]]:
+        """Of every image the number of its concept, its cell, the numbers of its prompt and seed, and its scores.
+
+        ``batches`` are the numbers of those whose images are meant, all by default.
+        """
+        for number in range(len(self.grid)) if batches is None else batches:
+            batch = self.grid[number]
             numbers = [len(self.asked[batch.concept][prompt]) for prompt, _ in batch.units]
             scores = np.split(state.scores[self.grid.rows(number)], np.cumsum(numbers)[:-1])
             for (prompt, seed), its in zip(batch.units, scores, strict=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -70,7 +70,7 @@ class Status:
     detail: str = ""
     curves: dict[str, Any] | None = None
     hrv: str | None = None
-    at: float = field(default=0.0)
+    at: float = 0.0
 
     def public(self) -> dict[str, Any]:
         """What the page gets: of the file only whether it is there."""

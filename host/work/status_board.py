@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
+from itertools import accumulate
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -20,8 +22,11 @@ from .status import INTERRUPTED, RUNNING, STATES, Status
 MOST = 64
 """Nodes that are remembered; those that were told of last."""
 
-HELD = 8
-"""HRVs of a node that can still be asked for while new ones come: a page may be slow."""
+HELD, LARGEST_HELD = 8, 1 << 24
+"""HRVs of a node, and bytes of their values, that can still be asked for while new ones come: a page may be slow.
+
+The last one always is.
+"""
 
 _LARGEST_FILE = 1 << 24
 
@@ -42,7 +47,7 @@ class StatusBoard:
             entries = self._read()
             key = status.workflow, status.node
             held = entries[key][1] if key in entries else ()
-            entries[key] = status, held if hrv is None else (*held[1 - HELD :], hrv)
+            entries[key] = status, held if hrv is None else _newest((*held, hrv))
             entries.move_to_end(key)
             while len(entries) > MOST:
                 entries.popitem(last=False)
@@ -79,6 +84,13 @@ class StatusBoard:
                 for status in _parsed(content):
                     self._entries[status.workflow, status.node] = status, ()
         return self._entries
+
+
+def _newest(held: Sequence[HRV]) -> tuple[HRV, ...]:
+    """The last ones, as many as are held."""
+    sizes = accumulate(hrv.values.nbytes for hrv in reversed(held))
+    count = sum(size <= LARGEST_HELD for size in sizes)
+    return tuple(held[-max(1, min(count, HELD)) :])
 
 
 def _parsed(content: bytes) -> list[Status]:
