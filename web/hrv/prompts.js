@@ -1,12 +1,12 @@
 // Which prompts a conditioning was made from, as far as the graph says.
 
+import { executionId } from "./executed.js";
 import { sourceOf, widgetValue } from "./sources.js";
 
 /** @import { Place } from "./graph.js" */
 
 // Nodes that know their text. Any other one that gives a conditioning makes it from those that it takes.
 const ENCODERS = new Set(["HRV_TextEncode", "HRV_TagConditioning"]);
-const LONGEST_WAY = 100;
 
 /**
  * The texts behind an input, in the order of the inputs on the way; null if one of them is not known before a run.
@@ -22,18 +22,40 @@ export function textsBehind(place, input, lastText) {
 }
 
 /**
- * The nodes that encode the prompts behind an input, in the order of the inputs on the way; null if one is not known.
+ * The nodes that encode the prompts behind an input, each once, in the order of the inputs on the way; null if one is
+ * not known.
  * @param {Place} place
  * @param {string} input
- * @param {number} [way] nodes still to go at most
  * @returns {Place[] | null}
  */
-export function encodersBehind(place, input, way = LONGEST_WAY) {
-  const source = sourceOf(place, input);
-  if (!source || way === 0) return null;
-  if (ENCODERS.has(String(source.node.type))) return [source];
-  const taken = source.node.inputs.filter(({ type, link }) => type === "CONDITIONING" && link !== null && link !== undefined);
-  const encoders = taken.map(({ name }) => encodersBehind(source, name, way - 1));
+export function encodersBehind(place, input) {
+  return encodersOf(sourceOf(place, input), new Map());
+}
+
+/**
+ * @param {Place | null} source
+ * @param {Map<string, Place[] | null>} visited what a node has to add when a further way comes to it
+ * @returns {Place[] | null}
+ */
+function encodersOf(source, visited) {
+  if (!source) return null;
+  const key = executionId(source);
+  const before = visited.get(key);
+  if (before !== undefined) return before;
+  visited.set(key, null); // a way that comes back to where it is ends nowhere
+  const found = ENCODERS.has(String(source.node.type)) ? [source] : encodersTaken(source, visited);
+  visited.set(key, found && []);
+  return found;
+}
+
+/**
+ * @param {Place} place
+ * @param {Map<string, Place[] | null>} visited
+ * @returns {Place[] | null}
+ */
+function encodersTaken(place, visited) {
+  const taken = place.node.inputs.filter(({ type, link }) => type === "CONDITIONING" && link !== null && link !== undefined);
+  const encoders = taken.map(({ name }) => encodersOf(sourceOf(place, name), visited));
   return taken.length > 0 && encoders.every((found) => found !== null) ? encoders.flat() : null;
 }
 

@@ -14,6 +14,11 @@ import { sourceOf, widgetValue } from "./sources.js";
  * @property {LastRun} lastRun
  */
 
+/** @typedef {Want & { parts: { left: number } }} Making a recipe, with the parts that it may still have */
+
+// The server takes no larger ones (host/routes/recipes.py), and what is merged with itself again and again grows fast.
+const MOST_PARTS = 64;
+
 /**
  * The recipe of what an input of a node takes, or null if nothing is known of it before a run.
  * @param {Place} place
@@ -33,13 +38,46 @@ export function recipeOfInput(place, input, want) {
  * @returns {Recipe | null}
  */
 export function recipeOf(place, want) {
+  const parts = { left: MOST_PARTS };
+  const made = partOf(place, { ...want, parts });
+  return parts.left < 0 ? ofLastRun(place, want) : made;
+}
+
+/**
+ * @param {Place} place
+ * @param {Making} want
+ * @returns {Recipe | null}
+ */
+function partOf(place, want) {
+  want.parts.left -= 1;
+  if (want.parts.left < 0) return null;
   const known = RECIPES[String(place.node.type)]?.(place, want);
   if (known && Object.values(known).every((part) => part !== null && part !== undefined)) return known;
-  const digest = want.lastRun(place);
+  return ofLastRun(place, want);
+}
+
+/**
+ * @param {Place} place
+ * @param {string} input
+ * @param {Making} want
+ * @returns {Recipe | null}
+ */
+function partOfInput(place, input, want) {
+  const source = sourceOf(place, input);
+  return source && partOf(source, want);
+}
+
+/**
+ * @param {Place} place
+ * @param {Want} want
+ * @returns {Recipe | null}
+ */
+function ofLastRun(place, { lastRun }) {
+  const digest = lastRun(place);
   return digest === undefined ? null : { from: "run", digest };
 }
 
-/** @type {Record<string, (place: Place, want: Want) => Record<string, unknown> & { from: string } | null>} */
+/** @type {Record<string, (place: Place, want: Making) => Record<string, unknown> & { from: string } | null>} */
 const RECIPES = {
   HRV_Load: (place) => ({ from: "file", name: widgetValue(place, "file") }),
   HRV_Published: (place) => ({ from: "published", name: widgetValue(place, "name") }),
@@ -47,19 +85,19 @@ const RECIPES = {
     from: "npy",
     vectors: widgetValue(place, "vectors"),
     head_index: widgetValue(place, "head_index"),
-    ...(sourceOf(place, "concepts") && { vocabulary: recipeOfInput(place, "concepts", want) }),
+    ...(sourceOf(place, "concepts") && { vocabulary: partOfInput(place, "concepts", want) }),
   }),
   HRV_PickConcepts: (place, want) => {
     const concepts = widgetValue(place, "concepts");
     return {
       from: "pick",
-      hrv: recipeOfInput(place, "hrv", want),
+      hrv: partOfInput(place, "hrv", want),
       concepts: typeof concepts === "string" ? splitNames(concepts) : null,
     };
   },
   HRV_Clamp: (place, want) => ({
     from: "clamp",
-    hrv: recipeOfInput(place, "hrv", want),
+    hrv: partOfInput(place, "hrv", want),
     limit: widgetValue(place, "limit"),
   }),
   HRV_Merge: (place, want) => several("merge", place, want),
@@ -75,19 +113,19 @@ const RECIPES = {
 /**
  * @param {string} from
  * @param {Place} place
- * @param {Want} want
+ * @param {Making} want
  */
 function several(from, place, want) {
   const inputs = place.node.inputs.filter(({ type, link }) => type === "HRV" && link !== null && link !== undefined);
-  const hrvs = inputs.map(({ name }) => recipeOfInput(place, name, want));
+  const hrvs = inputs.map(({ name }) => partOfInput(place, name, want));
   return { from, hrvs: hrvs.length && !hrvs.includes(null) ? hrvs : null };
 }
 
 /**
  * A build has the concepts of its vocabulary, and values only from a run.
  * @param {Place} place
- * @param {Want} want
+ * @param {Making} want
  */
 function built(place, want) {
-  return want.values ? null : recipeOfInput(place, "concepts", want);
+  return want.values ? null : partOfInput(place, "concepts", want);
 }

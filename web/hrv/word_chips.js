@@ -5,10 +5,12 @@ import { encodersBehind, textOf } from "./prompts.js";
 import { known } from "./server.js";
 import { placesOf } from "./sources.js";
 import { addStyle } from "./styles.js";
-import { chunksOf, describe, isSubject, namesWord, toggledSubject, toggledWord } from "./words.js";
+import { WORD_FIELDS } from "./word_fields.js";
+import { chunksOf, describe } from "./words.js";
 
 /** @import { LGraphNode, PageNode, PageWidget } from "./page.js" */
 /** @import { Panel } from "./panels.js" */
+/** @import { Clicks } from "./word_fields.js" */
 /** @import { Tokens } from "./words.js" */
 
 const STYLE = `
@@ -23,27 +25,6 @@ const STYLE = `
 .hrv-words-chunk { border-top: 1px dashed var(--border-color, #4e4e4e); }
 .hrv-words-says { opacity: 0.8; font-size: 11px; }
 `;
-
-/**
- * A field that clicks on words change.
- * @typedef {object} Field
- * @property {string} name
- * @property {(text: string, word: string) => boolean} has
- * @property {(text: string, word: string) => string} toggled
- */
-
-/** @type {Field} */
-const ACTED_ON = { name: "words", has: namesWord, toggled: toggledWord };
-
-/** The fields by node class. @type {Record<string, Field>} */
-const FIELDS = {
-  HRV_ConceptStrengthen: ACTED_ON,
-  HRV_ConceptAdjust: ACTED_ON,
-  HRV_WeakenHeads: ACTED_ON,
-  HRV_ScaleHeads: ACTED_ON,
-  HRV_EditWords: ACTED_ON,
-  HRV_AttendAndExcite: { name: "subjects", has: isSubject, toggled: toggledSubject },
-};
 
 /** @type {Panel} */
 export const WORDS = {
@@ -82,18 +63,19 @@ export const WORDS = {
 /**
  * The field that clicks on a prompt's words change: that of the node that is selected, or of the first that reads it.
  * @param {PageNode} node
- * @returns {{ target: LGraphNode, widget: PageWidget, field: Field } | null}
+ * @returns {{ target: LGraphNode, widget: PageWidget, clicks: Clicks } | null}
  */
 function fieldFor(node) {
   const encoder = asGraphNode(node);
   const reading = (node.graph?.nodes ?? []).filter((other) => {
-    const place = other.type && FIELDS[other.type] && placesOf(rootGraph(), asGraphNode(/** @type {PageNode} */ (other)))[0];
+    if (!WORD_FIELDS[String(other.type)]?.clicks) return false;
+    const place = placesOf(rootGraph(), asGraphNode(/** @type {PageNode} */ (other)))[0];
     return place && encodersBehind(place, "conditioning")?.some(({ node: behind }) => behind === encoder);
   });
   const target = reading.find(({ selected }) => selected) ?? reading[0];
-  const field = target?.type ? FIELDS[target.type] : undefined;
-  const widget = target?.widgets?.find(({ name }) => name === field?.name);
-  return target && field && widget ? { target, widget, field } : null;
+  const { name, clicks } = WORD_FIELDS[String(target?.type)] ?? {};
+  const widget = target?.widgets?.find((candidate) => candidate.name === name);
+  return target && clicks && widget ? { target, widget, clicks } : null;
 }
 
 /**
@@ -104,7 +86,7 @@ function fieldFor(node) {
 function takeWord(node, word) {
   const found = fieldFor(node);
   if (!found) return;
-  const text = found.field.toggled(String(found.widget.value ?? ""), word);
+  const text = found.clicks.toggled(String(found.widget.value ?? ""), word);
   found.widget.value = text;
   found.widget.callback?.(text);
   found.target.setDirtyCanvas(true);
@@ -119,7 +101,7 @@ function mark(element, node) {
   const found = fieldFor(node);
   for (const chip of /** @type {NodeListOf<HTMLElement>} */ (element.querySelectorAll("[data-word]"))) {
     const { word = "", tokens = "" } = chip.dataset;
-    const isActedOn = found !== null && found.field.has(String(found.widget.value ?? ""), word);
+    const isActedOn = found !== null && found.clicks.has(String(found.widget.value ?? ""), word);
     const click = found ? `${isActedOn ? "Click to take it from" : "Click to add it to"} ${found.target.title}.` : "";
     chip.setAttribute("aria-pressed", String(isActedOn));
     if (chip.title !== `${tokens} ${click}`.trim()) chip.title = `${tokens} ${click}`.trim();

@@ -5,35 +5,20 @@ import { wordChoices } from "./menu_entries.js";
 import { lastText } from "./page.js";
 import { textsBehind } from "./prompts.js";
 import { known } from "./server.js";
+import { WORD_FIELDS } from "./word_fields.js";
 
 /** @import { Place } from "./graph.js" */
 /** @import { Known } from "./field_menus.js" */
-/** @import { Field } from "./menu_entries.js" */
 /** @import { PageNode } from "./page.js" */
 /** @import { Word } from "./words.js" */
-
-/** @type {Field} */
-const ACTED_ON = { several: true, empty: "no words: no effect", all: "all words" };
-
-/** The fields for words by node class; all are called "words".
- * @type {Record<string, Field>}
- */
-const FIELDS = {
-  HRV_ConceptStrengthen: ACTED_ON,
-  HRV_ConceptAdjust: ACTED_ON,
-  HRV_WeakenHeads: ACTED_ON,
-  HRV_ScaleHeads: ACTED_ON,
-  HRV_EditWords: ACTED_ON,
-  HRV_LocalBlend: { several: true, empty: "the words that were changed" },
-};
 
 /**
  * Turn the field for words of a new node into a menu.
  * @param {PageNode} node
  */
 export function addWordMenu(node) {
-  const field = FIELDS[String(node.comfyClass)];
-  if (field) addMenu(node, "words", field, wordsAt);
+  const field = WORD_FIELDS[String(node.comfyClass)];
+  if (field?.menu) addMenu(node, field.name, field.menu, wordsAt);
 }
 
 /**

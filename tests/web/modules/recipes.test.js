@@ -67,3 +67,13 @@ test("an import names its vocabulary if one is connected", () => {
     vocabulary: { from: "words", file: "w.csv" },
   });
 });
+
+test("what is merged with itself again and again is known from its last run", () => {
+  const merges = Array.from({ length: 40 }, (_, number) => nodeOf(number + 2, "HRV_Merge", ["hrvs.hrv0", "hrvs.hrv1"]));
+  const links = merges.flatMap(({ id }) => [[id - 1, id, "hrvs.hrv0"], [id - 1, id, "hrvs.hrv1"]]);
+  const nodes = [load(1, "a"), ...merges];
+  assert.equal(recipe(nodes, links, 41), null);
+  const run = { from: "run", digest: "d" };
+  assert.deepEqual(recipe(nodes, links, 41, { runs: { 41: "d" } }), run);
+  assert.deepEqual(recipe(nodes, links, 2), { from: "merge", hrvs: [A, A] });
+});

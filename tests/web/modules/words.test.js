@@ -67,6 +67,17 @@ test("prompts are found behind controls, combinations and nodes of others", () =
   assert.deepEqual(textsBehind({ path: [], node: last }, "conditioning", () => undefined), ["a cat", "a dog"]);
 });
 
+test("a prompt that comes by many ways is one, and a way back to itself ends nowhere", () => {
+  const both = (id) => nodeOf(id, "ConditioningCombine", ["a:CONDITIONING", "b:CONDITIONING"], ["c:CONDITIONING"]);
+  const [combines, last] = [Array.from({ length: 40 }, (_, number) => both(number + 2)), control(99)];
+  const graph = graphOf([encoder(1, "a cat"), ...combines, last]);
+  for (const { id } of combines) graph.wire(id - 1, 0, id, "a").wire(id - 1, 0, id, "b");
+  graph.wire(41, 0, 99, "conditioning");
+  assert.deepEqual(textsBehind({ path: [], node: last }, "conditioning", () => undefined), ["a cat"]);
+  graph.wire(41, 0, 2, "b");
+  assert.equal(textsBehind({ path: [], node: last }, "conditioning", () => undefined), null);
+});
+
 test("what is decided by a run is known from the last one, or not at all", () => {
   const [dynamic, foreign, last] = [encoder(1, "a {red|blue} cat"), nodeOf(2, "Other", [], ["c:CONDITIONING"]), control(3)];
   const graph = graphOf([dynamic, foreign, last]).wire(1, 0, 3, "conditioning");
