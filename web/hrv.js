@@ -5,12 +5,14 @@ import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 import { addConceptMenus } from "./hrv/concept_menus.js";
 import { HEADS } from "./hrv/heat_maps.js";
+import { loadTranslations, translateSearch } from "./hrv/languages.js";
 import { addPanel, isOpen, setOpen } from "./hrv/panels.js";
 import { restoreResults } from "./hrv/results.js";
 import { colorSockets } from "./hrv/socket_colors.js";
 import { forget } from "./hrv/server.js";
 import { PROGRESS } from "./hrv/status_panel.js";
 import { askAgain, hear } from "./hrv/statuses.js";
+import { say } from "./hrv/texts.js";
 import { WORDS } from "./hrv/word_chips.js";
 import { addWordMenu } from "./hrv/word_menus.js";
 
@@ -40,6 +42,8 @@ function toggleSelected(panel) {
 app.registerExtension({
   name: "hrv",
   commands: TOGGLES.map(({ panel, ...command }) => ({ ...command, function: () => toggleSelected(panel) })),
+  init: loadTranslations,
+  addCustomNodeDefs: translateSearch,
   setup: colorSockets,
   nodeCreated(created) {
     const node = /** @type {PageNode} */ (created);
@@ -53,9 +57,15 @@ app.registerExtension({
     const node = /** @type {PageNode} */ (clicked);
     return TOGGLES.filter(({ panel }) => panel.isFor(node)).map(({ panel }) => {
       const open = isOpen(node, panel);
-      return { content: `${open ? "Hide" : "Show"} ${panel.title}`, callback: () => setOpen(node, panel, !open) };
+      const what = { panel: say(panel.title) };
+      return { content: open ? say("Hide {panel}", what) : say("Show {panel}", what), callback: () => setOpen(node, panel, !open) };
     });
   },
   afterConfigureGraph: () => void restoreResults(),
-  refreshComboInNodes: forget,
+  refreshComboInNodes: async (/** @type {Record<string, any>} */ definitions) => {
+    forget();
+    // The page also comes here when its language has changed.
+    await loadTranslations();
+    translateSearch(definitions);
+  },
 });

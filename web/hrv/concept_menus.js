@@ -6,6 +6,7 @@ import { fold } from "./names.js";
 import { recipeOfInput } from "./recipes.js";
 import { known } from "./server.js";
 import { lastHRV } from "./statuses.js";
+import { say } from "./texts.js";
 
 /** @import { Place } from "./graph.js" */
 /** @import { Field } from "./menu_entries.js" */
@@ -61,7 +62,7 @@ function conceptsAt(places) {
     }
   }
   const [first, ...others] = lists;
-  if (!first) return { choices: null, why: "Concepts are known once an HRV or HRV-mini's scorer is connected, or after a run." };
+  if (!first) return { choices: null, why: say("Concepts are known once an HRV or HRV-mini's scorer is connected, or after a run.") };
   const shared = others.map((names) => new Set(names.map(fold)));
   return { choices: conceptChoices(first.filter((name) => shared.every((names) => names.has(fold(name))))) };
 }

@@ -2,6 +2,7 @@
 
 import { aligned } from "./status.js";
 import { addStyle } from "./styles.js";
+import { say, told } from "./texts.js";
 import uPlot from "./vendor/uPlot.esm.js";
 
 /** @import { Curves } from "./status.js" */
@@ -56,7 +57,7 @@ export class CurvesView {
       this.plot = curves && shape ? this.draw(curves, ink) : null;
       this.shape = shape;
       this.element.setAttribute("role", "img");
-      this.element.setAttribute("aria-label", curves ? `${curves.up} over ${curves.across}` : "");
+      this.element.setAttribute("aria-label", curves ? say("{up} over {across}", { up: told(curves.up), across: told(curves.across) }) : "");
       this.fit();
     } else if (curves && curves !== this.curves) {
       this.plot?.setData(aligned(curves));
@@ -82,9 +83,9 @@ export class CurvesView {
         // The page scales what is on the graph, which uPlot does not know of: see pointAt.
         cursor: { drag: { x: false, y: false }, bind: { mousemove: () => null, mouseleave: () => null } },
         series: [
-          { label: curves.across },
+          { label: told(curves.across) },
           ...curves.curves.map(({ name }, number) => ({
-            label: curves.curves.length > 1 ? name : `${curves.up}, ${name}`,
+            label: curves.curves.length > 1 ? told(name) : `${told(curves.up)}, ${told(name)}`,
             stroke: COLORS[number % COLORS.length] ?? ink,
             width: 2,
             spanGaps: true,

@@ -1,7 +1,7 @@
 // Text fields as menus of what can be named there. Files and prompts keep the plain string.
 
 import { app } from "../../../scripts/app.js";
-import { TYPE_A_NAME, menuEntries } from "./menu_entries.js";
+import { menuEntries, typeAName } from "./menu_entries.js";
 import { splitNames } from "./names.js";
 import { asGraphNode, rootGraph } from "./page.js";
 import { holderOf, placesOf } from "./sources.js";
@@ -93,7 +93,7 @@ function keepMenu(node, menu, field) {
 
   const called = menu.callback;
   menu.callback = (chosen, ...others) => {
-    if (chosen !== TYPE_A_NAME) {
+    if (chosen !== typeAName()) {
       called?.call(menu, chosen, ...others);
       return;
     }
@@ -106,7 +106,7 @@ function keepMenu(node, menu, field) {
   };
 
   return ({ choices, why }) => {
-    if (menu.value !== TYPE_A_NAME) value = String(menu.value ?? "");
+    if (menu.value !== typeAName()) value = String(menu.value ?? "");
     const seen = JSON.stringify([value, choices?.names, choices?.complaint(splitNames(value)), why]);
     if (seen === shown) return;
     shown = seen;

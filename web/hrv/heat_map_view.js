@@ -5,6 +5,7 @@ import { headName, ranks, toCSV, topConcepts } from "./heads.js";
 import { paintHeads } from "./paint_heads.js";
 import { SCALES, short } from "./scales.js";
 import { addStyle } from "./styles.js";
+import { say } from "./texts.js";
 
 /** @import { Arrangement } from "./head_grid.js" */
 /** @import { HRV } from "./heads.js" */
@@ -32,10 +33,10 @@ import { addStyle } from "./styles.js";
  */
 
 export const ALL = "*";
-const SCALE_NAMES = /** @type {Record<string, string>} */ ({
-  relevance: "relevance (doublings)",
-  linear: "relevance (linear)",
-  rank: "rank",
+const SCALE_NAMES = /** @type {Record<string, () => string>} */ ({
+  relevance: () => say("relevance (doublings)"),
+  linear: () => say("relevance (linear)"),
+  rank: () => say("rank"),
 });
 const MOST_PANELS = 12; // more concepts than these are shown one at a time unless all are asked for
 const PICTURE_PIXELS = 2000;
@@ -74,11 +75,11 @@ export class HeatMapView {
     this.ink = "";
 
     this.element = made("div", "hrv-heads");
-    this.concept = menu("Concept", (concept) => this.choose({ concept: concept || undefined }));
-    this.scale = menu("Scale", (scale) => this.choose({ scale }));
+    this.concept = menu(say("Concept"), (concept) => this.choose({ concept: concept || undefined }));
+    this.scale = menu(say("Scale"), (scale) => this.choose({ scale }));
     this.which = menu("HRV", (show) => this.choose({ show }));
     const bar = made("div", "hrv-heads-bar");
-    bar.append(this.which, this.concept, this.scale, button("PNG", "Save the picture", () => this.savePicture()), button("CSV", "Save the numbers", () => this.saveTable())); // prettier-ignore
+    bar.append(this.which, this.concept, this.scale, button("PNG", say("Save the picture"), () => this.savePicture()), button("CSV", say("Save the numbers"), () => this.saveTable())); // prettier-ignore
     this.canvas = made("canvas");
     this.canvas.tabIndex = 0;
     this.canvas.setAttribute("role", "application");
@@ -161,16 +162,19 @@ export class HeatMapView {
     const names = (picture?.hrv.concepts ?? []).map((name) => /** @type {[string, string]} */ ([name, name]));
     fill(
       this.concept,
-      [...(concept === null ? [] : [/** @type {[string, string]} */ (["", "as the node says"])]), [ALL, "all concepts"], ...names],
+      [...(concept === null ? [] : [/** @type {[string, string]} */ (["", say("as the node says")])]), [ALL, say("all concepts")], ...names],
       this.state.concept === undefined && concept !== null ? "" : chosen,
     );
-    fill(this.scale, SCALES.map((name) => [name, SCALE_NAMES[name] ?? name]), picture?.scale ?? "");
+    fill(this.scale, SCALES.map((name) => [name, SCALE_NAMES[name]?.() ?? name]), picture?.scale ?? "");
     this.scale.disabled = picture?.isDifference ?? false;
     this.canvas.setAttribute(
       "aria-label",
       picture
-        ? `Heat map of ${picture.hrv.headCount} heads for ${chosen === ALL ? "all concepts" : chosen}. Arrow keys move from head to head; Enter takes a head into Scale Heads.`
-        : "Heat map",
+        ? say(
+            "Heat map of {count} heads for {concept}. Arrow keys move from head to head; Enter takes a head into Scale Heads.",
+            { count: picture.hrv.headCount, concept: chosen === ALL ? say("all concepts") : chosen },
+          )
+        : say("Heat map"),
     );
   }
 
@@ -256,9 +260,10 @@ export class HeatMapView {
     const rank = ranks(row)[place.position];
     const most = topConcepts(picture.hrv, place.position, 3).map(({ concept, value }) => `${concept} ${short(value)}`);
     const value = row[place.position] ?? 0;
-    this.says.textContent =
-      `${layer} head ${head}: ${short(value)}${picture.isDifference ? " more" : ""} for ${concept}, ` +
-      `rank ${rank} of ${row.length}. Most for ${most.join(", ")}.`;
+    const values = { layer, head, value: short(value), concept: concept ?? "", rank: rank ?? 0, count: row.length, most: most.join(", ") };
+    this.says.textContent = picture.isDifference
+      ? say("{layer} head {head}: {value} more for {concept}, rank {rank} of {count}. Most for {most}.", values)
+      : say("{layer} head {head}: {value} for {concept}, rank {rank} of {count}. Most for {most}.", values);
   }
 
   async take() {

@@ -8,6 +8,7 @@ import { recipeOf, recipeOfInput } from "./recipes.js";
 import { ask, known } from "./server.js";
 import { placesOf, widgetValue } from "./sources.js";
 import { lastHRV } from "./statuses.js";
+import { say } from "./texts.js";
 
 /** @import { Place } from "./graph.js" */
 /** @import { HRV } from "./heads.js" */
@@ -72,7 +73,9 @@ function shownBy(node) {
   if (!place) return shown;
   const recipe = givesHRV(node) ? recipeOf(place, want) : recipeOfInput(place, "hrv", want);
   if (!recipe) {
-    shown.message = givesHRV(node) ? "Its heads are known after a run." : "Connect an HRV, or run the nodes before this one.";
+    shown.message = givesHRV(node)
+      ? say("Its heads are known after a run.")
+      : say("Connect an HRV, or run the nodes before this one.");
     return shown;
   }
   const { hrv = lastShown.get(node), message } = hrvOf(recipe);
@@ -163,13 +166,14 @@ async function takeHead(node, hrv, position) {
   const { layer, head } = headName(hrv, position);
   const name = `${layer}:${head}`;
   const found = scaleHeadsField(node);
-  if (!found) return `To scale ${name}, add the node Scale Heads to this graph and click again.`;
+  if (!found) return say("To scale {head}, add the node Scale Heads to this graph and click again.", { head: name });
   const { target, field } = found;
   const { answer, error } = await ask("/hrv/heads", { layout: hrv.layout, text: field.value, toggle: position });
   if (!answer) return error ?? "";
   field.value = answer.text;
   field.callback?.(answer.text);
   target.setDirtyCanvas(true);
-  const [did, count] = [answer.positions.includes(position) ? "Added" : "Removed", answer.positions.length];
-  return `${did} ${name}: ${target.title} has ${count === 1 ? "1 head" : `${count} heads`}.`;
+  const values = { head: name, node: target.title, count: answer.positions.length };
+  const did = answer.positions.includes(position) ? say("Added {head}.", values) : say("Removed {head}.", values);
+  return `${did} ${values.count === 1 ? say("{node} has 1 head.", values) : say("{node} has {count} heads.", values)}`;
 }

@@ -1,6 +1,7 @@
 // The entries of the menu of a field that names concepts or words.
 
 import { fold, nameComplaint, splitNames, toggledName, unknownNames } from "./names.js";
+import { say } from "./texts.js";
 import { ALL_WORDS, gonePhrases, offeredWords, wordComplaint } from "./words.js";
 
 /**
@@ -18,7 +19,7 @@ import { ALL_WORDS, gonePhrases, offeredWords, wordComplaint } from "./words.js"
  */
 
 /** The entry that asks for a name instead: what there is may be known to the server alone. */
-export const TYPE_A_NAME = "… type";
+export const typeAName = () => say("… type");
 
 /**
  * @param {readonly string[]} concepts
@@ -59,8 +60,8 @@ export function menuEntries(value, choices, field) {
   const add = (/** @type {string} */ option, /** @type {string} */ label) => {
     if (!options.some((other) => other.option === option)) options.push({ option, label });
   };
-  if (field.empty) add("", field.empty);
-  if (field.all) add(ALL_WORDS, field.all);
+  if (field.empty) add("", say(field.empty));
+  if (field.all) add(ALL_WORDS, say(field.all));
   if (!isEmpty && complaint === null && (field.several || !choices)) add(value, value);
   if (field.several) {
     const others = value.trim() === ALL_WORDS && field.all ? "" : value;
@@ -73,6 +74,6 @@ export function menuEntries(value, choices, field) {
       add(own, own);
     }
   }
-  add(TYPE_A_NAME, TYPE_A_NAME);
+  add(typeAName(), typeAName());
   return { complaint, options };
 }

@@ -1,5 +1,7 @@
 // Names of concepts as people write them into fields; the rules are those of hrv/relevance/vocabulary.py, nodes/fields.py.
 
+import { say } from "./texts.js";
+
 /**
  * The form in which names are compared: without case, runs of space as one.
  * @param {string} name
@@ -58,7 +60,8 @@ export function nameComplaint(names, concepts) {
   const [unknown] = unknownNames(names, concepts);
   if (unknown === undefined) return null;
   const near = closest(unknown, concepts);
-  return `There is no concept '${unknown}' in this HRV.${near ? ` Did you mean ${near}?` : ""}`;
+  const complaint = say("There is no concept '{name}' in this HRV.", { name: unknown });
+  return near ? `${complaint} ${say("Did you mean {name}?", { name: near })}` : complaint;
 }
 
 /**

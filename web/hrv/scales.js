@@ -1,6 +1,7 @@
 // Color scales for relevances of heads.
 
 import { ranks } from "./heads.js";
+import { say } from "./texts.js";
 
 // The ramp of the pack's pictures (hrv/drawing/paper.py): blue, neutral, orange, dark red, with even lightness on both
 // sides of the middle. Nearly all color-blind eyes tell blue from orange.
@@ -54,8 +55,8 @@ export function scaleOf(name, rows) {
     return {
       places: (row) => Array.from(ranks(row), (rank) => 1 - (2 * (rank - 1)) / last),
       ticks: [
-        { place: -1, text: "last" },
-        { place: 1, text: "first" },
+        { place: -1, text: say("last") },
+        { place: 1, text: say("first") },
       ],
     };
   }

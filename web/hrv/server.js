@@ -1,6 +1,7 @@
 // The pack's routes on the server (host/routes), asked once for each question until something may have changed.
 
 import { api } from "../../../scripts/api.js";
+import { say } from "./texts.js";
 
 /** @typedef {{ answer?: any, error?: string }} Reply without either until the server has answered */
 
@@ -63,6 +64,6 @@ async function post(path, body) {
     const found = await response.json();
     return response.ok ? { answer: found } : { error: String(found.error) };
   } catch (error) {
-    return { error: `ComfyUI does not answer: ${error}` };
+    return { error: say("ComfyUI does not answer: {error}", { error: String(error) }) };
   }
 }

@@ -1,5 +1,7 @@
 // How far long work on a node is, as the server tells it (host/work/status.py), in words.
 
+import { say, told } from "./texts.js";
+
 /** @typedef {{ name: string, across: number[], up: (number | null)[] }} Curve */
 
 /** @typedef {{ across: string, up: string, curves: Curve[] }} Curves with the names of the axes */
@@ -21,20 +23,26 @@
  * @property {number} at when it was so
  */
 
-const STOPPED = { cancelled: "Cancelled", failed: "Stopped by an error", interrupted: "Interrupted as ComfyUI stopped" };
+const STOPPED = {
+  cancelled: () => say("Cancelled"),
+  failed: () => say("Stopped by an error"),
+  interrupted: () => say("Interrupted as ComfyUI stopped"),
+};
 
 /**
  * A status in a sentence.
  * @param {Status} status
  */
 export function describeStatus({ state, done, total, unit, detail, seconds, kept }) {
+  const count = { done, total, unit: told(unit) };
   if (state === "running") {
-    const left = seconds === null ? "" : `${clock(seconds)} left`;
-    return [`${done} of ${total} ${unit}`, detail, left].filter(Boolean).join(", ");
+    const left = seconds === null ? "" : say("{time} left", { time: clock(seconds) });
+    return [say("{done} of {total} {unit}", count), told(detail), left].filter(Boolean).join(say(", "));
   }
-  if (state === "done") return done < total ? `Done after ${done} of ${total} ${unit}.` : `Done: ${total} ${unit}.`;
-  if (kept && done > 0) return `${STOPPED[state]}: ${done} of ${total} ${unit} kept. The same settings resume from there.`;
-  return `${STOPPED[state]} after ${done} of ${total} ${unit}.`;
+  if (state === "done") return done < total ? say("Done after {done} of {total} {unit}.", count) : say("Done: {total} {unit}.", count);
+  const values = { ...count, stopped: STOPPED[state]() };
+  if (kept && done > 0) return say("{stopped}: {done} of {total} {unit} kept. The same settings resume from there.", values);
+  return say("{stopped} after {done} of {total} {unit}.", values);
 }
 
 /**

@@ -6,6 +6,7 @@ import { placesOf } from "./sources.js";
 import { describeStatus, later } from "./status.js";
 import { statusOf } from "./statuses.js";
 import { addStyle } from "./styles.js";
+import { say } from "./texts.js";
 
 /** @import { PageNode } from "./page.js" */
 /** @import { Panel } from "./panels.js" */
@@ -46,7 +47,7 @@ export const PROGRESS = {
     const element = document.createElement("div");
     element.className = "hrv-status";
     const bar = document.createElement("progress");
-    bar.setAttribute("aria-label", "Progress");
+    bar.setAttribute("aria-label", say("Progress"));
     const says = document.createElement("div");
     says.className = "hrv-status-says";
     says.setAttribute("role", "status");
@@ -64,7 +65,7 @@ export const PROGRESS = {
         element.dataset.state = status?.state ?? "";
         bar.max = status?.total || 1;
         bar.value = status?.done ?? 0;
-        says.textContent = status ? describeStatus(status) : "Not run yet.";
+        says.textContent = status ? describeStatus(status) : say("Not run yet.");
       },
       remove: () => {
         view.remove();

@@ -5,6 +5,7 @@ import { encodersBehind, textOf } from "./prompts.js";
 import { known } from "./server.js";
 import { placesOf } from "./sources.js";
 import { addStyle } from "./styles.js";
+import { say } from "./texts.js";
 import { WORD_FIELDS } from "./word_fields.js";
 import { chunksOf, describe } from "./words.js";
 
@@ -40,7 +41,7 @@ export const WORDS = {
     const element = document.createElement("div");
     element.className = "hrv-words";
     element.setAttribute("role", "group");
-    element.setAttribute("aria-label", "Words of the prompt");
+    element.setAttribute("aria-label", say("Words of the prompt"));
     /** @type {unknown} */
     let shown;
     const update = () => {
@@ -102,7 +103,9 @@ function mark(element, node) {
   for (const chip of /** @type {NodeListOf<HTMLElement>} */ (element.querySelectorAll("[data-word]"))) {
     const { word = "", tokens = "" } = chip.dataset;
     const isActedOn = found !== null && found.clicks.has(String(found.widget.value ?? ""), word);
-    const click = found ? `${isActedOn ? "Click to take it from" : "Click to add it to"} ${found.target.title}.` : "";
+    const values = { node: found?.target.title ?? "" };
+    const does = isActedOn ? say("Click to take it from {node}.", values) : say("Click to add it to {node}.", values);
+    const click = found ? does : "";
     chip.setAttribute("aria-pressed", String(isActedOn));
     if (chip.title !== `${tokens} ${click}`.trim()) chip.title = `${tokens} ${click}`.trim();
   }
@@ -116,7 +119,7 @@ function mark(element, node) {
 function wordsAt(node) {
   const place = placesOf(rootGraph(), asGraphNode(node))[0];
   const text = place && textOf(place, lastText);
-  if (text === undefined) return "The words of this prompt are known after a run.";
+  if (text === undefined) return say("The words of this prompt are known after a run.");
   const { answer, error } = known("/hrv/tokens", { text });
   return answer ?? error ?? "…";
 }
@@ -148,7 +151,8 @@ function chip({ text, pieces, positions, weight }) {
     mark.textContent = `×${Number(weight.toPrecision(3))}`;
     element.append(mark);
   }
-  element.dataset.tokens = `${positions.length === 1 ? "Token" : "Tokens"} ${positions.join(", ")}.`;
+  const places = { positions: positions.join(", ") };
+  element.dataset.tokens = positions.length === 1 ? say("Token {positions}.", places) : say("Tokens {positions}.", places);
   return element;
 }
 

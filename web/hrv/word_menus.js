@@ -5,6 +5,7 @@ import { wordChoices } from "./menu_entries.js";
 import { lastText } from "./page.js";
 import { textsBehind } from "./prompts.js";
 import { known } from "./server.js";
+import { say } from "./texts.js";
 import { WORD_FIELDS } from "./word_fields.js";
 
 /** @import { Place } from "./graph.js" */
@@ -31,7 +32,7 @@ function wordsAt(places) {
   const prompts = [];
   for (const place of places) {
     const texts = textsBehind(place, "conditioning", lastText);
-    if (!texts) return { choices: null, why: "The words of this prompt are known after a run." };
+    if (!texts) return { choices: null, why: say("The words of this prompt are known after a run.") };
     for (const text of texts) {
       const words = /** @type {Word[] | undefined} */ (known("/hrv/tokens", { text }).answer?.words);
       if (!words) return { choices: null };

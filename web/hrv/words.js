@@ -1,6 +1,7 @@
 // Words of prompts as the controls find them (hrv/prompts/tokens.py).
 
 import { splitNames, toggledName } from "./names.js";
+import { say } from "./texts.js";
 
 /** @typedef {{ text: string, pieces: string[], positions: number[], weight: number }} Word as the server gives it */
 
@@ -126,7 +127,7 @@ export function wordComplaint(phrases, prompts) {
   if (gone === undefined) return null;
   const words = offeredWords(prompts);
   const listed = words.length > 20 ? `${words.slice(0, 20).join(", ")} …` : words.join(", ");
-  return `The prompt does not contain '${gone}'. Its words are: ${listed || "none"}.`;
+  return say("The prompt does not contain '{phrase}'. Its words are: {words}.", { phrase: gone, words: listed || say("none") });
 }
 
 /**
@@ -156,5 +157,6 @@ export function chunksOf({ words, length, chunk }) {
 export function describe({ words, length, chunk }) {
   const used = words.reduce((sum, { positions }) => sum + positions.length, 0);
   const chunks = Math.max(1, Math.round(length / chunk));
-  return `${used} of ${chunks * (chunk - 2)} tokens${chunks > 1 ? ` in ${chunks} chunks` : ""}`;
+  const values = { used, room: chunks * (chunk - 2), chunks };
+  return chunks > 1 ? say("{used} of {room} tokens in {chunks} chunks", values) : say("{used} of {room} tokens", values);
 }

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { TYPE_A_NAME, conceptChoices, menuEntries, wordChoices } from "../../../web/hrv/menu_entries.js";
+import { conceptChoices, menuEntries, typeAName, wordChoices } from "../../../web/hrv/menu_entries.js";
 
 const CONCEPTS = ["Color", "Shape", "Size"];
 const ALL = { several: true, empty: "all concepts" };
@@ -9,7 +9,7 @@ const ALL = { several: true, empty: "all concepts" };
 /** The entries before the last, as "option" or "option = label". */
 function entries(value, concepts, field) {
   const { complaint, options } = menuEntries(value, concepts && conceptChoices(concepts), field);
-  assert.equal(options.at(-1).option, TYPE_A_NAME);
+  assert.equal(options.at(-1).option, typeAName());
   const shown = options.slice(0, -1).map(({ option, label }) => (option === label ? option : `${option} = ${label}`));
   return { complaint, shown };
 }
@@ -53,9 +53,9 @@ test("words are taken one by one, all at once, or none with a notice", () => {
   const shown = (value) =>
     menuEntries(value, choices, field).options.map(({ option, label }) => (option === label ? option : `${option} = ${label}`));
   const always = [" = no words: no effect", "* = all words"];
-  assert.deepEqual(shown(""), [...always, "a", "red", "vase", TYPE_A_NAME]);
-  assert.deepEqual(shown("*"), [...always, "a", "red", "vase", TYPE_A_NAME]);
-  assert.deepEqual(shown("red"), [...always, "red", "red, a = a", "red, vase = vase", TYPE_A_NAME]);
+  assert.deepEqual(shown(""), [...always, "a", "red", "vase", typeAName()]);
+  assert.deepEqual(shown("*"), [...always, "a", "red", "vase", typeAName()]);
+  assert.deepEqual(shown("red"), [...always, "red", "red, a = a", "red, vase = vase", typeAName()]);
   assert.equal(menuEntries("*", choices, field).complaint, null);
   assert.equal(menuEntries("red vase", choices, field).complaint, null);
   assert.match(menuEntries("red, tulip", choices, field).complaint, /does not contain 'tulip'/);
