@@ -147,7 +147,7 @@ def _sample_with_controls(
         # read another one, and that before rows are exchanged.
         editing = None
         if edited:
-            editing = EditedSampling(guider.model_patcher, edited, noise, sampler, sigmas, seed)
+            editing = EditedSampling(guider, edited, noise, sampler, sigmas, seed)
             editing.install(options)
         if readings:
             ReadingRun(guider, readings).install(options)

@@ -13,7 +13,8 @@ from ...hrv.heads.layout import AttentionLayer, LayerKey
 from ..models.families.architecture import Architecture, CrossAttention
 from ..models.families.attention_call import Attend, AttentionCall, Text
 from ..models.ours import our_key
-from ..prompts.carried import CONTROLS_KEY, READINGS_KEY, TEXT_KEYS, Chunk, PromptReading, brought
+from ..prompts.beside import PromptBeside, prepare_beside, prepared_beside
+from ..prompts.carried import CONTROLS_KEY, READINGS_KEY, Chunk, PromptReading, brought
 from ..runs.attention import Evaluation
 from ..runs.windows import WindowEnds
 from .weights import PromptControls
@@ -23,11 +24,8 @@ ReadingsOf = Callable[[Mapping[str, Any]], Sequence[Readings]]
 """The readings of each prompt of an entry's rows."""
 
 _LIST = our_key("other_texts")
-_OF_KEY = "hrv_other_text_of"
 _PASSES_KEY = "hrv_passes_of_other_texts"
 _PATCHED_KEY = "hrv_patched_other_texts"
-# What an entry carries that is not for its text: where and when it acts, and what acts on it.
-_NOT_TEXT = ("control", "hooks", "gligen", "area", "mask", "default", CONTROLS_KEY, READINGS_KEY)
 
 _Patch = Callable[..., tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
 
@@ -212,19 +210,12 @@ class PassedTexts:
         self.scheduled = any(
             not hook.hook_keyframe.is_empty() for _, entry in own if entry.get("hooks") for hook in entry["hooks"].hooks
         )
-        guider.conds[_LIST] = [
-            {
-                **{key: value for key, value in entry.items() if key not in (*TEXT_KEYS, *_NOT_TEXT)},
-                **one.text,
-                "cross_attn": one.context,
-                "prompt_type": name,
-                "model_conds": {},
-                "uuid": uuid4(),
-                _OF_KEY: (entry["uuid"], one),
-            }
+        prompts = (
+            PromptBeside((entry["uuid"], one), name, entry, one.context, one.text)
             for name, entry in own
             for one in self._every(entry)
-        ]
+        )
+        prepare_beside(guider, _LIST, prompts)
 
     def _every(self, entry: Mapping[str, Any]) -> Iterator[PromptReading]:
         yield from dict.fromkeys(one for readings in self.readings_of(entry) for one in readings)
@@ -233,8 +224,7 @@ class PassedTexts:
         """Run the passes that this evaluation wants."""
         if not self.architecture.text_is_fixed or self.scheduled:
             self.kept.clear()
-        # An area of another list may have a copy of ours.
-        prepared = {entry[_OF_KEY]: entry["model_conds"] for entry in reversed(self.guider.conds.get(_LIST, ()))}
+        prepared = prepared_beside(self.guider, _LIST)
         self.open = {one for _, one in prepared if self._is_open(one, evaluation.timestep)}
         passes: dict[Any, tuple[Chunk, PromptReading]] = {}
         entries: list[dict[str, Any]] = []

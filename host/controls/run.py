@@ -53,7 +53,7 @@ def _prompts_of(cond: Mapping[str, Any], tokens: int) -> tuple[PromptControls, .
     rows: PromptRows | None = cond.get(ROWS_KEY)
     if rows is None:
         return (PromptControls(cond.get(CONTROLS_KEY, ()), tokens),)
-    return tuple(PromptControls(row.controls, row.tokens) for row in rows.rows)
+    return tuple(PromptControls(row.controls, row.tokens, row.first) for row in rows.rows)
 
 
 def _spread(groups: Sequence[tuple[PromptControls, ...]], rows: int) -> tuple[PromptControls, ...]:
@@ -103,7 +103,7 @@ class ControlledRun:
         self, prompts: tuple[PromptControls, ...], cond: Mapping[str, Any], tokens: int
     ) -> tuple[PromptControls, ...]:
         """Prompts with the place of a conditioning's first token among those that reach the model."""
-        context = cond.get("cross_attn")
+        context = None if ROWS_KEY in cond else cond.get("cross_attn")
         first = 0 if context is None else self.architecture.first_token(context.shape[1], tokens)
         return tuple(prompt._replace(first=first) for prompt in prompts) if first else prompts
 

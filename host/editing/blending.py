@@ -127,9 +127,9 @@ class LocalBlending:
         found = torch.zeros(2, self.rows, *grid, device=q.device)
         for one in followers:
             words = self.blend.words[one.place - 1]
-            sides = ((one.source, one.source_tokens, words[0]), (one.row, one.tokens, words[1]))
-            for side, (row, own_tokens, positions) in enumerate(sides):
-                chosen = _chosen(positions, own_tokens, k)
+            sides = ((one.source, one.source_prompt, words[0]), (one.row, one.prompt, words[1]))
+            for side, (row, prompt, positions) in enumerate(sides):
+                chosen = _chosen(positions, prompt.tokens, k)
                 mass = phrase_attention(q[[row]], k[[row]], chosen, extra["n_heads"])
                 found[side, one.row % self.rows] += mass.view(grid)
         self.attention[grid] = self.attention.get(grid, 0.0) + found

@@ -21,6 +21,7 @@ from ..prompts.carried import (
     CONTROLS_KEY,
     READINGS_KEY,
     ROWS_KEY,
+    TEXT_KEYS,
     TOKEN_MAP_KEY,
     WORD_EDITS_KEY,
     Conditioning,
@@ -33,7 +34,7 @@ _LATENT_KEY = "hrv_prompt_rows"
 _RECORD_KEY = "hrv_blend_record"
 _POOLED_KEY = "pooled_output"
 # What a row's prompt brings itself; all else comes from the source and counts for all rows.
-_OWN_KEYS = {TOKEN_MAP_KEY, CONTROLS_KEY, READINGS_KEY, ROWS_KEY, WORD_EDITS_KEY, _POOLED_KEY}
+_OWN_KEYS = {TOKEN_MAP_KEY, CONTROLS_KEY, READINGS_KEY, ROWS_KEY, WORD_EDITS_KEY, _POOLED_KEY, *TEXT_KEYS}
 
 ForChanged = Callable[[tuple[int, ...]], WordEdit]
 """From the positions of the words that an alignment found to be changed to what they do."""
@@ -88,7 +89,7 @@ def edit_prompt(
     made = [for_changed(alignment.changed)] if for_changed else []
     changed = [words_edit for words_edit in made if words_edit.positions]
     edit = Edit(alignment, windows, (*changed, *its.get(WORD_EDITS_KEY, ())))
-    rows = (*before, RowPrompt(words, one.shape[1], its.get(CONTROLS_KEY, ()), its.get(READINGS_KEY, ()), edit))
+    rows = (*before, _row(words, one, its, edit))
     contexts = [*(tensor[[row], : prompt.tokens] for row, prompt in enumerate(before)), one]
     length = math.lcm(*(context.shape[1] for context in contexts))
     together = torch.cat([context.repeat(1, length // context.shape[1], 1) for context in contexts])
@@ -216,8 +217,13 @@ def _source_rows(source: Conditioning) -> tuple[tuple[RowPrompt, ...], Mapping[s
         return prompts.rows, source[0][1], source[0][0]
     words = token_maps(source, "The source")[0]
     tensor, extras = _only_entry(source, "source")
-    own = RowPrompt(words, tensor.shape[1], extras.get(CONTROLS_KEY, ()), extras.get(READINGS_KEY, ()))
-    return (own,), extras, tensor
+    return (_row(words, tensor, extras),), extras, tensor
+
+
+def _row(words: TokenMap, tensor: torch.Tensor, extras: Mapping[str, Any], edit: Edit | None = None) -> RowPrompt:
+    """What one row is asked for by an entry of a conditioning."""
+    text = {name: extras[name] for name in TEXT_KEYS if name in extras}
+    return RowPrompt(words, tensor.shape[1], extras.get(CONTROLS_KEY, ()), extras.get(READINGS_KEY, ()), edit, text)
 
 
 def _only_entry(conditioning: Conditioning, what: str) -> tuple[torch.Tensor, Mapping[str, Any]]:

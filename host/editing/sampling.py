@@ -9,6 +9,8 @@ import comfy.model_management
 import torch
 
 from ...hrv.errors import HRVError
+from ..models.architectures import unet_of
+from ..models.capabilities import Capability
 from ..models.latents import pixels_per_position
 from ..models.older_hosts import is_out_of_memory
 from ..prompts.carried import PromptRows
@@ -31,24 +33,30 @@ class EditedSampling:
 
     def __init__(
         self,
-        model: Any,
+        guider: Any,
         edited: Sequence[PromptRows],
         noise: torch.Tensor,
         sampler: Any,
         sigmas: torch.Tensor,
         seed: int | None,
     ):
+        model = guider.model_patcher
         self.group = len(edited[0].rows)
         if any(len(prompts.rows) != self.group for prompts in edited):
             raise HRVError("The conditionings of this run have different numbers of edits: give each the same number.")
         _require_rows(self.group, noise)
-        self.run = EditingRun(model, edited)
+        self.run = EditingRun(guider, edited)
         self.blending: LocalBlending | None = None
         for blend in dict.fromkeys(prompts.blend for prompts in edited if prompts.blend is not None):
             if self.blending is not None:
                 raise HRVError("This run has two local blends: use one Local Blend, with the words of both.")
             self.blending = LocalBlending(
-                self.run.architecture, self.run.windows, blend, noise, self.group, pixels_per_position(model)
+                unet_of(model, Capability.BLENDING),
+                self.run.windows,
+                blend,
+                noise,
+                self.group,
+                pixels_per_position(model),
             )
         self.sampler = with_shared_noise(sampler, sigmas, noise, self.group, model.load_device, seed)
 

@@ -15,6 +15,7 @@ class Capability(Enum):
     WEAKENING = "Ordered Weakening"
     RECORDING = "Build HRV"
     EDITING = "Prompt Edit"
+    BLENDING = "Local Blend"
     EXCITEMENT = "Attend and Excite"
 
 

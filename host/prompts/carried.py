@@ -73,7 +73,8 @@ class RowPrompt:
 
     ``words`` is its prompt, ``tokens`` the length of its own context before repetition, ``controls`` act on it,
     ``readings`` take some heads to other prompts, and ``edit`` says how it follows row 0; that row, the source, has
-    none.
+    none. ``text`` is what else its conditioning carries of its text, by :data:`TEXT_KEYS`. In a run ``tokens`` are
+    those that reach the model, of which ``first`` is its own first one.
     """
 
     words: TokenMap
@@ -81,6 +82,8 @@ class RowPrompt:
     controls: tuple[Control, ...] = ()
     readings: tuple[PromptReading, ...] = ()
     edit: Edit | None = None
+    text: Mapping[str, Any] = field(default_factory=dict)
+    first: int = 0
 
 
 @dataclass(frozen=True, eq=False)

@@ -81,11 +81,11 @@ class Alignment:
         for pair in self.pairs:
             _share(mapper, _places(pair.source), _places(pair.target))
         one, other = _special_tokens(self.source, source_length), _special_tokens(self.target, target_length)
-        _in_step(mapper, one.starts, other.starts)
+        in_step(mapper, one.starts, other.starts)
         whole = max(0, min(len(one.tails), len(other.tails)) - 1)
         for tail, its in zip(one.tails[:whole], other.tails[:whole], strict=True):
-            _in_step(mapper, tail, its)
-        _in_step(mapper, [*chain(*one.tails[whole:])], [*chain(*other.tails[whole:])])
+            in_step(mapper, tail, its)
+        in_step(mapper, [*chain(*one.tails[whole:])], [*chain(*other.tails[whole:])])
         return mapper
 
     def describe(self) -> str:
@@ -168,8 +168,11 @@ def _special_tokens(tokens: TokenMap, length: int) -> _Special:
     return _Special(starts, tails)
 
 
-def _in_step(mapper: Mapper, source: list[int], target: list[int]) -> None:
-    """Pair positions one to one; the last of the shorter list goes with all that is left of the longer one."""
+def in_step(mapper: Mapper, source: list[int], target: list[int]) -> None:
+    """Pair positions one to one; the last of the shorter list goes with all that is left of the longer one.
+
+    ``mapper`` [source tokens, target tokens] is changed.
+    """
     single = min(len(source), len(target)) - 1
     if single >= 0:
         mapper[source[:single], target[:single]] = 1.0

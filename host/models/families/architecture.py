@@ -6,7 +6,7 @@ Nothing outside this folder knows a family's modules. :func:`~..architectures.ar
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -89,9 +89,28 @@ class Architecture(ABC):
         return own, 0
 
     @abstractmethod
+    def places(self, latent: Sequence[int], options: Mapping[str, Any]) -> tuple[int, ...]:
+        """The sides, (frames,) height and width, of the image's queries in an attention with these ``options``.
+
+        ``latent`` are those of the latents. Queries behind these are of reference images, or padding.
+        """
+
+    @property
+    def least_share(self) -> float:
+        """The share of a latent's positions that the smallest of the image's attentions has; 0 if there is no bound."""
+        return 0.0
+
+    @abstractmethod
     def written(self, layer: AttentionLayer, found: torch.Tensor) -> torch.Tensor:
         """What a layer makes of what its heads found [N, heads x d]: [N, C], before any gate of its block."""
 
     @abstractmethod
     def wrapping(self, wrap: Wrap) -> Wrapping:
         """What puts ``wrap``'s doings at every layer, each once for whatever it is put around."""
+
+    @abstractmethod
+    def wrapping_itself(self, wrap: Wrap) -> Wrapping | None:
+        """The same around the image's attention to itself, none of whose keys is the text's.
+
+        None for a family that has no such attention, because it reads the text in the same one.
+        """

@@ -13,6 +13,9 @@ from ....hrv_kernels.value_rescaling import rescale_values
 WHOLE = slice(None)
 """All keys or all queries of a call."""
 
+NOTHING = slice(0, 0)
+"""None of a call's keys."""
+
 
 class Run(Protocol):
     """The attention behind ours: q, k and v, as the host has them, to [B, P, heads x d]."""
@@ -41,13 +44,25 @@ class Text(NamedTuple):
     mask: torch.Tensor | None = None
 
 
+class Following(NamedTuple):
+    """E rows of a call that follow other rows: which they are, whom each follows, and that of all rows [B] together.
+
+    In ``order`` is the source of each row that follows, and each other row itself.
+    """
+
+    rows: torch.Tensor
+    sources: torch.Tensor
+    order: torch.Tensor
+
+
 class AttentionCall(NamedTuple):
     """A call in which queries of the image meet keys of the text; other queries and keys may stand beside them.
 
     ``q``, ``k`` and ``v`` are as the host has them: [B, L, heads x d], heads one behind the other, or [B, heads, L, d]
     if ``by_head``. ``text`` is the place of the text's keys: the conditioning's tokens, then as much ``padding`` by the
     model. ``image`` is the place of the image's queries. ``extra`` are the options of the call, ``mask`` is what the
-    host's attention gets as one. What the properties and methods give is [B, L, heads x d].
+    host's attention gets as one. ``alone`` says that ``run`` is attention, and nothing that another pack adds to it.
+    What the properties and methods give is [B, L, heads x d].
     """
 
     layer: AttentionLayer
@@ -61,6 +76,7 @@ class AttentionCall(NamedTuple):
     by_head: bool = False
     padding: int = 0
     mask: torch.Tensor | None = None
+    alone: bool = True
 
     @property
     def rows(self) -> int:
@@ -73,19 +89,28 @@ class AttentionCall(NamedTuple):
         return len(range(self.v.shape[self._axis])[self.text]) - self.padding
 
     @property
+    def positions(self) -> int:
+        """The number of the image's queries I."""
+        return len(range(self.q.shape[self._axis])[self.image])
+
+    @property
     def keys(self) -> torch.Tensor:
         """The text's keys [B, T, heads x d], padding included."""
-        return self._flat(self.k, self.text)
+        return self._flat(self._part(self.k, self.text))
 
     @property
     def values(self) -> torch.Tensor:
         """The text's values [B, T, heads x d], padding included."""
-        return self._flat(self.v, self.text)
+        return self._flat(self._part(self.v, self.text))
 
     @property
     def queries(self) -> torch.Tensor:
         """The image's queries [B, I, heads x d]."""
-        return self._flat(self.q, self.image)
+        return self._flat(self._part(self.q, self.image))
+
+    def values_of(self, rows: torch.Tensor) -> torch.Tensor:
+        """The text's values of some rows."""
+        return self._flat(self._part(self.v, self.text).index_select(0, rows))
 
     def plain(self) -> torch.Tensor:
         """What the call gives without us."""
@@ -127,6 +152,35 @@ class AttentionCall(NamedTuple):
         by_head *= shares[:, None, :, None].to(out.dtype)
         return out
 
+    def following(
+        self, following: Following, given: torch.Tensor, kept: torch.Tensor | None, itself: torch.Tensor | None
+    ) -> torch.Tensor:
+        """The result of the call where the image's queries of some rows attend as those of other rows do.
+
+        By the maps of their sources they find ``given`` [E, T, heads x d] as the values of the text, by their own maps
+        ``kept``, and of the values of all other keys the share ``itself`` [E] by the first and what is left by the
+        second. None is nothing kept, and all of that share.
+        """
+        rows, sources, order = following
+        queries, heads = self._part(self.q, self.image), self.layer.heads
+        if kept is None and itself is None and self.alone:
+            values = self.v.index_copy(0, rows, self._valued(rows, given, None)) if given.shape[1] else self.v
+            of_order = queries.index_select(0, order), self.k.index_select(0, order), values, self.image
+            if self.mask is None:
+                return self.out(self.run(*of_order))
+            return self.out(self.run(*of_order, heads, self._mask_of(order)))
+        own = self._valued(rows, torch.zeros_like(given) if kept is None else kept, 1.0 - _shares(itself, given))
+        found = self.run(queries, self.k, self.v.index_copy(0, rows, own), self.image)
+        by_sources = self.run(
+            queries.index_select(0, sources),
+            self.k.index_select(0, sources),
+            self._valued(rows, given, itself),
+            self.image,
+            heads,
+            self._mask_of(sources),
+        )
+        return self.out(found.index_add(0, rows, by_sources.to(found.dtype)))
+
     def out(self, found: torch.Tensor, plain: torch.Tensor | None = None) -> torch.Tensor:
         """The result of the call with ``found`` for the image's queries; all others find what they would without us.
 
@@ -154,8 +208,7 @@ class AttentionCall(NamedTuple):
             return of
         return of[:, :, place] if self.by_head else of[:, place]
 
-    def _flat(self, of: torch.Tensor, place: slice) -> torch.Tensor:
-        part = self._part(of, place)
+    def _flat(self, part: torch.Tensor) -> torch.Tensor:
         return part.transpose(1, 2).flatten(2) if self.by_head else part
 
     def _with(self, of: torch.Tensor, text: torch.Tensor | None) -> torch.Tensor:
@@ -176,7 +229,17 @@ class AttentionCall(NamedTuple):
         by_head = part.transpose(1, 2) if self.by_head else part.unflatten(-1, (self.layer.heads, -1))
         return by_head.index_select(2, heads).flatten(2)
 
-    def _mask_of(self, rows: slice, heads: torch.Tensor) -> torch.Tensor | None:
+    def _valued(self, rows: torch.Tensor, text: torch.Tensor, share: torch.Tensor | None) -> torch.Tensor:
+        """Values of some rows, as the host has them, with others for the text's and a ``share`` [E] of all others."""
+        text = self._laid(text, self.layer.heads)
+        if self.text == WHOLE:
+            return text
+        rest = self._part(self.v, slice(self.text.stop, None)).index_select(0, rows)
+        if share is not None:
+            rest = rest * share.to(rest.dtype).view(-1, *[1] * (rest.ndim - 1))
+        return torch.cat([text, rest], dim=self._axis)
+
+    def _mask_of(self, rows: slice | torch.Tensor, heads: torch.Tensor | None = None) -> torch.Tensor | None:
         """The mask [B, heads, I, L] of some rows and heads of the image's queries; sizes of 1 stand for all."""
         if self.mask is None:
             return None
@@ -185,7 +248,7 @@ class AttentionCall(NamedTuple):
         mask = mask.reshape((1,) * (3 - mask.ndim) + mask.shape) if mask.ndim < 3 else mask
         mask = mask.unsqueeze(1) if mask.ndim == 3 else mask
         mask = mask[rows] if len(mask) > 1 else mask
-        mask = mask.index_select(1, heads) if mask.shape[1] > 1 else mask
+        mask = mask.index_select(1, heads) if heads is not None and mask.shape[1] > 1 else mask
         return mask[:, :, self.image] if mask.shape[2] > 1 else mask
 
     def _mask_with(self, rows: slice, heads: torch.Tensor, text: Text) -> torch.Tensor | None:
@@ -205,6 +268,11 @@ class AttentionCall(NamedTuple):
         ]
         shape = torch.broadcast_shapes(*(part.shape[:-1] for part in parts))
         return torch.cat([part.expand(*shape, -1) for part in parts], dim=-1)
+
+
+def _shares(itself: torch.Tensor | None, rows: torch.Tensor) -> torch.Tensor:
+    """``itself`` [E], which is 1 for all ``rows`` [E, ...] where it is not given."""
+    return rows.new_ones(len(rows)) if itself is None else itself
 
 
 Attend = Callable[[AttentionCall], torch.Tensor]

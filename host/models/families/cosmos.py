@@ -30,6 +30,12 @@ class CosmosPredict2(CrossTransformer):
     output = "cross_attn.output_proj"
     patches = {"attn1_patch": _before_itself, "attn2_patch": _before_text}  # noqa: RUF012 - never changed
 
+    @property
+    def patch(self) -> int:
+        """Of one frame."""
+        side: int = self.denoiser.patch_spatial
+        return side
+
 
 class Anima(CosmosPredict2):
     """Anima, which makes its text from T5's tokens and Qwen's states."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from operator import attrgetter
 from typing import Any, ClassVar
@@ -14,8 +14,8 @@ from ....hrv.errors import HRVError
 from ....hrv.heads.layout import AttentionLayer, HeadLayout
 from ..capabilities import ALL, Capability
 from .architecture import Architecture
-from .attention_call import Wrap
-from .overriding import OverrideWrapping, Place
+from .attention_call import NOTHING, Wrap
+from .overriding import Locate, OverrideWrapping, Place
 
 _TOKENS_KEY = "hrv_text_tokens"
 _READER_KEY = "hrv_reads_text"
@@ -43,7 +43,7 @@ class Transformer(Architecture):
     output: ClassVar[str]
     """The attribute of a block, with dots, that takes what its heads found to the image."""
 
-    capabilities = ALL - {Capability.EDITING, Capability.EXCITEMENT}
+    capabilities = ALL - {Capability.BLENDING, Capability.EXCITEMENT}
 
     @classmethod
     def adapts(cls, denoiser: Any) -> bool:
@@ -82,8 +82,27 @@ class Transformer(Architecture):
 
     def wrapping(self, wrap: Wrap) -> OverrideWrapping:
         """In the host's slot."""
+        return self._wrapping(wrap, self.located)
+
+    def _wrapping(self, wrap: Wrap, locate: Locate) -> OverrideWrapping:
         attends = {layer.key: attend for layer in self.layout.layers if (attend := wrap(layer)) is not None}
-        return OverrideWrapping(attends, self.prepared, self.located)
+        return OverrideWrapping(attends, self.prepared, locate)
+
+    @property
+    def patch(self) -> int:
+        """The side of the patches of a latent that are one position of the image."""
+        side: int = self.denoiser.patch_size
+        return side
+
+    @property
+    def least_share(self) -> float:
+        """All attentions have all of the image."""
+        return 1.0 / self.patch**2
+
+    def places(self, latent: Sequence[int], options: Mapping[str, Any]) -> tuple[int, ...]:
+        """The patches, the same in every layer."""
+        *frames, height, width = latent
+        return (*frames, -(-height // self.patch), -(-width // self.patch))
 
     def prepared(self, options: dict[str, Any], context: torch.Tensor | None) -> dict[str, Any]:
         """A copy of a call's options with all that :meth:`located` looks for."""
@@ -128,6 +147,9 @@ class JointTransformer(Transformer):
             return None
         return Place(layer, slice(0, start), slice(start, None), padding=start - tokens)
 
+    def wrapping_itself(self, wrap: Wrap) -> None:
+        """There is no other attention of the image."""
+
 
 class _Reader:
     """Whether the attention that comes next in a block reads the text, of one call of the model."""
@@ -158,6 +180,14 @@ class CrossTransformer(Transformer):
         """All keys are the text's and all queries the image's."""
         layer = self.layer_at(options) if options[_READER_KEY].reads_text else None
         return None if layer is None else Place(layer)
+
+    def wrapping_itself(self, wrap: Wrap) -> OverrideWrapping:
+        """In the same slot."""
+        return self._wrapping(wrap, self._located_itself)
+
+    def _located_itself(self, options: dict[str, Any], keys: torch.Tensor, axis: int) -> Place | None:
+        layer = None if options[_READER_KEY].reads_text else self.layer_at(options)
+        return None if layer is None else Place(layer, NOTHING)
 
 
 def next_reads(options: Mapping[str, Any], text: bool) -> None:

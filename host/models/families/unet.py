@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -14,7 +14,7 @@ from ....hrv.heads.layout import AttentionLayer, HeadLayout, LayerKey
 from ....hrv.heads.sections import DOWN, MID, UP
 from ..capabilities import ALL
 from .architecture import Architecture, CrossAttention
-from .attention_call import WHOLE, AttentionCall, Wrap
+from .attention_call import NOTHING, WHOLE, AttentionCall, Wrap
 from .replacers import LayerWrapping, Replacer, ReplacerKey, plain_attention
 
 
@@ -91,9 +91,19 @@ class UNet(Architecture):
         made: torch.Tensor = self.cross_attention[layer.key].to_out(found)
         return made
 
+    def places(self, latent: Sequence[int], options: Mapping[str, Any]) -> tuple[int, ...]:
+        """As the host says at each layer."""
+        return tuple(options["activations_shape"][-2:])
+
     def wrapping(self, wrap: Wrap) -> LayerWrapping:
         """All keys are the text's and all queries the image's."""
+        return self._wrapping(wrap, "attn2", WHOLE)
 
+    def wrapping_itself(self, wrap: Wrap) -> LayerWrapping:
+        """Keys and queries are the image's."""
+        return self._wrapping(wrap, "attn1", NOTHING)
+
+    def _wrapping(self, wrap: Wrap, attention: str, text: slice) -> LayerWrapping:
         def around(layer: AttentionLayer, previous: Replacer) -> Replacer:
             attend = wrap(layer)
             if attend is None:
@@ -113,8 +123,10 @@ class UNet(Architecture):
                     # Replacers expect all heads of all rows.
                     return plain_attention(q, k, v, {**extra, "n_heads": heads})
 
-                return attend(AttentionCall(layer, q, k, v, extra, run))
+                # Image prompts add to the attention to the text.
+                alone = text == NOTHING or previous is plain_attention
+                return attend(AttentionCall(layer, q, k, v, extra, run, text, alone=alone))
 
             return replacer
 
-        return self.replacing(around)
+        return self.replacing(around, attention)

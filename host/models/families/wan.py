@@ -36,6 +36,12 @@ class Wan(CrossTransformer):
     output = "cross_attn.o"
     patches = {"attn1_patch": _behind_itself, "attn2_patch": _behind_text}  # noqa: RUF012 - never changed
 
+    @property
+    def patch(self) -> int:
+        """Of one frame."""
+        side: int = self.denoiser.patch_size[-1]
+        return side
+
     def located(self, options: dict[str, Any], keys: torch.Tensor, axis: int) -> Place | None:
         """Models for images read the start image's features too, which are fewer than tokens."""
         return super().located(options, keys, axis) if self.is_text(options, keys.shape[axis]) else None
