@@ -9,9 +9,11 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..host.editing.prompts import add_row, add_word_edit, edit_prompt, has_concepts, ignored_settings, row_count
+from ..host.editing.texts import require_editable
 from ..host.mechanism import with_mechanism
+from ..host.models.architectures import architecture_of
 from ..host.models.capabilities import Capability
-from ..host.models.layouts import head_layout, require_fitting
+from ..host.models.layouts import require_fitting
 from ..host.page.texts import show_text
 from ..hrv.editing.alignment import read_pairs
 from ..hrv.editing.edit import CROSS_END, SELF_END_HRV, SELF_END_PLAIN, EditWindows, WordEdit, with_concept
@@ -167,10 +169,17 @@ class PromptEdit(Node):
         positive, edit = edit_prompt(
             source, target, windows, read_pairs(pairs), deciding.edit if hrv is not None else None
         )
-        edit.require_layout(head_layout(model, Capability.EDITING))
+        architecture = architecture_of(model, Capability.EDITING)
+        edit.require_layout(architecture.layout)
+        require_editable(architecture, positive)
         text = edit.describe()
         if hrv is not None and not edit.alignment.changed:
             text += "\n\nNo word was swapped or added, so the HRV of this node has nothing to decide."
+        if windows.itself.start < windows.itself.end and self_size < architecture.least_share:
+            text += (
+                f"\n\nEvery attention of {architecture.name} has {architecture.least_share:g} of the latent's "
+                f"positions, so self_size {self_size:g} takes no self-attention from the source. 1 takes all."
+            )
         if ignored := ignored_settings(source, target):
             said = f"Of the target only its words count, not: {', '.join(ignored)}. All rows have the source's."
             logging.warning("[HRV] Prompt Edit: %s", said)

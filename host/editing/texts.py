@@ -14,7 +14,7 @@ from ...hrv.errors import HRVError
 from ..models.families.architecture import Architecture
 from ..models.ours import our_key
 from ..prompts.beside import PromptBeside, prepare_beside, prepared_beside
-from ..prompts.carried import ROWS_KEY, PromptRows
+from ..prompts.carried import ROWS_KEY, Conditioning, PromptRows
 
 _LIST = our_key("edited_texts")
 # What the host makes for the model of a text, beside pooled vectors.
@@ -79,8 +79,7 @@ class PreparedTexts:
         parts = [prepared[uuid, place] for place in range(len(prompts.rows))]
         contexts = [part["c_crossattn"].cond for part in parts]
         lengths = [context.shape[1] for context in contexts]
-        if not self.architecture.text_is_fixed:
-            require_one_length(self.architecture, lengths)
+        require_one_length(self.architecture, lengths)
         length = math.lcm(*lengths)
         every = torch.cat([context.repeat(1, length // context.shape[1], 1) for context in contexts])
         conds: dict[str, Any] = {"c_crossattn": comfy.conds.CONDRegular(every)}
@@ -114,14 +113,23 @@ def _of_rows(found: list[Any], parts: list[dict[str, Any]], name: str, lengths: 
     return comfy.conds.CONDRegular(torch.cat(found))
 
 
+def require_editable(architecture: Architecture, conditioning: Conditioning) -> None:
+    """Raise HRVError for the prompts of an edit that a family can't take in one batch."""
+    for _, extras in conditioning:
+        require_one_length(architecture, [architecture.reached(row.tokens) for row in extras[ROWS_KEY].rows])
+
+
 def texts_of_rows(architecture: Architecture) -> RowTexts:
     """How texts come together for a family."""
     return PreparedTexts(architecture) if architecture.projections is None else StackedTexts()
 
 
 def require_one_length(architecture: Architecture, lengths: list[int]) -> None:
-    """Raise HRVError for texts of so many tokens that a family can't take in one batch."""
-    if len(set(lengths)) > 1:
+    """Raise HRVError for texts of so many tokens, as they reach the model, that a family can't take in one batch.
+
+    Where the image meets the text in an attention of their own, repeating a text to a common length changes nothing.
+    """
+    if not architecture.text_is_fixed and len(set(lengths)) > 1:
         source, *edits = lengths
         other = next(length for length in edits if length != source)
         raise HRVError(

@@ -84,6 +84,10 @@ class Architecture(ABC):
         """Where the first of a conditioning's ``own`` tokens is among the ``reached`` that the model gets."""
         return 0
 
+    def reached(self, own: int) -> int:
+        """As how many tokens the model gets ``own`` tokens of a conditioning."""
+        return own
+
     def text_keys(self, own: int) -> tuple[int, int]:
         """The number of text keys, padding included, that ``own`` tokens of a conditioning become, and the first."""
         return own, 0

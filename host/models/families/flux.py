@@ -45,9 +45,13 @@ class Flux2(Flux):
         """Behind the padding (``comfy/model_base.py``, Flux2)."""
         return reached - own
 
-    def text_keys(self, own: int) -> tuple[int, int]:
+    def reached(self, own: int) -> int:
         """512 or more."""
-        keys = max(own, 512)
+        return max(own, 512)
+
+    def text_keys(self, own: int) -> tuple[int, int]:
+        """The prompt's own come last."""
+        keys = self.reached(own)
         return keys, keys - own
 
 

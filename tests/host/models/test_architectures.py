@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -121,6 +121,12 @@ class OtherFamily(Architecture):
     def wrapping(self, wrap: Wrap) -> LayerWrapping:
         raise NotImplementedError
 
+    def wrapping_itself(self, wrap: Wrap) -> None:
+        raise NotImplementedError
+
+    def places(self, latent: Sequence[int], options: Mapping[str, Any]) -> tuple[int, ...]:
+        raise NotImplementedError
+
 
 def with_denoiser(denoiser: torch.nn.Module) -> Any:
     model = small_sd15()
@@ -140,8 +146,8 @@ def test_what_a_family_lacks_is_refused_in_a_sentence(monkeypatch: pytest.Monkey
     model = with_denoiser(Pixels())
     assert isinstance(architecture_of(model, Capability.CONTROLS), OtherFamily)
     with pytest.raises(HRVError) as told:
-        architecture_of(model, Capability.EDITING)
-    assert str(told.value) == "Prompt Edit isn't available for pixels yet, only for the UNet of Stable Diffusion."
+        architecture_of(model, Capability.EXCITEMENT)
+    assert str(told.value) == "Attend and Excite isn't available for pixels yet, only for the UNet of Stable Diffusion."
 
 
 def test_who_comes_with_another_architecture_is_told_which_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,8 +231,8 @@ def test_the_documents_say_what_each_family_can_do() -> None:
     assert {family.name for family in families} == {kind.name for kind in KINDS}
     listed = ", ".join(family.name for family in families)
     readme = (PACK_ROOT / "README.md").read_text(encoding="utf-8")
-    assert f"| everything but Prompt Edit and Attend and Excite also works with | {listed}:" in readme
-    assert all(family.capabilities == ALL - {Capability.EDITING, Capability.EXCITEMENT} for family in families)
+    assert f"| everything but Local Blend and Attend and Excite also works with | {listed}:" in readme
+    assert all(family.capabilities == ALL - {Capability.BLENDING, Capability.EXCITEMENT} for family in families)
 
 
 @pytest.mark.parametrize("family", PUBLISHED)
