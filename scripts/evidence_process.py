@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -40,12 +41,14 @@ class Worker:
 
 
 def prepare_host() -> None:
-    """Make host and pack importable, with the attention that is fastest on a CPU."""
+    """Make host and pack importable, with the attention that is fastest on a CPU where the host has chosen none yet."""
     enter_host()
     from comfy.cli_args import args
 
-    # Two thirds of the time that the host's own choice takes there.
-    args.use_pytorch_cross_attention = True
+    # It is read once, as this module is imported; later the option would only say what isn't so.
+    if "comfy.model_management" not in sys.modules:
+        # Two thirds of the time that the host's own choice takes.
+        args.use_pytorch_cross_attention = True
     import_pack()
 
 

@@ -20,8 +20,7 @@ def test_the_command_knows_all_parts() -> None:
 
 @pytest.mark.slow
 def test_no_direction_flips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # The evidence chooses an attention for the whole process, which other tests share.
-    monkeypatch.setattr(args, "use_pytorch_cross_attention", args.use_pytorch_cross_attention)
+    options = dict(vars(args))
     asked = Asked("quick", PARTS, 1, None, tmp_path / "state", tmp_path / "out")
     measure(asked)
     record = json.loads((asked.out / "evidence.json").read_text("utf-8"))
@@ -35,3 +34,4 @@ def test_no_direction_flips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(evidence_process.Worker, "make", never)
     measure(asked)
     assert json.loads((asked.out / "evidence.json").read_text("utf-8")) == record
+    assert vars(args) == options, "the host was in use, by other tests too"
