@@ -7,6 +7,7 @@ from hrv_pack.tests.support.host_process import (
     hrv,
     loaded,
     model,
+    nothing_dead,
     pytest_pycollect_makemodule,
     sd15,
     sd20,
@@ -14,4 +15,15 @@ from hrv_pack.tests.support.host_process import (
     shown,
 )
 
-__all__ = ["clip", "hrv", "loaded", "model", "pytest_pycollect_makemodule", "sd15", "sd20", "sdxl", "shown"]
+__all__ = [
+    "clip",
+    "hrv",
+    "loaded",
+    "model",
+    "nothing_dead",
+    "pytest_pycollect_makemodule",
+    "sd15",
+    "sd20",
+    "sdxl",
+    "shown",
+]

@@ -12,6 +12,7 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -58,6 +59,19 @@ def loaded() -> None:
     from hrv_pack.nodes import HRVExtension
 
     asyncio.run(HRVExtension().on_load())
+
+
+@pytest.fixture(autouse=True)
+def nothing_dead() -> Iterator[None]:
+    """The host forgets models that a test let go of but something still holds, as compilers do.
+
+    While it knows of one, it collects all garbage before every use of any model, and in a process of many tests that
+    takes longer than the use (``cleanup_models_gc`` in comfy/model_management.py).
+    """
+    yield
+    from comfy.model_management import current_loaded_models
+
+    current_loaded_models[:] = [one for one in current_loaded_models if not one.is_dead()]
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from hrv_pack.tests.support.host_process import pytest_pycollect_makemodule
+from hrv_pack.tests.support.host_process import nothing_dead, pytest_pycollect_makemodule
 
-__all__ = ["pytest_pycollect_makemodule"]
+__all__ = ["nothing_dead", "pytest_pycollect_makemodule"]
