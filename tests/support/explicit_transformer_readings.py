@@ -16,10 +16,9 @@ import numpy as np
 import torch
 from comfy.patcher_extension import WrappersMP
 
-from ...host.models.families.overriding import SLOT
 from ...host.models.layouts import head_layout
 from .small_host import explicit_maps
-from .small_transformers import Kind
+from .small_transformers import Kind, attending
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,8 +72,6 @@ def mixed(
 def explicitly_reading(model: Any, kind: Kind, readings: Sequence[ExplicitReading]) -> Iterator[Any]:
     """A clone of a MODEL some of whose rows read other texts, a later reading over the earlier ones."""
     layout = head_layout(model)
-    clone = model.clone()
-    now: list[int] = []
     asked: list[list[ExplicitReading]] = []  # of each row
     tokens: list[int] = []
     kept: dict[tuple[int, ExplicitReading], tuple[torch.Tensor, torch.Tensor]] = {}
@@ -91,32 +88,20 @@ def explicitly_reading(model: Any, kind: Kind, readings: Sequence[ExplicitReadin
         tokens[:] = [context.shape[1]]
         return executor(x, t, c_concat, context, *args, **kwargs)
 
-    def override(attention: Any, q: Any, k: Any, v: Any, *args: Any, **kwargs: Any) -> Any:
-        if not now:
-            return attention(q, k, v, *args, **kwargs)
-        layer = layout.layers[now[-1]]
-        if kwargs.get("skip_reshape"):
-            q, k, v = (part.transpose(1, 2).flatten(2) for part in (q, k, v))
+    def attend(number: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        layer = layout.layers[number]
         start = kind.image_start(tokens[0]) if kind.image_start else 0
         text = start if kind.image_start else k.shape[1]
         if keeping:
-            kept[now[-1], keeping[0]] = k[:, :text].clone(), v[:, :text].clone()
+            kept[number, keeping[0]] = k[:, :text].clone(), v[:, :text].clone()
         found = explicit_maps(q, k, layer.heads) @ by_head(v, layer.heads)
         for row, of_row in enumerate([] if keeping else asked):
             if of_row:
                 of_image = q[row : row + 1, start:], k[row : row + 1], v[row : row + 1]
-                texts = [tuple(part[row : row + 1] for part in kept[now[-1], one]) for one in of_row]
+                texts = [tuple(part[row : row + 1] for part in kept[number, one]) for one in of_row]
                 found[row, :, start:] = mixed(layer.heads, layout.head_slice(layer.key), of_image, text, of_row, texts)
         return found.transpose(1, 2).flatten(2).to(q.dtype)
 
-    clone.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "note", note)
-    clone.model_options["transformer_options"][SLOT] = override
-    hooks = []
-    for number, module in enumerate(kind.attentions(model.model.diffusion_model)):
-        hooks.append(module.register_forward_pre_hook(lambda *_, number=number: now.append(number)))
-        hooks.append(module.register_forward_hook(lambda *_: now.clear()))
-    try:
+    with attending(model, kind, attend) as clone:
+        clone.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "note", note)
         yield clone
-    finally:
-        for hook in hooks:
-            hook.remove()

@@ -62,6 +62,15 @@ _SD15_UNET: dict[str, Any] = {
     "adm_in_channels": None,
 }
 
+# Of one level, with a transformer before, in and behind the middle.
+_SHALLOW_UNET: dict[str, Any] = {
+    **_SD15_UNET,
+    "channel_mult": (1,),
+    "num_res_blocks": [1],
+    "transformer_depth": [1],
+    "transformer_depth_output": [0, 1],
+}
+
 # SD 2.x in small: as SD 1.x, with heads of one width and more of them where it is wider.
 _SD20_UNET: dict[str, Any] = {
     **_SD15_UNET,
@@ -106,6 +115,11 @@ def _patcher(config: Any, dtype: torch.dtype = torch.float32) -> Any:
 def small_sd15(dtype: torch.dtype = torch.float32) -> Any:
     """A MODEL like SD 1.x: 7 cross-attention layers of 8 heads. In every type it has the same weights, rounded."""
     return _patcher(comfy.supported_models.SD15({**_SD15_UNET, "dtype": dtype}), dtype)
+
+
+def shallow_sd15(dtype: torch.dtype = torch.float32) -> Any:
+    """A MODEL like SD 1.x with as few layers as one has: 3 of cross-attention."""
+    return _patcher(comfy.supported_models.SD15({**_SHALLOW_UNET, "dtype": dtype}), dtype)
 
 
 def small_sd15_inpainting() -> Any:

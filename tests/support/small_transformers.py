@@ -10,7 +10,7 @@ import atexit
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from unittest.mock import patch
 
@@ -180,13 +180,13 @@ def _of(config: type, unet_config: dict[str, Any], **more: Any) -> Callable[[tor
     return make
 
 
-def _anima(dtype: torch.dtype) -> Any:
+def _anima(dtype: torch.dtype, **more: Any) -> Any:
     """With a narrow adapter: the host's is of one size."""
     narrow = functools.partial(
         comfy.ldm.anima.model.LLMAdapter, source_dim=16, target_dim=WIDTH, model_dim=WIDTH, num_layers=1, num_heads=2
     )
     with patch.object(comfy.ldm.anima.model, "LLMAdapter", narrow):
-        return _of(comfy.supported_models.Anima, _COSMOS, image_model="anima")(dtype)
+        return _of(comfy.supported_models.Anima, _COSMOS, image_model="anima", **more)(dtype)
 
 
 def _cross(denoiser: Any) -> list[torch.nn.Module]:
@@ -228,6 +228,10 @@ CHROMA = Kind("Chroma", _of(_MODELS.Chroma, _CHROMA), (16, 8, 8), _both, _at_onc
 WAN = Kind("Wan", _of(_MODELS.WAN21_T2V, _WAN), (16, 2, 8, 8), _cross)
 WAN_FROM_IMAGES = Kind("Wan from images", _of(_MODELS.WAN21_I2V, _WAN, model_type="i2v"), (16, 2, 8, 8), _cross)
 QWEN_IMAGE = Kind("Qwen-Image", _of(_MODELS.QwenImage, _QWEN_IMAGE), (16, 1, 8, 8), _blocks, _at_once)
+
+# Of one layer each, for what takes long for every layer.
+SHALLOW_ANIMA = replace(ANIMA, make=functools.partial(_anima, num_blocks=1))
+SHALLOW_Z_IMAGE = replace(Z_IMAGE, make=_of(_MODELS.ZImage, _LUMINA, **_OF_Z_IMAGE, n_layers=1))
 
 KINDS = (ANIMA, COSMOS, Z_IMAGE, LUMINA_2, FLUX, FLUX_2, CHROMA, WAN, QWEN_IMAGE)
 
@@ -344,40 +348,24 @@ def _weights(
 
 
 @contextmanager
-def explicitly(model: Any, kind: Kind, rescalings: Sequence[Rescaling]) -> Iterator[Any]:
-    """A clone of a MODEL whose layers form their maps in float64 and multiply the text's columns for image queries.
+def attending(
+    model: Any, kind: Kind, attend: Callable[[int, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor | None]
+) -> Iterator[Any]:
+    """A clone of a MODEL whose layers in which the image attends to the text do it by a function.
 
-    It knows nothing of how controls travel: layers are told by the modules that run, rows by their context.
+    It is given the layer's number, told by the modules that run, and q, k and v [B, L, heads x d], and gives what is
+    found [B, L, heads x d], or None to leave it to the host.
     """
-    layout = head_layout(model)
-    clone = model.clone()
     now: list[int] = []
-    contexts: list[torch.Tensor] = []
-    sigmas: list[float] = []
-
-    def note(executor: Any, x: Any, t: Any, c_concat: Any, context: Any, *args: Any, **kwargs: Any) -> Any:
-        contexts[:] = list(context)
-        if not sigmas or sigmas[-1] != float(t[0]):
-            sigmas.append(float(t[0]))
-        return executor(x, t, c_concat, context, *args, **kwargs)
 
     def override(attention: Any, q: Any, k: Any, v: Any, *args: Any, **kwargs: Any) -> Any:
-        if not now:
-            return attention(q, k, v, *args, **kwargs)
-        heads = layout.layers[now[-1]].heads
-        if kwargs.get("skip_reshape"):
-            q, k, v = (part.transpose(1, 2).flatten(2) for part in (q, k, v))
-        maps = explicit_maps(q, k, heads)
-        values = v.double().unflatten(-1, (heads, -1)).transpose(1, 2)
-        start = kind.image_start(contexts[0].shape[0]) if kind.image_start else 0
-        scaled = (
-            maps[:, :, start:]
-            * _weights(layout, now[-1], k.shape[1], kind, contexts, rescalings, len(sigmas) - 1)[:, :, None]
-        )
-        found = torch.cat([maps[:, :, :start], scaled], dim=2) @ values
-        return found.transpose(1, 2).flatten(2).to(q.dtype)
+        found = None
+        if now:
+            flat = (part.transpose(1, 2).flatten(2) if kwargs.get("skip_reshape") else part for part in (q, k, v))
+            found = attend(now[-1], *flat)
+        return attention(q, k, v, *args, **kwargs) if found is None else found
 
-    clone.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "note", note)
+    clone = model.clone()
     clone.model_options["transformer_options"][SLOT] = override
     hooks = []
     for number, module in enumerate(kind.attentions(model.model.diffusion_model)):
@@ -388,6 +376,39 @@ def explicitly(model: Any, kind: Kind, rescalings: Sequence[Rescaling]) -> Itera
     finally:
         for hook in hooks:
             hook.remove()
+
+
+@contextmanager
+def explicitly(model: Any, kind: Kind, rescalings: Sequence[Rescaling]) -> Iterator[Any]:
+    """A clone of a MODEL whose layers form their maps in float64 and multiply the text's columns for image queries.
+
+    It knows nothing of how controls travel: layers are told by the modules that run, rows by their context.
+    """
+    layout = head_layout(model)
+    contexts: list[torch.Tensor] = []
+    sigmas: list[float] = []
+
+    def note(executor: Any, x: Any, t: Any, c_concat: Any, context: Any, *args: Any, **kwargs: Any) -> Any:
+        contexts[:] = list(context)
+        if not sigmas or sigmas[-1] != float(t[0]):
+            sigmas.append(float(t[0]))
+        return executor(x, t, c_concat, context, *args, **kwargs)
+
+    def attend(number: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        heads = layout.layers[number].heads
+        maps = explicit_maps(q, k, heads)
+        values = v.double().unflatten(-1, (heads, -1)).transpose(1, 2)
+        start = kind.image_start(contexts[0].shape[0]) if kind.image_start else 0
+        scaled = (
+            maps[:, :, start:]
+            * _weights(layout, number, k.shape[1], kind, contexts, rescalings, len(sigmas) - 1)[:, :, None]
+        )
+        found = torch.cat([maps[:, :, :start], scaled], dim=2) @ values
+        return found.transpose(1, 2).flatten(2).to(q.dtype)
+
+    with attending(model, kind, attend) as clone:
+        clone.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "note", note)
+        yield clone
 
 
 def full_size_transformer(config: str) -> Any:

@@ -18,7 +18,6 @@ from hrv_pack.host.building.concept_words import ALL_WORDS_ESTIMATOR, PAPER_ESTI
 from hrv_pack.host.building.recording import Recorder
 from hrv_pack.host.models.architectures import architecture_of
 from hrv_pack.host.models.capabilities import Capability
-from hrv_pack.host.models.families.overriding import SLOT
 from hrv_pack.host.models.latents import empty_latent
 from hrv_pack.host.models.layouts import head_layout
 from hrv_pack.hrv.draws import draw_words
@@ -31,6 +30,7 @@ from hrv_pack.tests.support.small_transformers import (
     FLUX_2,
     WAN,
     Kind,
+    attending,
     kinds_with,
     rows_of,
     small,
@@ -110,7 +110,6 @@ class Counting:
         self.kind, self.estimator = kind, estimator
         self.layout, self.contexts = head_layout(model), word_contexts(model, kind)
         self.counts = np.zeros((2, len(WORDS), self.layout.head_count), dtype=np.int64)
-        self.now: list[int] = []
         self.steps: list[float] = []
         self.keeping = False
         self.keys: dict[tuple[int, int], torch.Tensor] = {}  # by layer and image
@@ -148,16 +147,13 @@ class Counting:
         self.tokens, self.positive = context.shape[1], slice(first, first + share)
         return executor(x, t, c_concat, context, control, options, **more)
 
-    def override(self, attention: Any, q: Any, k: Any, v: Any, *args: Any, **kwargs: Any) -> Any:
-        """In the host's slot."""
-        if self.now:
-            q_of, k_of = (part.transpose(1, 2).flatten(2) if kwargs.get("skip_reshape") else part for part in (q, k))
-            if self.keeping:
-                self.keys[self.now[-1], -1] = k_of[:, : self.tokens].clone()
-            else:
-                start = self.kind.image_start(self.tokens) if self.kind.image_start else 0
-                self.count(self.now[-1], q_of[self.positive, start:])
-        return attention(q, k, v, *args, **kwargs)
+    def attend(self, number: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> None:
+        """Keeps keys or counts; what is found is the host's."""
+        if self.keeping:
+            self.keys[number, -1] = k[:, : self.tokens].clone()
+        else:
+            start = self.kind.image_start(self.tokens) if self.kind.image_start else 0
+            self.count(number, q[self.positive, start:])
 
     def count(self, number: int, queries: torch.Tensor) -> None:
         layer = self.layout.layers[number]
@@ -185,18 +181,10 @@ class Counting:
 @contextmanager
 def counting(model: Any, kind: Kind, estimator: str) -> Iterator[tuple[Any, np.ndarray]]:
     """A clone of a MODEL whose runs are counted."""
-    clone, counting = model.clone(), Counting(model, kind, estimator)
-    clone.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "note", counting.note)
-    clone.model_options["transformer_options"][SLOT] = counting.override
-    hooks = []
-    for number, module in enumerate(kind.attentions(model.model.diffusion_model)):
-        hooks.append(module.register_forward_pre_hook(lambda *_, number=number: counting.now.append(number)))
-        hooks.append(module.register_forward_hook(lambda *_: counting.now.clear()))
-    try:
+    counting = Counting(model, kind, estimator)
+    with attending(model, kind, counting.attend) as clone:
+        clone.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "note", counting.note)
         yield clone, counting.counts
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 @pytest.mark.parametrize(

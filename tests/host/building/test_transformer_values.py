@@ -14,7 +14,6 @@ from hrv_pack.host.building.one_level import AtOneLevel
 from hrv_pack.host.building.text_values import PROGRESS
 from hrv_pack.host.building.value_contrast import instant_hrv
 from hrv_pack.host.models.capabilities import Capability
-from hrv_pack.host.models.families.overriding import SLOT
 from hrv_pack.host.models.layouts import head_layout
 from hrv_pack.host.prompts.carried import Conditioning
 from hrv_pack.hrv.errors import HRVError
@@ -31,6 +30,7 @@ from hrv_pack.tests.support.small_transformers import (
     WAN,
     Z_IMAGE,
     Kind,
+    attending,
     kinds_with,
     small,
     small_clip_anima,
@@ -67,30 +67,20 @@ def clip_of(kind: Kind) -> Any:
 def values_of(model: Any, kind: Kind, conditioning: Conditioning) -> dict[int, torch.Tensor]:
     """Values [L, heads x d] of every layer, in a pass with this text alone; layers are told by the modules that run."""
     found: dict[int, torch.Tensor] = {}
-    now: list[int] = []
-    clone = model.clone()
 
-    def override(attention: Any, q: Any, k: Any, v: Any, *args: Any, **kwargs: Any) -> Any:
-        if now:
-            found[now[-1]] = (v.transpose(1, 2).flatten(2) if kwargs.get("skip_reshape") else v)[0].double()
-        return attention(q, k, v, *args, **kwargs)
+    def attend(number: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> None:
+        found[number] = v[0].double()
 
     def evaluate(guider: Any, x: torch.Tensor, sigmas: torch.Tensor, options: dict[str, Any]) -> None:
         comfy.samplers.calc_cond_batch(guider.inner_model, [guider.conds["positive"]], x, sigmas, options)
 
-    clone.model_options["transformer_options"][SLOT] = override
-    hooks = []
-    for number, module in enumerate(kind.attentions(model.model.diffusion_model)):
-        hooks.append(module.register_forward_pre_hook(lambda *_, number=number: now.append(number)))
-        hooks.append(module.register_forward_hook(lambda *_: now.clear()))
-    guider = comfy.samplers.CFGGuider(clone)
-    guider.inner_set_conds({"positive": conditioning})
     sigma = float(model.get_model_object("model_sampling").percent_to_sigma(PROGRESS))
     empty = torch.zeros(1, *kind.latent)
     noise = comfy.sample.prepare_noise(empty, 0)
-    guider.sample(noise, empty, AtOneLevel(evaluate), torch.tensor([sigma, 0.0]), disable_pbar=True, seed=0)
-    for hook in hooks:
-        hook.remove()
+    with attending(model, kind, attend) as clone:
+        guider = comfy.samplers.CFGGuider(clone)
+        guider.inner_set_conds({"positive": conditioning})
+        guider.sample(noise, empty, AtOneLevel(evaluate), torch.tensor([sigma, 0.0]), disable_pbar=True, seed=0)
     return found
 
 

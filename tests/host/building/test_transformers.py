@@ -17,7 +17,6 @@ from hrv_pack.host.building.one_level import OTHER, AtOneLevel, Level
 from hrv_pack.host.building.patching import Patch, gated
 from hrv_pack.host.models.architectures import architecture_of
 from hrv_pack.host.models.capabilities import Capability
-from hrv_pack.host.models.families.overriding import SLOT
 from hrv_pack.host.models.layouts import head_layout
 from hrv_pack.hrv.building.pairs import examples_of
 from hrv_pack.hrv.relevance.files import load_hrv, save_hrv
@@ -27,6 +26,7 @@ from hrv_pack.tests.support.small_transformers import (
     ANIMA,
     FLUX,
     Kind,
+    attending,
     kinds_with,
     prompt,
     small,
@@ -97,48 +97,34 @@ def explicitly_patched(model: Any, kind: Kind, heads: Sequence[int]) -> Iterator
     """A clone of a MODEL that keeps what its layers read while the list's last entry is True, and else has some heads
     read that instead, by float64 maps; layers are told by the modules that run."""
     layout = head_layout(model)
-    clone = model.clone()
     keeping = [True]
-    now: list[int] = []
     kept: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
-    def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int) -> torch.Tensor:
+    def found(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int) -> torch.Tensor:
         maps = explicit_maps(q, k, heads)
         values = v.double().unflatten(-1, (heads, -1)).transpose(1, 2)
         return (maps @ values).transpose(1, 2).flatten(2).to(q.dtype)
 
-    def override(attention: Any, q: Any, k: Any, v: Any, *args: Any, **kwargs: Any) -> Any:
-        if not now:
-            return attention(q, k, v, *args, **kwargs)
-        layer = layout.layers[now[-1]]
-        if kwargs.get("skip_reshape"):
-            q, k, v = (part.transpose(1, 2).flatten(2) for part in (q, k, v))
+    def attend(number: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        layer = layout.layers[number]
         start = kind.image_start(max(TOKENS, kind.padded_to)) if kind.image_start else 0
         text = start if kind.image_start else k.shape[1]
-        plain = attend(q, k, v, layer.heads)
+        plain = found(q, k, v, layer.heads)
         if keeping[-1]:
-            kept[now[-1]] = k[:, :text].clone(), v[:, :text].clone()
+            kept[number] = k[:, :text].clone(), v[:, :text].clone()
             return plain
         of_layer = layout.head_slice(layer.key)
         chosen = torch.tensor([of_layer.start + head in heads for head in range(layer.heads)])
-        keys, values = kept[now[-1]]
-        exchanged = attend(
+        keys, values = kept[number]
+        exchanged = found(
             q, torch.cat([keys, k[:, text:]], dim=1), torch.cat([values, v[:, text:]], dim=1), layer.heads
         )
         by_head = chosen.repeat_interleave(plain.shape[-1] // layer.heads)
         mixed = torch.where(by_head, exchanged, plain)
         return torch.cat([plain[:, :start], mixed[:, start:]], dim=1)
 
-    clone.model_options["transformer_options"][SLOT] = override
-    hooks = []
-    for number, module in enumerate(kind.attentions(model.model.diffusion_model)):
-        hooks.append(module.register_forward_pre_hook(lambda *_, number=number: now.append(number)))
-        hooks.append(module.register_forward_hook(lambda *_: now.clear()))
-    try:
+    with attending(model, kind, attend) as clone:
         yield clone, keeping
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 @each_kind

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
-from comfy_api.torch_helpers import set_torch_compile_wrapper
 from hrv_pack.host.mechanism import add_control, add_reading
 from hrv_pack.host.models.capabilities import Capability
 from hrv_pack.host.models.families.overriding import SLOT
@@ -20,10 +19,13 @@ from hrv_pack.hrv.controls.control import strengthen
 from hrv_pack.hrv.controls.reading import Reading
 from hrv_pack.hrv.errors import HRVError
 from hrv_pack.hrv.progress import WHOLE, Window
+from hrv_pack.tests.support.compiling import compiled_and_counted
 from hrv_pack.tests.support.small_host import TOLERANCE, encoded, picture_of_model, random_hrv, relative_error
 from hrv_pack.tests.support.small_transformers import (
     ANIMA,
     FLUX,
+    SHALLOW_ANIMA,
+    SHALLOW_Z_IMAGE,
     WAN_FROM_IMAGES,
     Z_IMAGE,
     Kind,
@@ -217,15 +219,6 @@ def test_loras_act_as_they_do_without_controls(kind: Kind) -> None:
     assert torch.equal(after[0].output, before[0].output)
 
 
-PROJECTIONS = (
-    "v_proj.weight",
-    "attention.qkv.weight",
-    "img_attn.qkv.weight",
-    "cross_attn.v.weight",
-    "attn.to_v.weight",
-)
-
-
 def test_reference_images_of_z_image_are_refused() -> None:
     model, negative = small(Z_IMAGE), prompt(("ugly",), seed=2)
     references = [torch.randn(1, 16, 8, 8)]
@@ -293,31 +286,21 @@ def test_words_of_a_text_encoder_are_the_columns_that_change(kind: Kind, clip: A
         assert_close(found, rows_of(explicit, own, negative, kind.latent))
 
 
-@pytest.mark.parametrize("kind", [ANIMA, Z_IMAGE], ids=str)
+@pytest.mark.parametrize("kind", [SHALLOW_ANIMA, SHALLOW_Z_IMAGE], ids=str)
 def test_a_compiled_model_gives_the_same_and_is_compiled_once(kind: Kind) -> None:
     """One family of each kind, with a control and a reading."""
     model, own, negative = small(kind), prompt(WORDS, seed=1), prompt(("ugly",), seed=2)
     other = prompt(WORDS, seed=3)
-    graphs = 0
-
-    def count(module: Any, inputs: Any) -> Any:
-        nonlocal graphs
-        graphs += 1
-        return module.forward
-
-    torch.compiler.reset()
     graph = controlled(model, own, ["car"], window=Window(0.0, 0.7))
     gates = np.ones(head_layout(model).head_count, np.float32)
     layout = head_layout(model)
     graph = add_reading(*graph, other, lambda _: Reading(gates, layout, strength=0.5))
     expected = rows_of(*graph, negative, kind.latent)
-    compiled = graph[0].clone()
-    set_torch_compile_wrapper(compiled, count)
+    compiled, count = compiled_and_counted(graph[0])
     found = rows_of(compiled, graph[1], negative, kind.latent)
-    assert graphs > 0
-    first = graphs
+    first = count.graphs
     again = rows_of(compiled, graph[1], negative, kind.latent)
-    assert graphs == first
+    assert first > 0 and count.graphs == first
     for one, other_one, twice in zip(found, expected, again, strict=True):
         assert relative_error(one.output, other_one.output) <= TOLERANCE
         assert torch.equal(one.output, twice.output)
