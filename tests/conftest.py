@@ -5,6 +5,7 @@ Also in which order tests run, and which of them one worker of pytest-xdist has 
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -80,6 +81,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("gpu") and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="torch finds no GPU here"))
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays to the end: whoever collects garbage needn't look through all of it each time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
