@@ -35,7 +35,7 @@ def check(**inputs: Any) -> str:
     with torch.inference_mode():
         verdict: str = QuickCheck.execute(
             **inputs, model=model, clip=clip, vae=vae, hrv=load_hrv(SHIPPED / "hrv-mini.safetensors"),
-            scorer=MiniScorer(), experiment=parse_experiment(EXPERIMENT), prompts=1, steps=2, cfg=4.0,
+            scorer=MiniScorer(), experiment=parse_experiment(EXPERIMENT), prompts=1, steps=1, cfg=1.0,
             sampler_name="euler", scheduler="normal", width=128, height=128, batch_size=1, negative="",
         ).result[0]  # fmt: skip
     return verdict

@@ -40,7 +40,9 @@ from PIL import Image
 EXPERIMENT = parse_experiment("[Color]\na <red | blue> circle\na <green> circle in the forest\n[Shape]\na red <star>")
 PLAN = Plan((0, 16, 128), random_orders=1)
 IMAGES = 2 + 4  # without and with all heads, and 16 heads in four orders
-SETTINGS = WeakeningSettings((3, 4), 3, 2.0, "euler", "normal", 64, 64)
+SETTINGS = WeakeningSettings((3, 4), 1, 2.0, "euler", "normal", 64, 64)
+
+Mini = tuple[Any, Any, Any]
 
 
 class Brightness:
@@ -68,8 +70,8 @@ class Brightness:
 class Analyst:
     """Runs analyses of HRV-mini with states in one folder."""
 
-    def __init__(self, states: Path):
-        self.model, self.clip, self.vae = load_mini()
+    def __init__(self, mini: Mini, states: Path):
+        self.model, self.clip, self.vae = mini
         self.hrv = random_hrv(head_layout(self.model))
         self.states = states
         self.reports: list[str] = []
@@ -103,15 +105,20 @@ class Analyst:
             )
 
 
+@pytest.fixture(scope="module")
+def mini() -> Mini:
+    return load_mini()
+
+
 @pytest.fixture
-def analyst(tmp_path: Path) -> Analyst:
-    return Analyst(tmp_path / "states")
+def analyst(mini: Mini, tmp_path: Path) -> Analyst:
+    return Analyst(mini, tmp_path / "states")
 
 
 def test_every_image_is_made_once_and_scored_where_it_belongs(analyst: Analyst) -> None:
     """The score of a cell is that of the image that the nodes make by hand with the seed."""
     scorer = Brightness()
-    (result,) = analyst(scorer).results
+    (result,) = analyst(scorer, steps=2).results
     assert len(scorer.seen) == result.scores.size == IMAGES * 3 * 2
     assert result.provenance["prompts"] == [[case.prompt, case.target] for case in EXPERIMENT.of("Color")]
     window = Window()
@@ -127,7 +134,7 @@ def test_every_image_is_made_once_and_scored_where_it_belongs(analyst: Analyst) 
                         analyst.hrv, "Color", order, 16, positions, 1.0, window, seed=0
                     ),
                 )
-                latent = latents(model, positive, negative, steps=3, cfg=2.0, seeds=(4,), size=8)
+                latent = latents(model, positive, negative, steps=2, cfg=2.0, seeds=(4,), size=8)
                 by_hand = float(analyst.vae.decode(latent).mean())
                 measured = result.along(Line(order, draw=draw))[1, number, 1]
                 assert measured == pytest.approx(by_hand, rel=1e-6)
@@ -203,7 +210,7 @@ def test_a_scorer_that_never_works_is_not_fed_for_hours(
     assert {"raises": "no eyes", "nan": "", "too few": "0 scores for 1 images"}[kind] in caplog.text
 
 
-def test_what_could_not_be_scored_is_tried_again(analyst: Analyst) -> None:
+def test_what_could_not_be_scored_is_tried_again(analyst: Analyst, mini: Mini) -> None:
     class Failing(Brightness):
         def score(self, images: torch.Tensor, cases: Sequence[Case]) -> list[float]:
             scores = list(super().score(images, cases))
@@ -213,7 +220,7 @@ def test_what_could_not_be_scored_is_tried_again(analyst: Analyst) -> None:
     healed = Brightness()
     (result,) = analyst(healed).results
     assert result.failed == 0 and len(healed.seen) == 5
-    (clean,) = Analyst(analyst.states / "fresh")(Brightness()).results
+    (clean,) = Analyst(mini, analyst.states / "fresh")(Brightness()).results
     assert np.array_equal(result.scores, clean.scores)
     again = Brightness()
     analyst(again)

@@ -27,8 +27,10 @@ from hrv_pack.tests.support.small_host import random_hrv
 
 EXPERIMENT = parse_experiment("[Color]\na <red> circle\na <blue> thing\n[Shape]\na red <star>\na red <circle>")
 PROMPTS = cases_by_prompt(EXPERIMENT, ["Color", "Shape"])
-SETTINGS = WeakeningSettings((3, 4), 2, 2.0, "euler", "normal", 64, 64)
+SETTINGS = WeakeningSettings((3, 4), 1, 2.0, "euler", "normal", 64, 64)
 IMAGES = 3 * 3 * 2  # without weakening and by two concepts, of three prompts and two seeds
+
+Mini = tuple[Any, Any, Any]
 
 
 class Seen:
@@ -54,8 +56,8 @@ class Seen:
 class Measure:
     """Measures side effects on HRV-mini with states in one folder."""
 
-    def __init__(self, states: Path) -> None:
-        self.model, self.clip, self.vae = load_mini()
+    def __init__(self, mini: Mini, states: Path) -> None:
+        self.model, self.clip, self.vae = mini
         self.hrv, self.states = random_hrv(head_layout(self.model)), states
 
     def examined(self, scorer: Any) -> Examined:
@@ -70,9 +72,14 @@ class Measure:
             )  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def mini() -> Mini:
+    return load_mini()
+
+
 @pytest.fixture
-def measure(tmp_path: Path) -> Measure:
-    return Measure(tmp_path / "states")
+def measure(mini: Mini, tmp_path: Path) -> Measure:
+    return Measure(mini, tmp_path / "states")
 
 
 def test_an_image_is_made_once_and_scored_by_all_cases_of_its_prompt(measure: Measure) -> None:
@@ -103,7 +110,7 @@ def test_batches_make_no_difference(measure: Measure) -> None:
     assert np.allclose(measure(Seen()).scores, measure(Seen(), batch_size=4).scores, rtol=1e-5)
 
 
-def test_a_cancelled_measurement_goes_on_where_it_was(measure: Measure) -> None:
+def test_a_cancelled_measurement_goes_on_where_it_was(measure: Measure, mini: Mini) -> None:
     def cancel(progress: Progress) -> None:
         assert progress.total == IMAGES
         if progress.done == 5:
@@ -114,7 +121,7 @@ def test_a_cancelled_measurement_goes_on_where_it_was(measure: Measure) -> None:
         measure(first, cancel)
     resumed = measure(second)
     assert len(set(first.images)) == 5 and len(set(second.images)) == IMAGES - 5
-    assert np.array_equal(resumed.scores, Measure(measure.states / "fresh")(Seen()).scores)
+    assert np.array_equal(resumed.scores, Measure(mini, measure.states / "fresh")(Seen()).scores)
     measure(third)
     assert not third.images
     measure(third, factor=-2.0)
