@@ -79,7 +79,7 @@ def latent_gradient(losses: torch.Tensor, latent: torch.Tensor, half: bool) -> t
 def options_for_looking(options: dict[str, Any], maps: SubjectMaps) -> dict[str, Any]:
     """A copy of model options for one pass with a gradient whose maps are looked at."""
     own = options_for_gradients(options)
-    at_every_call(own, _WRAPPER_KEY, lambda x, context, call_options: maps.wrapping.into(call_options))
+    at_every_call(own, _WRAPPER_KEY, maps.into)
     return own
 
 

@@ -25,7 +25,7 @@ import torch
 from ...hrv.attend_and_excite.loss import image_losses
 from ...hrv.attend_and_excite.report import ExcitedStep, ExcitementReport, Iteration
 from ...hrv.errors import HRVError
-from ..models.architectures import unet_of
+from ..models.architectures import architecture_of
 from ..models.capabilities import Capability
 from ..models.older_hosts import prepare_state
 from ..page.texts import show_on_running_node
@@ -59,7 +59,7 @@ class ExcitementRun:
                 "Two Attend and Excite nodes with different settings are used in one run, but a latent can only be "
                 "moved in one way. Give them the same settings."
             )
-        self.architecture = unet_of(guider.model_patcher, Capability.EXCITEMENT)
+        self.architecture = architecture_of(guider.model_patcher, Capability.EXCITEMENT)
         layout = self.architecture.layout
         for excitement in excitements:
             if excitement.layout.signature != layout.signature:
@@ -96,7 +96,7 @@ class ExcitementRun:
         threshold, self.before = settings.maximum_at(self.before, progress) if size else None, progress
         step = ExcitedStep(self.number, progress, float(sigma[0]), threshold)
         # The share of the network's input that a latent of this sigma makes up.
-        scale = float(self.sampling.calculate_input(sigma[:1], torch.ones_like(x[:1, :1, :1, :1])))
+        scale = float(self.sampling.calculate_input(sigma[:1], x.new_ones(1, 1, 1, 1)))
         moving = torch.ones(len(x), dtype=torch.bool, device=x.device)
 
         def update() -> Look | None:
@@ -109,7 +109,7 @@ class ExcitementRun:
             self.require_finite(look, step, number)
             self.record(step, look)
             if look.gradient is not None:
-                x.sub_(torch.where(moving[:, None, None, None], look.gradient * (size / scale**2), 0.0))
+                x.sub_(torch.where(moving.view(-1, *[1] * (x.ndim - 1)), look.gradient * (size / scale**2), 0.0))
             return look
 
         look = update()

@@ -88,6 +88,13 @@ class Architecture(ABC):
         """As how many tokens the model gets ``own`` tokens of a conditioning."""
         return own
 
+    def in_front_of_words(self, tokens: int, first_word: int) -> range:
+        """Which of the ``tokens`` that the model gets stand in front of a prompt's words, the first of them given.
+
+        They are the text encoder's, and take up the attention that no word gets.
+        """
+        return range(first_word)
+
     def text_keys(self, own: int) -> tuple[int, int]:
         """The number of text keys, padding included, that ``own`` tokens of a conditioning become, and the first."""
         return own, 0

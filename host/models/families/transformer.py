@@ -43,7 +43,7 @@ class Transformer(Architecture):
     output: ClassVar[str]
     """The attribute of a block, with dots, that takes what its heads found to the image."""
 
-    capabilities = ALL - {Capability.BLENDING, Capability.EXCITEMENT}
+    capabilities = ALL - {Capability.BLENDING}
 
     @classmethod
     def adapts(cls, denoiser: Any) -> bool:

@@ -17,6 +17,9 @@ from .architecture import Architecture, CrossAttention
 from .attention_call import NOTHING, WHOLE, AttentionCall, Wrap
 from .replacers import LayerWrapping, Replacer, ReplacerKey, plain_attention
 
+# The length of a chunk of CLIP's tokens, which begins with a start token.
+_CHUNK = 77
+
 
 class UNet(Architecture):
     """Convolutions with transformers in between, whose ``attn2`` is the cross-attention."""
@@ -90,6 +93,10 @@ class UNet(Architecture):
         """By ``to_out``."""
         made: torch.Tensor = self.cross_attention[layer.key].to_out(found)
         return made
+
+    def in_front_of_words(self, tokens: int, first_word: int) -> range:
+        """The start token of every chunk."""
+        return range(0, tokens, _CHUNK)
 
     def places(self, latent: Sequence[int], options: Mapping[str, Any]) -> tuple[int, ...]:
         """As the host says at each layer."""

@@ -1,0 +1,192 @@
+"""Attend and Excite with transformers: the loss and its gradient against explicit maps, and what is left as it was."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import comfy.samplers
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from comfy.samplers import KSAMPLER, CFGGuider
+from hrv_pack.host.attend_and_excite.subjects import excite
+from hrv_pack.host.models.capabilities import Capability
+from hrv_pack.host.models.families.overriding import SLOT
+from hrv_pack.host.models.layouts import head_layout
+from hrv_pack.host.prompts.carried import Conditioning
+from hrv_pack.host.runs.gradients import gradients
+from hrv_pack.hrv.attend_and_excite.settings import ExcitementSettings
+from hrv_pack.hrv.errors import HRVError
+from hrv_pack.tests.host.attend_and_excite.test_run import blurred, gaussian, one_call
+from hrv_pack.tests.support.explicit_transformer_readings import by_head
+from hrv_pack.tests.support.small_host import explicit_maps, picture_of_model, random_hrv, relative_error
+from hrv_pack.tests.support.small_transformers import ANIMA, FLUX, QWEN_IMAGE, WAN, Kind, kinds_with, prompt, small
+
+each_kind = pytest.mark.parametrize("kind", kinds_with(Capability.EXCITEMENT), ids=str)
+one_of_each = pytest.mark.parametrize("kind", [ANIMA, FLUX], ids=str)
+WORDS = ("a", "red", "car", "and", "tree")
+# Behind a first token, one of them each.
+POSITIONS = {"car": 3, "tree": 5}
+HRV_SUBJECTS = (("car", "Color"), ("tree", "Shape"))
+MIXED_SUBJECTS = (("car", "Color"), ("tree", ""))
+ONE_UPDATE = ExcitementSettings(thresholds=())
+TOLERANCE = 1e-4
+"""Of gradients in single precision, of maps times 100."""
+
+
+def sigma_of(model: Any) -> float:
+    """A noise level inside the window of updates."""
+    return float(model.get_model_object("model_sampling").percent_to_sigma(0.2))
+
+
+def sides(kind: Kind) -> tuple[int, ...]:
+    """Of latents of one image."""
+    return (kind.latent[0], *(1 for _ in kind.latent[1:-2]), *kind.latent[-2:])
+
+
+def latents_of(kind: Kind, seeds: Sequence[int] = (1,)) -> torch.Tensor:
+    return torch.cat([torch.randn(1, *sides(kind), generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+
+
+@contextmanager
+def watched(model: Any, kind: Kind, tokens: int) -> Iterator[tuple[Any, dict[int, torch.Tensor]]]:
+    """A clone of a MODEL that attends by float64 maps, and its maps among the tokens of the text [B, heads, P, T].
+
+    ``tokens`` is the length of a conditioning as the model gets it; layers are told by the modules that run.
+    """
+    layout = head_layout(model)
+    clone = model.clone()
+    now: list[int] = []
+    seen: dict[int, torch.Tensor] = {}
+
+    def override(attention: Any, q: Any, k: Any, v: Any, *args: Any, **kwargs: Any) -> Any:
+        if kwargs.get("skip_reshape"):
+            heads = q.shape[1]
+            q, k, v = (part.transpose(1, 2).flatten(2) for part in (q, k, v))
+        else:
+            heads = args[0] if args else kwargs["heads"]
+        if now:
+            start = kind.image_start(tokens) if kind.image_start else 0
+            text = start if kind.image_start else k.shape[1]
+            seen[now[-1]] = explicit_maps(q[:, start:], k[:, :text], layout.layers[now[-1]].heads)
+        return (explicit_maps(q, k, heads) @ by_head(v, heads)).transpose(1, 2).flatten(2).to(q.dtype)
+
+    clone.model_options["transformer_options"][SLOT] = override
+    hooks = []
+    for number, module in enumerate(kind.attentions(model.model.diffusion_model)):
+        hooks.append(module.register_forward_pre_hook(lambda *_, number=number: now.append(number)))
+        hooks.append(module.register_forward_hook(lambda *_: now.clear()))
+    try:
+        yield clone, seen
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def explicit(
+    model: Any, kind: Kind, own: Conditioning, x: torch.Tensor, subjects: Sequence[tuple[str, str]]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Losses [B], and their gradients by the latents: the publications' formulas, map by map, in float64."""
+    layout, hrv = head_layout(model), random_hrv(head_layout(model))
+    tokens = max(own[0][0].shape[1], kind.padded_to)
+    first = tokens - own[0][0].shape[1] if kind.padded_to else 0
+    patch = 1 if kind.padded_to else 2
+    height, width = (side // patch for side in x.shape[-2:])
+    found: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def measure(model_k: Any, noise: Any, sigmas: Any, extra_args: Any, callback: Any, disable: Any) -> torch.Tensor:
+        with gradients():
+            latent = x.clone().requires_grad_(True)
+            model_k(latent, sigmas[:1].expand(len(x)), **extra_args)
+            losses = []
+            for image in range(len(x)):
+                shares = []
+                for words, concept in subjects:
+                    total: Any = 0
+                    for number, layer in enumerate(layout.layers):
+                        maps = seen[number][image, :, : height * width].unflatten(1, (height, width))
+                        if concept:
+                            row = torch.from_numpy(hrv.row(concept)[layout.head_slice(layer.key)].astype(np.float64))
+                            weighed = torch.einsum("hyxt,h->tyx", maps, row / layout.head_count)
+                            grown = F.interpolate(weighed[None], size=(8, 8), mode="bicubic", align_corners=False)
+                            total = total + grown[0].movedim(0, -1)
+                        else:
+                            total = total + maps.sum(0) / layout.head_count
+                    # All that stands in front of the words, which begin behind one token, is cut off.
+                    text = torch.softmax(100 * total[..., first + 1 :], dim=-1)
+                    shares.append(blurred(text[..., POSITIONS[words] - 1], gaussian(1, 0.5)).max())
+                losses.append(max(1 - share for share in shares))
+            (gradient,) = torch.autograd.grad(torch.stack(losses).sum(), latent)
+        found.append((torch.stack(losses).detach(), gradient))
+        return noise
+
+    with watched(model, kind, tokens) as (clone, seen):
+        guider = CFGGuider(clone)
+        guider.set_conds(own, own)
+        guider.set_cfg(1.0)
+        nothing = torch.zeros_like(x)
+        with torch.inference_mode():
+            guider.sample(nothing, nothing, KSAMPLER(measure), torch.tensor([sigma_of(model), 0.0]), disable_pbar=True)
+    return found[0]
+
+
+@each_kind
+def test_loss_and_gradient_equal_an_explicit_implementation(kind: Kind) -> None:
+    model, own, negative = small(kind), prompt(WORDS, seed=1), prompt(("ugly",), seed=2)
+    before = picture_of_model(model)
+    x = latents_of(kind, seeds=(1, 2) if kind in (ANIMA, FLUX) else (1,))
+    for subjects, checkpointing in ((HRV_SUBJECTS, False), (MIXED_SUBJECTS, True)):
+        losses, expected = explicit(model, kind, own, x, subjects)
+        excited, positive, log = excite(
+            model, own, subjects, random_hrv(head_layout(model)), ONE_UPDATE, checkpointing=checkpointing
+        )
+        with torch.inference_mode():
+            moved, made = one_call(excited, positive, negative, x, sigma_of(model))
+        (step,) = log.find(made.numpy()).steps
+        (iteration,) = step.iterations
+        assert relative_error(torch.from_numpy(iteration.losses), losses) <= TOLERANCE
+        sampling = model.get_model_object("model_sampling")
+        scale = float(sampling.calculate_input(torch.tensor([sigma_of(model)]), torch.ones(1, 1, 1, 1)))
+        size = 20 * math.sqrt(1 - 0.5 * step.progress) / scale**2
+        assert float(expected.abs().max()) > 0
+        for one, other in zip((x - moved) / size, expected, strict=True):
+            assert relative_error(one, other) <= TOLERANCE
+    assert picture_of_model(model) == before
+
+
+@one_of_each
+def test_a_step_size_of_zero_changes_no_bit(kind: Kind) -> None:
+    model, own, negative = small(kind), prompt(WORDS, seed=1), prompt(("ugly",), seed=2)
+    hrv, x = random_hrv(head_layout(model)), latents_of(kind)
+    made = []
+    for settings in (None, ExcitementSettings(step_size=0.0), ONE_UPDATE):
+        graph = (model, own) if settings is None else excite(model, own, MIXED_SUBJECTS, hrv, settings)[:2]
+        guider = CFGGuider(graph[0])
+        guider.set_conds(graph[1], negative)
+        guider.set_cfg(4.0)
+        sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "normal", 2)
+        sampler = comfy.samplers.sampler_object("euler")
+        with torch.inference_mode():
+            made.append(guider.sample(x, torch.zeros_like(x), sampler, sigmas, disable_pbar=True, seed=5))
+    plain, watching, moving = made
+    assert torch.equal(watching, plain) and relative_error(moving, plain) > 1e-3
+
+
+def test_several_frames_are_refused() -> None:
+    kind = WAN
+    model, own = small(kind), prompt(WORDS, seed=1)
+    excited, positive, _ = excite(model, own, MIXED_SUBJECTS, random_hrv(head_layout(model)), ONE_UPDATE)
+    with pytest.raises(HRVError, match=r"^Attend and Excite moves single images, but this latent has 2 frames\. Set"):
+        one_call(excited, positive, own, torch.zeros(1, *kind.latent), sigma_of(model))
+
+
+def test_masked_tokens_are_refused() -> None:
+    kind = QWEN_IMAGE
+    model, own = small(kind), prompt(WORDS, seed=1, attention_mask=(torch.arange(9) < 7).long()[None])
+    excited, positive, _ = excite(model, own, MIXED_SUBJECTS, random_hrv(head_layout(model)), ONE_UPDATE)
+    with pytest.raises(HRVError, match=r"^Some tokens of this prompt are masked, so Attend and Excite cannot read"):
+        one_call(excited, positive, own, latents_of(kind), sigma_of(model))
