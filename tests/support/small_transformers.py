@@ -533,3 +533,30 @@ def small_clip_anima() -> Any:
 # Models that live until the interpreter ends would be taken down after the host's modules.
 for _kept in (small, small_clip_flux, small_clip_anima):
     atexit.register(_kept.cache_clear)
+
+
+def with_changed_weight(model: Any) -> Any:
+    """A clone of a MODEL with a patch like a LoRA's on a weight of its attention."""
+    patched = model.clone()
+    changed = ("v_proj.weight", "attn.qkv.weight", "attention.qkv.weight", "cross_attn.v.weight", "attn.to_v.weight")
+    name, weight = next(one for one in model.model.named_parameters() if one[0].endswith(changed))
+    difference = torch.randn(weight.shape, generator=torch.Generator().manual_seed(3))
+    patched.add_patches({name: ("diff", (difference,))})
+    return patched
+
+
+def with_backend(model: Any) -> tuple[Any, list[int]]:
+    """A clone of a MODEL with another pack's attention in the host's slot, as sage and flash selectors put one there.
+
+    It does what the host does, and notes the rows of each call.
+    """
+    calls: list[int] = []
+
+    def backend(attention: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+        calls.append(len(args[0]))
+        found: torch.Tensor = attention(*args, **kwargs)
+        return found
+
+    clone = model.clone()
+    clone.model_options["transformer_options"][SLOT] = backend
+    return clone, calls

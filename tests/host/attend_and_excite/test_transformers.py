@@ -34,8 +34,8 @@ POSITIONS = {"car": 3, "tree": 5}
 HRV_SUBJECTS = (("car", "Color"), ("tree", "Shape"))
 MIXED_SUBJECTS = (("car", "Color"), ("tree", ""))
 ONE_UPDATE = ExcitementSettings(thresholds=())
-TOLERANCE = 1e-4
-"""Of gradients in single precision, of maps times 100."""
+TOLERANCE = 5e-4
+"""Of losses near 0 and of gradients, in single precision, of maps times 100."""
 
 
 def sigma_of(model: Any) -> float:

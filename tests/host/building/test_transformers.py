@@ -32,6 +32,8 @@ from hrv_pack.tests.support.small_transformers import (
     small,
     small_clip_anima,
     small_clip_flux,
+    with_backend,
+    with_changed_weight,
 )
 
 each_kind = pytest.mark.parametrize("kind", kinds_with(Capability.CAUSAL), ids=str)
@@ -180,3 +182,20 @@ def test_a_causal_hrv_is_built_from_words_to_file(kind: Kind, clip: Any, family:
     assert abs(found.complete - 1.0) < 0.02 and found.top_true is not None
     assert abs(sum(share for share in found.groups.values() if share is not None) - 1.0) < 0.25
     assert load_hrv(save_hrv(built.hrv, tmp_path / "causal.safetensors")).layout.family == family
+
+
+@pytest.mark.parametrize("kind", [ANIMA, FLUX], ids=str)
+def test_effects_beside_loras_and_other_backends_and_in_half_precision(kind: Kind) -> None:
+    """Those of the model with the LoRA; passes with a gradient have PyTorch's attention, whatever else is chosen."""
+    model, pairs = small(kind), pairs_of(kind)
+    plain, patched = (Attribution(own, alphas=2).effects(pairs, SIGMA) for own in (model, with_changed_weight(model)))
+    assert np.abs(patched.heads - plain.heads).max() > 0.01 * np.abs(plain.heads).max()
+    np.testing.assert_allclose(patched.heads.sum(1), patched.squares, rtol=0.1)
+    beside, calls = with_backend(model)
+    found = Attribution(beside, alphas=2).effects(pairs, SIGMA)
+    np.testing.assert_array_equal(found.heads, plain.heads)
+    assert not calls
+    half = Attribution(small(kind, torch.bfloat16), alphas=2).effects(pairs, SIGMA)
+    # Numbers of three digits: still nearly complete, and the same heads.
+    np.testing.assert_allclose(half.heads.sum(1), half.squares, rtol=0.1)
+    assert np.corrcoef(half.heads.ravel(), plain.heads.ravel())[0, 1] > 0.9

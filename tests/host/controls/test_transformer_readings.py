@@ -31,6 +31,8 @@ from hrv_pack.tests.support.small_transformers import (
     rows_of,
     small,
     small_clip_anima,
+    with_backend,
+    with_changed_weight,
 )
 
 each_kind = pytest.mark.parametrize("kind", kinds_with(Capability.READING), ids=str)
@@ -225,3 +227,46 @@ def test_masked_tokens_of_both_prompts_are_as_if_they_were_not_there() -> None:
         assert len(found) == len(shorter) == 4
         for one, without in zip(found, shorter, strict=True):
             assert relative_error(one.output, without.output) <= TOLERANCE
+
+
+one_of_each = pytest.mark.parametrize("kind", [ANIMA, FLUX], ids=str)
+
+
+def read_explicitly(model: Any, kind: Kind, own: Conditioning, other: Conditioning, gates: np.ndarray) -> list[Row]:
+    """The rows of a run at CFG 1 whose heads read another prompt, and of its passes, by explicit maps."""
+    contexts = [context_of(model, kind, one) for one in (own, other)]
+    with explicitly_reading(model, kind, [ExplicitReading(*contexts, gates.astype(float))]) as explicit:
+        return main_rows(rows_of(explicit, own, own, kind.latent, cfg=1.0, steps=1), contexts[1])
+
+
+@one_of_each
+def test_readings_beside_loras_and_other_backends(kind: Kind) -> None:
+    """The pass with the other prompt has the LoRA too, and the backend gets all that attends."""
+    model, own, other = small(kind), prompt(WORDS, seed=1), prompt(WORDS, seed=3)
+    patched, gates = with_changed_weight(model), gates_of(model)
+    run: dict[str, Any] = {"latent": kind.latent, "cfg": 1.0, "steps": 1}
+    plain = rows_of(patched, own, own, **run)
+    graph = reading(patched, own, other, gates)
+    every = rows_of(*graph, own, **run)
+    assert_close(
+        main_rows(every, context_of(model, kind, other)), read_explicitly(patched, kind, own, other, gates), plain
+    )
+    beside, calls = with_backend(patched)
+    for made in (reading(beside, own, other, gates), (with_backend(graph[0])[0], graph[1])):
+        again = rows_of(*made, own, **run)
+        assert all(torch.equal(one.output, also.output) for one, also in zip(again, every, strict=True))
+    # Of the prompt, of the pass, and of the heads that read.
+    assert len(calls) >= 2 * len(head_layout(model).layers)
+
+
+@one_of_each
+def test_readings_in_half_precision_are_as_exact_as_a_run_without_them(kind: Kind) -> None:
+    model, own, other = small(kind, torch.bfloat16), prompt(WORDS, seed=1), prompt(WORDS, seed=3)
+    gates = gates_of(model)
+    run: dict[str, Any] = {"latent": kind.latent, "cfg": 1.0, "steps": 1}
+    (plain,) = rows_of(model, own, own, **run)
+    (found,) = main_rows(rows_of(*reading(model, own, other, gates), own, **run), context_of(model, kind, other))
+    (expected,) = read_explicitly(model, kind, own, other, gates)
+    (exact,) = read_explicitly(model, kind, own, other, np.zeros_like(gates))
+    limit = 2.0 * relative_error(plain.output, exact.output) + 8 * torch.finfo(torch.bfloat16).eps
+    assert relative_error(found.output, expected.output) <= limit

@@ -38,18 +38,11 @@ from hrv_pack.tests.support.small_transformers import (
     small,
     small_clip_anima,
     small_clip_flux,
+    with_changed_weight,
 )
 
 each_kind = pytest.mark.parametrize("kind", kinds_with(Capability.CONTROLS), ids=str)
 WORDS = ("a", "red", "car", "and", "tree")
-# Of what LoRAs change, by family.
-PROJECTIONS = (
-    "v_proj.weight",
-    "attention.qkv.weight",
-    "img_attn.qkv.weight",
-    "cross_attn.v.weight",
-    "attn.to_v.weight",
-)
 
 
 def controlled(
@@ -202,10 +195,7 @@ def test_half_precision_is_as_exact_as_it_is_without_controls(kind: Kind, dtype:
 @each_kind
 def test_loras_act_as_they_do_without_controls(kind: Kind) -> None:
     model, own, negative = small(kind), prompt(WORDS, seed=1), prompt(("ugly",), seed=2)
-    patched = model.clone()
-    name = next(name for name, _ in model.model.named_parameters() if name.endswith(PROJECTIONS))
-    weight = dict(model.model.named_parameters())[name]
-    patched.add_patches({name: ("diff", (torch.randn(weight.shape, generator=torch.Generator().manual_seed(3)),))})
+    patched = with_changed_weight(model)
     before = rows_of(model, own, negative, kind.latent)
     plain = rows_of(patched, own, negative, kind.latent)
     assert not torch.equal(plain[0].output, before[0].output)

@@ -11,7 +11,6 @@ import pytest
 import torch
 from hrv_pack.host.mechanism import add_control
 from hrv_pack.host.models.capabilities import Capability
-from hrv_pack.host.models.families.overriding import SLOT
 from hrv_pack.host.models.layouts import head_layout
 from hrv_pack.host.prompts.carried import ROWS_KEY, TOKEN_MAP_KEY, Conditioning
 from hrv_pack.hrv.controls.control import Control
@@ -33,6 +32,8 @@ from hrv_pack.tests.support.small_transformers import (
     rows_of,
     small,
     small_clip_anima,
+    with_backend,
+    with_changed_weight,
 )
 
 each_kind = pytest.mark.parametrize("kind", kinds_with(Capability.EDITING), ids=str)
@@ -192,28 +193,15 @@ def test_texts_that_the_host_makes_more_of_are_each_rows_own() -> None:
 @one_of_each
 def test_edits_beside_loras_and_other_backends(kind: Kind) -> None:
     model, source, target, negative = small(kind), *prompts()
-    patched = model.clone()
-    name = next(
-        name for name, _ in model.model.named_parameters() if name.endswith(("v_proj.weight", "attn.qkv.weight"))
-    )
-    weight = dict(model.model.named_parameters())[name]
-    patched.add_patches({name: ("diff", (torch.randn(weight.shape, generator=torch.Generator().manual_seed(3)),))})
-    calls: list[int] = []
-
-    def backend(attention: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
-        calls.append(len(args[0]))
-        found: torch.Tensor = attention(*args, **kwargs)
-        return found
-
+    patched = with_changed_weight(model)
     how: dict[str, Any] = {"cfg": 1.0, "steps": 1}
     edited = edit_of(patched, kind, source, target, **WHOLE, self_end=1.0)
     found, plain = run(edited, negative, kind, **how), run((patched, plainly(edited[1])), negative, kind, **how)
     with explicitly_edited(patched, kind, plain[1].context, by_words(patched, kind), itself=True) as explicit:
         expected = run((explicit, plainly(edited[1])), negative, kind, **how)
     assert_edited(found, expected, plain, plain[1].context)
-    with_backend = edited[0].clone()
-    with_backend.model_options["transformer_options"][SLOT] = backend
-    again = run((with_backend, edited[1]), negative, kind, **how)
+    beside, calls = with_backend(edited[0])
+    again = run((beside, edited[1]), negative, kind, **how)
     assert all(torch.equal(one.output, other.output) for one, other in zip(again, found, strict=True))
     assert len(calls) >= 2 * len(head_layout(model).layers)
 

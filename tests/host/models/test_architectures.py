@@ -231,8 +231,8 @@ def test_the_documents_say_what_each_family_can_do() -> None:
     assert {family.name for family in families} == {kind.name for kind in KINDS}
     listed = ", ".join(family.name for family in families)
     readme = (PACK_ROOT / "README.md").read_text(encoding="utf-8")
-    assert f"| everything but Local Blend and Attend and Excite also works with | {listed}:" in readme
-    assert all(family.capabilities == ALL - {Capability.BLENDING, Capability.EXCITEMENT} for family in families)
+    assert f"| everything but Local Blend also works with | {listed}:" in readme
+    assert all(family.capabilities == ALL - {Capability.BLENDING} for family in families)
 
 
 @pytest.mark.parametrize("family", PUBLISHED)
