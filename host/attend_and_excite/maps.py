@@ -190,7 +190,8 @@ class SubjectMaps:
         plain = len(rows) < len(subjects) and (
             before is None or before.size == self.size(extra) or self.distance(extra) < before.distance
         )
-        target = map_size(*extra[_LATENT_KEY], self.settings.resolution)
+        height, width = extra[_LATENT_KEY]
+        target = map_size(height, width, self.settings.resolution)
         self.wanted[uuid, layer.key] = _Wanted(weights, target, plain)
 
     def keep_plain(self, layer: AttentionLayer, uuid: Any, maps: torch.Tensor, extra: Mapping[str, Any]) -> None:

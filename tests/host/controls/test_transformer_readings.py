@@ -234,9 +234,9 @@ one_of_each = pytest.mark.parametrize("kind", [ANIMA, FLUX], ids=str)
 
 def read_explicitly(model: Any, kind: Kind, own: Conditioning, other: Conditioning, gates: np.ndarray) -> list[Row]:
     """The rows of a run at CFG 1 whose heads read another prompt, and of its passes, by explicit maps."""
-    contexts = [context_of(model, kind, one) for one in (own, other)]
-    with explicitly_reading(model, kind, [ExplicitReading(*contexts, gates.astype(float))]) as explicit:
-        return main_rows(rows_of(explicit, own, own, kind.latent, cfg=1.0, steps=1), contexts[1])
+    context, of_other = (context_of(model, kind, one) for one in (own, other))
+    with explicitly_reading(model, kind, [ExplicitReading(context, of_other, gates.astype(float))]) as explicit:
+        return main_rows(rows_of(explicit, own, own, kind.latent, cfg=1.0, steps=1), of_other)
 
 
 @one_of_each
