@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from hrv_pack.hrv.relevance.evidence import Votes
 from hrv_pack.hrv.relevance.files import load_hrv
+from hrv_pack.tests.support.commands import SCRIPTS, Commands, alone, run_alone
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 HRV_FILE = SCRIPTS.parent / "hrv_presets" / "hrvs" / "hrv-mini.safetensors"
 SETTINGS = ("--images", "6", "--steps", "2", "--width", "64", "--height", "64", "--batch-size", "2", "--cfg", "4")
 
@@ -28,35 +28,30 @@ def folder(tmp_path: Path) -> Path:
 def build_command(folder: Path, out: str, *options: str) -> list[str]:
     files = ("--concepts", "concepts.txt", "--prompts", "prompts.txt", "--states", "states", "--out", out)
     located = [name if name.startswith("--") else str(folder / name) for name in files]
-    script = str(SCRIPTS / "build_hrv.py")
-    return [sys.executable, script, "--checkpoint", "hrv-mini", *located, *SETTINGS, *options]
+    return ["build_hrv.py", "--checkpoint", "hrv-mini", *located, *SETTINGS, *options]
 
 
-def run(command: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-
-
-def test_shards_built_by_command_merge_into_the_whole(folder: Path) -> None:
+def test_shards_built_by_command_merge_into_the_whole(folder: Path, commands: Commands) -> None:
     outs = [f"{index}.safetensors" for index in (1, 2)]
-    for index, out in enumerate(outs, start=1):
-        done = run(build_command(folder, out, "--shard", f"{index}/2"))
+    shards = [build_command(folder, out, "--shard", f"{index}/2") for index, out in enumerate(outs, start=1)]
+    for out, done in zip(outs, (run_alone(*shards[0]), commands.run(*shards[1])), strict=True):
         assert done.returncode == 0, done.stderr
         assert f"Wrote {folder / out}: 6 images." in done.stdout and "images" in done.stderr
-    merge = [sys.executable, str(SCRIPTS / "merge_hrvs.py"), *(str(folder / out) for out in outs)]
-    done = run([*merge, "--out", str(folder / "merged.safetensors")])
+    merge = ["merge_hrvs.py", *(str(folder / out) for out in outs)]
+    done = run_alone(*merge, "--out", str(folder / "merged.safetensors"))
     assert done.returncode == 0, done.stderr
-    done = run(build_command(folder, "whole.safetensors"))
+    done = commands.run(*build_command(folder, "whole.safetensors"))
     assert done.returncode == 0, done.stderr
     merged, whole = (load_hrv(folder / f"{name}.safetensors") for name in ("merged", "whole"))
     assert isinstance(merged.evidence, Votes) and isinstance(whole.evidence, Votes)
     assert np.array_equal(merged.evidence.counts, whole.evidence.counts)
-    again = run([*merge[:3], str(folder / "whole.safetensors"), "--out", str(folder / "twice.safetensors")])
+    again = commands.run(*merge[:2], str(folder / "whole.safetensors"), "--out", str(folder / "twice.safetensors"))
     assert again.returncode == 1 and "count the same images" in again.stderr
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signal that asks a process to end")
 def test_a_terminated_build_goes_on(folder: Path) -> None:
-    command = [*build_command(folder, "out.safetensors"), "--images", "400"]
+    command = alone(*build_command(folder, "out.safetensors", "--images", "400"))
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, bufsize=1) as process:
         assert process.stderr is not None
         told = ""
@@ -92,15 +87,17 @@ def test_a_terminated_build_goes_on(folder: Path) -> None:
         (("--estimator", "guess"), 1, "There is no estimator 'guess'; there are"),
     ],
 )
-def test_refusals_are_sentences(folder: Path, options: tuple[str, ...], status: int, sentence: str) -> None:
-    done = run([*build_command(folder, "out.safetensors"), *options])
+def test_refusals_are_sentences(
+    folder: Path, commands: Commands, options: tuple[str, ...], status: int, sentence: str
+) -> None:
+    done = commands.run(*build_command(folder, "out.safetensors", *options))
     assert done.returncode == status
     assert sentence in done.stderr and "Traceback" not in done.stderr
     assert not (folder / "out.safetensors").exists()
 
 
-def test_an_existing_file_is_not_replaced_unasked(folder: Path) -> None:
+def test_an_existing_file_is_not_replaced_unasked(folder: Path, commands: Commands) -> None:
     (folder / "out.safetensors").write_text("mine")
-    done = run(build_command(folder, "out.safetensors"))
+    done = commands.run(*build_command(folder, "out.safetensors"))
     assert done.returncode == 1 and "already exists" in done.stderr
     assert (folder / "out.safetensors").read_text() == "mine"

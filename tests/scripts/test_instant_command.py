@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from hrv_pack.hrv.relevance.files import load_hrv
-
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "instant_hrv.py"
+from hrv_pack.tests.support.commands import Commands, run_alone
 
 
 @pytest.fixture
@@ -19,21 +16,21 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+def instant_command(folder: Path, *options: str) -> list[str]:
     files = ["--concepts", "concepts.txt", "--frames", "frames.txt", "--out", "out.safetensors"]
     located = [name if name.startswith("--") else str(folder / name) for name in files]
-    command = [sys.executable, str(SCRIPT), "--checkpoint", "hrv-mini", *located, *options]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    return ["instant_hrv.py", "--checkpoint", "hrv-mini", *located, *options]
 
 
-def test_an_hrv_is_made_once(folder: Path) -> None:
-    done = run(folder, "--background", "never")
+def test_an_hrv_is_made_once(folder: Path, commands: Commands) -> None:
+    command = instant_command(folder, "--background", "never")
+    done = run_alone(*command)
     assert done.returncode == 0, done.stderr
     assert f"Wrote {folder / 'out.safetensors'}: 2 concepts." in done.stdout and "part" in done.stderr
     hrv = load_hrv(folder / "out.safetensors")
     assert hrv.concepts == ("Color", "Shape") and hrv.provenance["estimator"] == "values"
     assert hrv.provenance["frames"] == ("{word}", "a {word}")
-    again = run(folder, "--background", "never")
+    again = commands.run(*command)
     assert again.returncode == 1 and "already exists" in again.stderr
 
 
@@ -46,8 +43,10 @@ def test_an_hrv_is_made_once(folder: Path) -> None:
         (("--out", "nowhere/out.safetensors"), 1, "There is no folder nowhere for the HRV file"),
     ],
 )
-def test_refusals_are_sentences(folder: Path, options: tuple[str, ...], status: int, sentence: str) -> None:
-    done = run(folder, *options)
+def test_refusals_are_sentences(
+    folder: Path, commands: Commands, options: tuple[str, ...], status: int, sentence: str
+) -> None:
+    done = commands.run(*instant_command(folder, *options))
     assert done.returncode == status
     assert sentence in done.stderr and "Traceback" not in done.stderr
     assert not (folder / "out.safetensors").exists()

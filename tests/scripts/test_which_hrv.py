@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from hrv_pack.hrv.relevance.files import load_hrv
+from hrv_pack.tests.support.commands import SCRIPTS, Commands, run_alone
 
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "which_hrv.py"
-SHIPPED = SCRIPT.parents[1] / "hrv_presets" / "hrvs" / "hrv-mini.safetensors"
+SHIPPED = SCRIPTS.parent / "hrv_presets" / "hrvs" / "hrv-mini.safetensors"
 QUICK = {"pairs": 2, "prompts": 2, "seeds": 1, "random-orders": 1, "head-counts": "20%", "steps": 2}
 SMALL = {"width": 64, "height": 64, "batch-size": 4}
 
 
-def run(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(SCRIPT), "--out", str(folder / "out"), "--states", str(folder / "states"), *options]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+def which_command(folder: Path, *options: str) -> list[str]:
+    return ["which_hrv.py", "--out", str(folder / "out"), "--states", str(folder / "states"), *options]
 
 
 def test_hrvs_of_every_kind_are_made_and_checked(tmp_path: Path) -> None:
     quick = [f"--{name}={value}" for name, value in (QUICK | SMALL).items()]
     options = (*quick, "--checkpoint", "hrv-mini", "--check", "shape", "--hrv", f"mine={SHIPPED}")
-    done = run(tmp_path, *options)
+    done = run_alone(*which_command(tmp_path, *options))
     assert done.returncode == 0, done.stderr
     out = tmp_path / "out"
     report = json.loads((out / "report.json").read_text(encoding="utf-8"))
@@ -38,7 +35,7 @@ def test_hrvs_of_every_kind_are_made_and_checked(tmp_path: Path) -> None:
         report["hrvs"][kind] for kind in kinds[:2]
     }
     page = (out / "report.md").read_text(encoding="utf-8")
-    assert page in done.stdout and "| Shape | 0" in page.replace("-0", "0") and str(SCRIPT.parents[1]) not in page
+    assert page in done.stdout and "| Shape | 0" in page.replace("-0", "0") and str(SCRIPTS.parent) not in page
 
 
 @pytest.mark.parametrize(
@@ -54,7 +51,9 @@ def test_hrvs_of_every_kind_are_made_and_checked(tmp_path: Path) -> None:
         (("--checkpoint", "hrv-mini", "--check", "Mood"), 1, "no concept 'Mood'"),
     ],
 )
-def test_refusals_are_sentences(tmp_path: Path, options: tuple[str, ...], status: int, sentence: str) -> None:
-    done = run(tmp_path, *options)
+def test_refusals_are_sentences(
+    tmp_path: Path, commands: Commands, options: tuple[str, ...], status: int, sentence: str
+) -> None:
+    done = commands.run(*which_command(tmp_path, *options))
     assert done.returncode == status
     assert sentence in done.stderr and "Traceback" not in done.stderr

@@ -42,8 +42,8 @@ from hrv_pack.hrv.scoring.experiments import parse_experiment
 from hrv_pack.hrv.weakening.plan import Plan
 from hrv_pack.hrv.weakening.side_effects import cases_by_prompt
 from hrv_pack.mini.truth_scorer import MiniScorer
+from hrv_pack.tests.support.commands import Commands, alone
 from hrv_pack.tests.support.ray_cluster import RayCluster
-from launcher.paths import PACK_ROOT
 
 pytestmark = [
     pytest.mark.slow,
@@ -72,6 +72,14 @@ def cluster() -> Iterator[RayCluster]:
             patch.setenv(name, value)
         yield found
     found.end()
+
+
+@pytest.fixture(scope="module")
+def commands(cluster: RayCluster) -> Iterator[Commands]:
+    """In a process that may talk to the cluster."""
+    started = Commands()
+    yield started
+    started.end()
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +199,7 @@ def test_a_cancel_stops_all_workers(
 
 
 def test_two_commands_at_once_of_which_one_is_killed_and_resumes(
-    cluster: RayCluster, whole: HRV, tmp_path: Path
+    cluster: RayCluster, whole: HRV, commands: Commands, tmp_path: Path
 ) -> None:
     """The one that is killed had begun; then its workers go to the other."""
     (tmp_path / "prompts.txt").write_text("\n".join(PROMPTS), encoding="utf-8")
@@ -199,15 +207,15 @@ def test_two_commands_at_once_of_which_one_is_killed_and_resumes(
 
     def command(name: str) -> list[str]:
         return [
-            sys.executable, str(PACK_ROOT / "scripts" / "build_hrv.py"), "--checkpoint", "hrv-mini", "--run-on",
-            cluster.address, "--concepts", str(tmp_path / "concepts.txt"), "--prompts", str(tmp_path / "prompts.txt"),
+            "build_hrv.py", "--checkpoint", "hrv-mini", "--run-on", cluster.address,
+            "--concepts", str(tmp_path / "concepts.txt"), "--prompts", str(tmp_path / "prompts.txt"),
             "--states", str(tmp_path / f"{name}-states"), "--out", str(tmp_path / f"{name}.safetensors"),
             "--images", "12", "--seed", "3", "--steps", "2", "--cfg", "3", "--sampler", "euler_ancestral",
             "--width", "32", "--height", "32", "--batch-size", "2",
         ]  # fmt: skip
 
     def start(name: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(command(name), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+        return subprocess.Popen(alone(*command(name)), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
 
     with start("one") as one, start("two") as two:
         assert one.stderr is not None and two.stderr is not None
@@ -220,20 +228,20 @@ def test_two_commands_at_once_of_which_one_is_killed_and_resumes(
         assert two.returncode == 0, log
     assert load_hrv(tmp_path / "two.safetensors").same_as(whole)
     assert not (tmp_path / "one.safetensors").exists()
-    done = subprocess.run(command("one"), capture_output=True, text=True, timeout=300, check=False)
+    done = commands.run(*command("one"))
     assert done.returncode == 0, done.stderr
     assert load_hrv(tmp_path / "one.safetensors").same_as(whole)
 
 
-def test_the_command_that_checks_hrvs_finds_the_same(cluster: RayCluster, tmp_path: Path) -> None:
+def test_the_command_that_checks_hrvs_finds_the_same(cluster: RayCluster, commands: Commands, tmp_path: Path) -> None:
     def found(place: str, name: str) -> Any:
         command = [
-            sys.executable, str(PACK_ROOT / "scripts" / "which_hrv.py"), "--checkpoint", "hrv-mini", "--run-on", place,
+            "which_hrv.py", "--checkpoint", "hrv-mini", "--run-on", place,
             "--states", str(tmp_path / f"{name}-states"), "--out", str(tmp_path / name), "--check", "Color",
             "--pairs", "1", "--prompts", "2", "--seeds", "1", "--random-orders", "1", "--head-counts", "20%",
             "--steps", "2", "--width", "32", "--height", "32",
         ]  # fmt: skip
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        done = commands.run(*command)
         assert done.returncode == 0, done.stderr
         report = json.loads((tmp_path / name / "report.json").read_text(encoding="utf-8"))
         return report["hrvs"], report["findings"]
