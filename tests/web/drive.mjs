@@ -295,6 +295,5 @@ async function help(nodeClass) {
   await page.getByTestId("info-button").click();
   const heading = page.locator(".node-help-content h1");
   await heading.waitFor();
-  await screenshot(`help-${nodeClass}`);
   return page.locator(".node-help-content").innerText();
 }
