@@ -16,7 +16,7 @@ from launcher.workflow_convert import to_prompt
 from pack_import import import_pack
 from PIL import Image
 
-WORKFLOW = PACK_ROOT / "example_workflows" / "4-from-nothing-to-a-steered-image.json"
+WORKFLOW = PACK_ROOT / "example_workflows" / "01 From nothing to a steered image.json"
 ROWS = ("unsteered", "strengthened", "adjusted")
 
 

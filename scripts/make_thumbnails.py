@@ -97,7 +97,7 @@ def card(name: str, files: list[Path]) -> Image.Image:
 
     square = Image.new("RGB", (SIDE, SIDE), PAPER)
     draw = ImageDraw.Draw(square)
-    title = textwrap.wrap(name.partition("-")[2].replace("-", " ").capitalize(), 24)
+    title = textwrap.wrap(name.partition(" ")[2], 24)
     lines = [*((line, 36) for line in title), ("", 24), *((file.name, 22) for file in files)]
     top = (SIDE - sum(size + 14 for _, size in lines)) // 2
     for line, size in lines:

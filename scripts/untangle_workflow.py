@@ -1,6 +1,6 @@
 """Lead the wires of saved graphs round their nodes, by reroutes.
 
-    python scripts/untangle_workflow.py example_workflows/2-strengthen-a-concept.json
+    python scripts/untangle_workflow.py example_workflows/03*.json
 
 Nodes and groups stay where they are, and so do wires that are in nobody's way; reroutes of before are dropped. Where no
 way is found, which is said, make more room between the nodes. In the file only "extra" changes.

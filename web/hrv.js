@@ -12,6 +12,7 @@ import { colorSockets } from "./hrv/socket_colors.js";
 import { forget } from "./hrv/server.js";
 import { PROGRESS } from "./hrv/status_panel.js";
 import { askAgain, hear } from "./hrv/statuses.js";
+import { sortTemplates } from "./hrv/templates.js";
 import { say } from "./hrv/texts.js";
 import { WORDS } from "./hrv/word_chips.js";
 import { addWordMenu } from "./hrv/word_menus.js";
@@ -44,7 +45,10 @@ app.registerExtension({
   commands: TOGGLES.map(({ panel, ...command }) => ({ ...command, function: () => toggleSelected(panel) })),
   init: loadTranslations,
   addCustomNodeDefs: translateSearch,
-  setup: colorSockets,
+  setup() {
+    colorSockets();
+    sortTemplates();
+  },
   nodeCreated(created) {
     const node = /** @type {PageNode} */ (created);
     addConceptMenus(node);

@@ -18,6 +18,7 @@ from .prompts import words_of
 from .recipes import concepts_of, hrv_of
 from .requests import LARGEST, Request, object_of, text_of
 from .results import results_of, statuses_of
+from .templates import register_links
 
 Answer = Callable[[Request], Any]
 
@@ -28,6 +29,7 @@ def register_routes() -> None:
     if server is not None:
         for path, answer in ROUTES.items():
             server.routes.post(path)(_handler(answer))
+        register_links(server.routes)
 
 
 def _hrv(request: Request) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 FOLDERS = {
+    "CheckpointLoaderSimple": "checkpoints",
     "UNETLoader": "diffusion_models",
     "CLIPLoader": "text_encoders",
     "DualCLIPLoader": "text_encoders",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from launcher.paths import PACK_ROOT
@@ -11,6 +12,7 @@ from launcher.paths import PACK_ROOT
 DOCUMENTS = [PACK_ROOT / "README.md", *sorted((PACK_ROOT / "docs").glob("*.md"))]
 # Where the options of commands are, besides their own files: as options, or as the fields of settings.
 SHARED_OPTIONS = [PACK_ROOT / "mini" / "training.py", PACK_ROOT / "benchmarks" / "measuring.py"]
+TEMPLATES = sorted(file.stem for file in (PACK_ROOT / "example_workflows").glob("*.json"))
 HELP = sorted((PACK_ROOT / "web" / "docs").glob("*.md"))
 FOLDERS = {path.name for path in PACK_ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")}
 everywhere = pytest.mark.parametrize("path", DOCUMENTS + HELP, ids=lambda path: path.name)
@@ -28,7 +30,7 @@ def test_links_lead_somewhere(path: Path) -> None:
         if target.startswith("https://"):
             continue
         file, _, heading = target.partition("#")
-        linked = path.parent / file if file else path
+        linked = path.parent / unquote(file) if file else path
         assert linked.exists(), target
         assert not heading or heading in anchors(linked), target
 
@@ -36,9 +38,20 @@ def test_links_lead_somewhere(path: Path) -> None:
 @everywhere
 def test_files_that_are_named_exist(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    for name in re.findall(rf"(?<![\w/.-])(?:{'|'.join(FOLDERS)})/[\w./-]*\w", text):
+    for name in map(unquote, re.findall(rf"(?<![\w/.-])(?:{'|'.join(FOLDERS)})/[\w./%-]*\w", text)):
         if not re.fullmatch(r"models/.*|web/docs/HRV_X\.md", name):
             assert (PACK_ROOT / name).exists(), name
+
+
+@everywhere
+def test_templates_that_are_named_exist(path: Path) -> None:
+    titles = {name.partition(" ")[2] for name in TEMPLATES}
+    for name in re.findall(r"[Tt]emplate [*“](.+?)[*”]", path.read_text(encoding="utf-8")):
+        assert name in titles
+
+
+def test_the_readme_lists_all_templates_in_their_order() -> None:
+    assert re.findall(r"^\| (\d\d .+?) \|", DOCUMENTS[0].read_text(encoding="utf-8"), re.MULTILINE) == TEMPLATES
 
 
 @everywhere

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 from launcher.api_client import ApiClient, WorkflowError
+from launcher.comfy_server import ComfyServer
 from launcher.model_files import FOLDERS, model_files
 from launcher.paths import PACK_ROOT
 from launcher.workflow_convert import to_prompt
@@ -19,7 +21,7 @@ EXAMPLES = {
 
 
 def test_there_is_one_for_each_kind_of_model() -> None:
-    assert [name.split("-")[1] for name in EXAMPLES] == ["anima", "z", "flux"]
+    assert [re.split(r"\W", name)[1] for name in EXAMPLES] == ["My", "Anima", "Z", "Flux"]
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -39,3 +41,33 @@ def test_without_a_file_the_host_names_it(api: ApiClient, name: str) -> None:
     with pytest.raises(WorkflowError, match=r"gone\.safetensors") as told:
         api.run(to_prompt(json.loads(text), api.object_info()))
     assert told.value.kind == "value_not_in_list"
+
+
+def test_my_own_checkpoint_runs_with_a_model_that_is_there(api: ApiClient, comfy_server: ComfyServer) -> None:
+    """With HRV-mini in place of the checkpoint, and what is switched off switched on."""
+    graph = json.loads(json.dumps(EXAMPLES["02 My own checkpoint"]))
+    for node in graph["nodes"]:
+        node["mode"] = 0
+    prompt = to_prompt(graph, api.object_info())
+    light = {
+        "HRV_Concepts": {"concepts": "Color: red, blue\nShape: circle, square"},
+        "HRV_BuildCausal": {"pairs": 1, "steps": 2, "width": 128, "height": 128},
+        "HRV_TextEncode": {"text": "a red circle"},
+        "HRV_ConceptStrengthen": {"words": "red", "concept": "Color"},
+        "EmptyLatentImage": {"width": 128, "height": 128},
+        "KSampler": {"steps": 2},
+    }
+    for node in prompt.values():
+        assert node["inputs"].keys() >= light.get(node["class_type"], {}).keys()
+        node["inputs"].update(light.get(node["class_type"], {}))
+        if node["class_type"] == "CheckpointLoaderSimple":
+            node.update(class_type="HRV_LoadMini", inputs={})
+    result = api.run(prompt)
+    heat_map, plain, steered = (
+        result.images(number)
+        for number, node in prompt.items()
+        if node["class_type"] in ("HRV_HeatMap", "PreviewImage")
+    )
+    assert len(heat_map) == len(plain) == len(steered) == 1
+    assert api.view(plain[0]) != api.view(steered[0])
+    assert (comfy_server.base_directory / "models" / "hrv" / "my-checkpoint-causal.safetensors").is_file()

@@ -21,8 +21,8 @@ DRIVE_SECONDS = 1500
 
 # Small enough for any machine: what is tested is the way from the page to the result.
 LIGHT: dict[str, Any] = {
-    "1-build-and-save-an-hrv": {"HRV_Build": {"images": 2, "steps": 1, "batch_size": 2}},
-    "2-strengthen-a-concept": {"KSampler": {"steps": 1}, "EmptyLatentImage": {"batch_size": 2}},
+    "12 Build and save an HRV": {"HRV_Build": {"images": 2, "steps": 1, "batch_size": 2}},
+    "03 Strengthen a concept": {"KSampler": {"steps": 1}, "EmptyLatentImage": {"batch_size": 2}},
 }
 
 # What somebody might type who does not know the node's name.
@@ -141,7 +141,7 @@ def report(
         "pack": PACK_NAME,
         "workflows": examples,
         "light": LIGHT,
-        "broken": without_hrv_file(examples["2-strengthen-a-concept"]),
+        "broken": without_hrv_file(examples["03 Strengthen a concept"]),
         "texts": TEXTS,
         "searches": SEARCHES,
         "commonSearches": COMMON_SEARCHES,

@@ -82,12 +82,12 @@ async function drive() {
   }
   await setting("Comfy.VueNodes.Enabled", false);
 
-  const control = task.workflows["2-strengthen-a-concept"];
+  const control = task.workflows["03 Strengthen a concept"];
   const tools = { page, load, setting, command, screenshot, workflow: control };
   report.menus = await conceptMenus(tools);
   report.words = await wordMenus(tools);
   report.heads = await heatMaps(tools);
-  report.progress = await progress({ ...tools, build: task.workflows["1-build-and-save-an-hrv"] });
+  report.progress = await progress({ ...tools, build: task.workflows["12 Build and save an HRV"] });
 
   for (const [name, values] of Object.entries(task.light)) {
     await load(name, task.workflows[name]);
@@ -125,7 +125,8 @@ async function openTemplate(name, disabledExtensions = []) {
     "Comfy.Extension.Disabled": disabledExtensions,
   };
   await page.request.post(`http://${task.address}/api/settings`, { data: settings });
-  await page.goto(`http://${task.address}/?template=${name}&source=${task.pack}`);
+  const link = name.replace(/^\d+ /, "").toLowerCase().replaceAll(" ", "-");
+  await page.goto(`http://${task.address}/?template=${link}&source=${task.pack}`);
   await page.waitForFunction(
     (count) => window.app?.rootGraph?.nodes.length === count && window.app.extensionManager.workflow,
     task.workflows[name].nodes.length,
