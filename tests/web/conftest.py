@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import copy
 import json
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 from launcher.api_client import ApiClient
+from launcher.browser import browser_program
 from launcher.comfy_server import PACK_NAME, ComfyServer
 from launcher.node import install_packages, node_program
 from launcher.paths import PACK_ROOT
 
 DRIVER = Path(__file__).with_name("drive.mjs")
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 DRIVE_SECONDS = 1500
 
 # Small enough for any machine: what is tested is the way from the page to the result.
@@ -93,15 +92,6 @@ TEXTS: dict[str, Any] = {
 Graph = dict[str, Any]
 
 
-def on_path(names: tuple[str, ...], how_to_install: str) -> str:
-    """The first of some programs that is there; a failure with a sentence if none is."""
-    for name in names:
-        program = shutil.which(name)
-        if program:
-            return program
-    pytest.fail(f"{names[0]} is not on PATH, and the front-end tests need it: {how_to_install}", pytrace=False)
-
-
 @pytest.fixture(scope="session")
 def examples() -> dict[str, Graph]:
     """The example workflows by name, as saved."""
@@ -130,7 +120,7 @@ def report(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, Any]:
     """What ``drive.mjs`` saw: every example opened, two of them run, searches made, help pages read."""
-    browser = on_path(BROWSERS, "install it, on Debian and Ubuntu with: sudo apt-get install chromium")
+    browser = browser_program()
     install_packages()
     folder = tmp_path_factory.mktemp("frontend")
     task = {

@@ -8,8 +8,8 @@
 
 import fs from "node:fs";
 import path from "node:path";
-import { chromium } from "playwright-core";
 
+import { openBrowser } from "../../scripts/launcher/browser.mjs";
 import { conceptMenus } from "./concept_menus.mjs";
 import { heatMaps } from "./heat_maps.mjs";
 import { progress } from "./progress.mjs";
@@ -23,21 +23,7 @@ const [taskPath, reportPath] = process.argv.slice(2);
 const task = JSON.parse(fs.readFileSync(taskPath, "utf8"));
 const report = { console: [], network: [], workflows: {}, runs: {}, searches: {}, help: {} };
 
-const context = await chromium.launchPersistentContext(task.profile, {
-  executablePath: task.browser,
-  headless: true,
-  viewport: { width: 1920, height: 1080 },
-  args: [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-  ],
-});
+const context = await openBrowser(task.browser, task.profile);
 const [page] = context.pages();
 page.setDefaultTimeout(SETTLE_MS);
 page.on("pageerror", (error) => report.console.push({ kind: "exception", text: String(error.stack), from: "" }));
@@ -283,7 +269,7 @@ async function search(words, title) {
   return found;
 }
 
-// The text that Node Info shows for a node.
+// The text that Node Info shows for a node, and whether its picture is there.
 async function help(nodeClass) {
   await page.evaluate((nodeClass) => {
     app.rootGraph.clear();
@@ -296,5 +282,10 @@ async function help(nodeClass) {
   await page.getByTestId("info-button").click();
   const heading = page.locator(".node-help-content h1");
   await heading.waitFor();
-  return page.locator(".node-help-content").innerText();
+  const image = await page.locator(".node-help-content img").first().elementHandle();
+  await page.waitForFunction((image) => image.complete, image);
+  return {
+    text: await page.locator(".node-help-content").innerText(),
+    picture: await image.evaluate((image) => image.naturalWidth > 0),
+  };
 }

@@ -34,7 +34,8 @@ def test_help_pages_open(report: dict[str, Any], own_nodes: dict[str, Any]) -> N
     for node_class, shown in report["help"].items():
         written = (DOCS / f"{node_class}.md").read_text(encoding="utf-8")
         for line in re.findall(r"^#+ (.+)$", written, re.MULTILINE):
-            assert line in shown, (node_class, line)
+            assert line in shown["text"], (node_class, line)
+        assert shown["picture"], node_class
 
 
 def test_every_help_page_has_an_example() -> None:
