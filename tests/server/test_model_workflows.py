@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from launcher.api_client import ApiClient, WorkflowError
@@ -49,7 +50,7 @@ def test_my_own_checkpoint_runs_with_a_model_that_is_there(api: ApiClient, comfy
     for node in graph["nodes"]:
         node["mode"] = 0
     prompt = to_prompt(graph, api.object_info())
-    light = {
+    light: dict[str, dict[str, Any]] = {
         "HRV_Concepts": {"concepts": "Color: red, blue\nShape: circle, square"},
         "HRV_BuildCausal": {"pairs": 1, "steps": 2, "width": 128, "height": 128},
         "HRV_TextEncode": {"text": "a red circle"},
@@ -58,8 +59,9 @@ def test_my_own_checkpoint_runs_with_a_model_that_is_there(api: ApiClient, comfy
         "KSampler": {"steps": 2},
     }
     for node in prompt.values():
-        assert node["inputs"].keys() >= light.get(node["class_type"], {}).keys()
-        node["inputs"].update(light.get(node["class_type"], {}))
+        changed = light.get(node["class_type"], {})
+        assert node["inputs"].keys() >= changed.keys()
+        node["inputs"].update(changed)
         if node["class_type"] == "CheckpointLoaderSimple":
             node.update(class_type="HRV_LoadMini", inputs={})
     result = api.run(prompt)
