@@ -28,7 +28,7 @@ def test_a_map_is_read_by_pointer_and_keys(heads: dict[str, Any], renderer: str)
 @pytest.mark.parametrize("renderer", ["classic", "nodes2"])
 def test_clicks_and_keys_take_heads_into_scale_heads(heads: dict[str, Any], renderer: str) -> None:
     seen = heads[renderer]
-    assert seen["added"] == ["Added down1.0:0: Scale Heads has 1 head.", "down1:0"]
+    assert seen["added"] == ["Added down1.0:0. Scale Heads has 1 head.", "down1:0"]
     assert (seen["both"], seen["removed"]) == ("down1:0 down2:1", "")
 
 
