@@ -4,7 +4,8 @@
 //   node drive.mjs TASK.json REPORT.json
 //
 // TASK: {address, browser, profile, screenshots, pack, workflows: {name: graph}, light: {name: {type: {widget: value}}},
-//        broken: graph, texts: prompt, searches: {words: title}, commonSearches: {words: title}, help: [node class]}
+//        broken: graph, texts: prompt, searches: {words: title}, commonSearches: {words: title}, help: [node class],
+//        languages: {code: {titles: {node class: title}, searches: {words: title}}}}
 
 import fs from "node:fs";
 import path from "node:path";
@@ -12,6 +13,7 @@ import path from "node:path";
 import { openBrowser } from "../../scripts/launcher/browser.mjs";
 import { conceptMenus } from "./concept_menus.mjs";
 import { heatMaps } from "./heat_maps.mjs";
+import { languages } from "./languages.mjs";
 import { progress } from "./progress.mjs";
 import { wordMenus } from "./word_menus.mjs";
 
@@ -86,6 +88,7 @@ async function drive() {
   for (const [words, title] of Object.entries(task.commonSearches)) report.commonSearches[words] = await search(words, title);
   for (const nodeClass of task.help) report.help[nodeClass] = await help(nodeClass);
   report.texts = await texts();
+  report.languages = await languages({ ...tools, search }, task.languages);
 }
 
 // What the page makes of every workflow when none of our code runs in it.
