@@ -6,12 +6,14 @@ import { app } from "../../scripts/app.js";
 import { addConceptMenus } from "./hrv/concept_menus.js";
 import { HEADS } from "./hrv/heat_maps.js";
 import { loadTranslations, translateSearch } from "./hrv/languages.js";
+import { addOuterStatus } from "./hrv/outer_status.js";
 import { addPanel, isOpen, setOpen } from "./hrv/panels.js";
 import { restoreResults } from "./hrv/results.js";
 import { colorSockets } from "./hrv/socket_colors.js";
 import { forget } from "./hrv/server.js";
 import { PROGRESS } from "./hrv/status_panel.js";
 import { askAgain, hear } from "./hrv/statuses.js";
+import { hearExecuting, hearText } from "./hrv/shown_texts.js";
 import { sortTemplates } from "./hrv/templates.js";
 import { say } from "./hrv/texts.js";
 import { WORDS } from "./hrv/word_chips.js";
@@ -30,6 +32,8 @@ const TOGGLES = [
 // What a run wrote is asked for again.
 api.addEventListener("execution_success", forget);
 api.addEventListener("reconnected", askAgain);
+api.addEventListener("executing", ({ detail }) => hearExecuting(detail === null ? null : String(detail)));
+api.addEventListener("progress_text", ({ detail }) => hearText(String(detail.nodeId)));
 // Here and not in setup(): messages that come before it would be lost.
 api.addEventListener(/** @type {any} */ ("hrv.status"), (/** @type {CustomEvent<Status>} */ { detail }) => hear(detail));
 
@@ -48,11 +52,14 @@ app.registerExtension({
   setup() {
     colorSockets();
     sortTemplates();
+    // Texts are shown on nodes of the graph that is open.
+    app.canvas.canvas.addEventListener("litegraph:set-graph", () => void restoreResults());
   },
   nodeCreated(created) {
     const node = /** @type {PageNode} */ (created);
     addConceptMenus(node);
     addWordMenu(node);
+    addOuterStatus(node);
     for (const { panel } of TOGGLES) addPanel(node, panel);
   },
   getSelectionToolboxCommands: (item) =>

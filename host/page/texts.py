@@ -12,6 +12,8 @@ from comfy_execution.utils import get_executing_context
 from server import PromptServer
 
 from ...hrv.errors import HRVError, printable
+from .running import running_node
+from .shown_texts import SHOWN
 
 MOST_LINES = 24
 """In Nodes 2.0, which takes the text for Markdown, a node grows with it and does not scroll."""
@@ -38,11 +40,15 @@ def show_on_running_node(text: str) -> None:
 def showing_errors(execute: Callable[..., io.NodeOutput]) -> Callable[..., io.NodeOutput]:
     """A node's ``execute`` that shows the sentence of an HRVError on the node before it raises it.
 
-    The page itself puts a sentence of its own in front and ours behind "View details".
+    The page itself puts a sentence of its own in front and ours behind "View details". What the node showed in an
+    earlier run is not shown again to pages that are opened from now on.
     """
 
     @wraps(execute)
     def execute_showing_errors(node: type[io.ComfyNode], /, *given: Any, **named: Any) -> io.NodeOutput:
+        running = running_node()
+        if running is not None:
+            SHOWN.drop(running.workflow, running.node)
         try:
             return execute(node, *given, **named)
         except HRVError as error:
@@ -69,5 +75,9 @@ def _send(text: str, node_id: str) -> None:
     lines = text.splitlines()
     if len(lines) > MOST_LINES:
         lines[MOST_LINES:] = ["", f"... and {len(lines) - MOST_LINES} more lines."]
+    shown = printable("\n".join(lines))
+    running = running_node(node_id)
+    if running is not None:
+        SHOWN.put(running.workflow, running.node, shown)
     server = PromptServer.instance
-    server.send_progress_text(printable("\n".join(lines)), node_id, server.client_id)
+    server.send_progress_text(shown, node_id, server.client_id)

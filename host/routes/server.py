@@ -17,7 +17,7 @@ from .heads import touched_heads, written_heads
 from .prompts import words_of
 from .recipes import concepts_of, hrv_of
 from .requests import LARGEST, Request, object_of, text_of
-from .results import results_of, statuses_of
+from .results import results_of, statuses_of, texts_of
 from .templates import register_links
 
 Answer = Callable[[Request], Any]
@@ -54,7 +54,10 @@ ROUTES: dict[str, Answer] = {
     "/hrv/touched": lambda request: {"positions": touched_heads(hrv_of(object_of(request, "hrv")), request)},
     "/hrv/tokens": lambda request: words_of(text_of(request, "text")),
     "/hrv/status": lambda request: {"statuses": statuses_of(text_of(request, "workflow"))},
-    "/hrv/results": lambda request: {"outputs": results_of(text_of(request, "workflow"))},
+    "/hrv/results": lambda request: {
+        "outputs": results_of(text_of(request, "workflow")),
+        "texts": texts_of(text_of(request, "workflow")),
+    },
 }
 
 

@@ -51,13 +51,14 @@ def test_a_build_is_told_cancelled_resumed_and_remembered(api: ApiClient) -> Non
     assert (done["state"], done["done"], done["curves"]["across"]) == ("done", IMAGES, "images")
     assert done["curves"]["curves"][0]["across"][-1] <= IMAGES
 
-    outputs = api.post("/hrv/results", {"workflow": WORKFLOW})["outputs"]
+    results = api.post("/hrv/results", {"workflow": WORKFLOW})
+    outputs = results["outputs"]
     assert outputs.keys() == {"4:1", "rank"}
     assert api.post("/hrv/hrv", {"from": "run", "digest": outputs["4:1"]["hrv"][0]})["concepts"] == ["Color", "Shape"]
-    assert outputs["rank"]["text"]
+    assert results["texts"]["rank"] == outputs["rank"]["text"][0]
 
 
 def test_prompts_without_a_workflow_and_others_are_nobodys(api: ApiClient) -> None:
     for workflow in ("", "another", "../..", "x" * 1000):
         assert api.post("/hrv/status", {"workflow": workflow}) == {"statuses": []}
-        assert api.post("/hrv/results", {"workflow": workflow}) == {"outputs": {}}
+        assert api.post("/hrv/results", {"workflow": workflow}) == {"outputs": {}, "texts": {}}

@@ -132,6 +132,9 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, str]]:
     from server import PromptServer
 
     texts: list[tuple[str, str, str]] = []
-    server = SimpleNamespace(client_id="page", send_progress_text=lambda *given: texts.append(given))
+    queue = SimpleNamespace(get_current_queue_volatile=lambda: ([], []))
+    server = SimpleNamespace(
+        client_id="page", prompt_queue=queue, send_progress_text=lambda *given: texts.append(given)
+    )
     monkeypatch.setattr(PromptServer, "instance", server, raising=False)
     return texts

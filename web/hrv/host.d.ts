@@ -13,3 +13,5 @@ declare const LiteGraph: {
   vueNodesMode?: boolean;
   ContextMenu: new (values: string[], options: object) => unknown;
 };
+
+declare const LGraphBadge: new (options: { text: string }) => { text: string };

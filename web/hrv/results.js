@@ -4,6 +4,7 @@ import { app } from "../../../scripts/app.js";
 import { placeOfExecution } from "./executed.js";
 import { isOurs, lastOutput, rootGraph, setLastOutput } from "./page.js";
 import { ask } from "./server.js";
+import { showTexts } from "./shown_texts.js";
 
 /** Put the results of earlier runs on the nodes of the workflow that was opened, where there are none yet. */
 export async function restoreResults() {
@@ -16,5 +17,6 @@ export async function restoreResults() {
     const place = placeOfExecution(root, id);
     if (place && isOurs(place.node) && !lastOutput(place)) setLastOutput(place, output);
   }
+  showTexts(answer.texts);
   app.canvas.setDirty(true, true);
 }

@@ -39,8 +39,29 @@ export function askAgain() {
 export function statusOf(place) {
   const workflow = rootGraph().id;
   const node = executionId(place);
-  const remembered = /** @type {Status[] | undefined} */ (known("/hrv/status", { workflow }).answer?.statuses);
-  return later(told.get(keyOf(workflow, node)), remembered?.find((status) => status.node === node));
+  return later(told.get(keyOf(workflow, node)), remembered(workflow).find((status) => status.node === node));
+}
+
+/**
+ * How the last work inside a subgraph stands, if there was any.
+ * @param {string} subgraph what a run calls its node
+ * @returns {Status | undefined}
+ */
+export function statusInside(subgraph) {
+  const workflow = rootGraph().id;
+  const heard = [...told.values()].filter((status) => status.workflow === workflow);
+  return [...heard, ...remembered(workflow)]
+    .filter(({ node }) => node.startsWith(`${subgraph}:`))
+    .reduce((/** @type {Status | undefined} */ one, other) => later(one, other), undefined);
+}
+
+/**
+ * What the server remembers of a workflow's nodes.
+ * @param {string} workflow
+ * @returns {Status[]}
+ */
+function remembered(workflow) {
+  return known("/hrv/status", { workflow }).answer?.statuses ?? [];
 }
 
 /**
