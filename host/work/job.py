@@ -92,7 +92,8 @@ class Progress:
     speed: str = ""
 
     def __str__(self) -> str:
-        parts = [f"{self.done} of {self.total} {self.unit}", self.detail, self.speed, f"{clock(self.seconds)} left"]
+        left = f"{clock(self.seconds)} left" if self.done < self.total else ""
+        parts = [f"{self.done} of {self.total} {self.unit}", self.detail, self.speed, left]
         return ", ".join(filter(None, parts))
 
 

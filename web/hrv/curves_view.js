@@ -77,7 +77,7 @@ export class CurvesView {
         height: LEAST_HEIGHT,
         scales: { x: { time: false } },
         axes: [
-          { ...axis, size: 20 },
+          { ...axis, size: 24, gap: 4, ticks: { ...axis.ticks, size: 4 } },
           { ...axis, size: 40 },
         ],
         // The page scales what is on the graph, which uPlot does not know of: see pointAt.

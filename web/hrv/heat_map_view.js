@@ -149,8 +149,11 @@ export class HeatMapView {
     const wanted = this.state.concept ?? concept ?? (every.length <= MOST_PANELS ? ALL : "");
     const row = hrv.concepts.findIndex((name) => name.toLowerCase() === wanted.toLowerCase());
     const chosen = wanted === ALL ? every : [Math.max(0, row)];
-    const scale = SCALES.includes(this.state.scale ?? "") ? String(this.state.scale) : "relevance";
-    return /** @type {Picture} */ ({ hrv, chosen, scale, isDifference, outlined });
+    return /** @type {Picture} */ ({ hrv, chosen, scale: this.scaleName(), isDifference, outlined });
+  }
+
+  scaleName() {
+    return SCALES.includes(this.state.scale ?? "") ? String(this.state.scale) : "relevance";
   }
 
   fillMenus() {
@@ -165,7 +168,7 @@ export class HeatMapView {
       [...(concept === null ? [] : [/** @type {[string, string]} */ (["", say("as the node says")])]), [ALL, say("all concepts")], ...names],
       this.state.concept === undefined && concept !== null ? "" : chosen,
     );
-    fill(this.scale, SCALES.map((name) => [name, SCALE_NAMES[name]?.() ?? name]), picture?.scale ?? "");
+    fill(this.scale, SCALES.map((name) => [name, SCALE_NAMES[name]?.() ?? name]), this.scaleName());
     this.scale.disabled = picture?.isDifference ?? false;
     this.canvas.setAttribute(
       "aria-label",

@@ -71,13 +71,16 @@ function shownBy(node) {
   /** @type {Shown} */
   const shown = { hrvs: new Map(), message: "", concept: null, outlined: new Set() };
   if (!place) return shown;
-  const recipe = givesHRV(node) ? recipeOf(place, want) : recipeOfInput(place, "hrv", want);
-  if (!recipe) {
+  const field = CONCEPT_FIELDS.map((name) => widgetValue(place, name)).find((value) => typeof value === "string");
+  shown.concept = typeof field === "string" ? field : null;
+  const wanted = givesHRV(node) ? recipeOf(place, want) : recipeOfInput(place, "hrv", want);
+  if (!wanted) {
     shown.message = givesHRV(node)
       ? say("Its heads are known after a run.")
       : say("Connect an HRV, or run the nodes before this one.");
     return shown;
   }
+  const recipe = nextToShow(node, wanted);
   const { hrv = lastShown.get(node), message } = hrvOf(recipe);
   shown.message = message;
   if (message) lastShown.delete(node);
@@ -91,10 +94,27 @@ function shownBy(node) {
     const less = differenceOf(hrv, other);
     if (less) shown.hrvs.set("hrv − other", { hrv: less, isDifference: true });
   }
-  const field = CONCEPT_FIELDS.map((name) => widgetValue(place, name)).find((value) => typeof value === "string");
-  shown.concept = typeof field === "string" ? field : null;
   shown.outlined = outlinedHeads(node, place, recipe, hrv);
   return shown;
+}
+
+/** What a node's map asked for last. @type {WeakMap<PageNode, Recipe>} */
+const lastAsked = new WeakMap();
+
+/**
+ * What a node's map asks for: one after the other, as a build may have its next HRV before the last one is here.
+ * @param {PageNode} node
+ * @param {Recipe} wanted
+ */
+function nextToShow(node, wanted) {
+  const before = lastAsked.get(node);
+  if (before && before.from === "run" && wanted.from === "run" && before.digest !== wanted.digest) {
+    const { hrv, message } = hrvOf(before);
+    if (!hrv && !message) return before;
+    if (hrv) lastShown.set(node, hrv);
+  }
+  lastAsked.set(node, wanted);
+  return wanted;
 }
 
 /** What a node's map stays at until the next HRV is there. @type {WeakMap<PageNode, HRV>} */
