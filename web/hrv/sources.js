@@ -19,6 +19,18 @@ export function placesOf(root, node) {
 }
 
 /**
+ * The nodes of a graph and of all subgraphs in it.
+ * @param {Graph} root
+ * @returns {GraphNode[]}
+ */
+export function nodesWithin(root) {
+  const graphs = new Set([root]);
+  // What is added meanwhile is gone through too.
+  for (const { nodes } of graphs) for (const { subgraph } of nodes) if (subgraph) graphs.add(subgraph);
+  return [...graphs].flatMap(({ nodes }) => nodes);
+}
+
+/**
  * The output that an input of a node in one place takes its value from; null without a link or behind a muted node.
  *
  * Reroutes of both kinds, other virtual nodes, bypassed nodes and subgraphs of any depth are seen through.

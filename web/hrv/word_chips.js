@@ -3,7 +3,7 @@
 import { asGraphNode, isOurs, lastText, rootGraph } from "./page.js";
 import { encodersBehind, textOf } from "./prompts.js";
 import { known } from "./server.js";
-import { placesOf } from "./sources.js";
+import { holderOf, nodesWithin, placesOf } from "./sources.js";
 import { addStyle } from "./styles.js";
 import { say } from "./texts.js";
 import { WORD_FIELDS } from "./word_fields.js";
@@ -62,21 +62,24 @@ export const WORDS = {
 };
 
 /**
- * The field that clicks on a prompt's words change: that of the node that is selected, or of the first that reads it.
+ * The field that clicks on a prompt's words change: that of the node that is selected, or of the first that reads it,
+ * those beside it before those in other graphs of the workflow.
  * @param {PageNode} node
  * @returns {{ target: LGraphNode, widget: PageWidget, clicks: Clicks } | null}
  */
 function fieldFor(node) {
   const encoder = asGraphNode(node);
-  const reading = (node.graph?.nodes ?? []).filter((other) => {
-    if (!WORD_FIELDS[String(other.type)]?.clicks) return false;
-    const place = placesOf(rootGraph(), asGraphNode(/** @type {PageNode} */ (other)))[0];
-    return place && encodersBehind(place, "conditioning")?.some(({ node: behind }) => behind === encoder);
+  const reading = nodesWithin(rootGraph()).flatMap((other) => {
+    const field = WORD_FIELDS[String(other.type)];
+    const place = field?.clicks && placesOf(rootGraph(), other)[0];
+    const isReader = place && encodersBehind(place, "conditioning")?.some(({ node: behind }) => behind === encoder);
+    return isReader ? [{ place, field, target: /** @type {LGraphNode} */ (/** @type {unknown} */ (other)) }] : [];
   });
-  const target = reading.find(({ selected }) => selected) ?? reading[0];
-  const { name, clicks } = WORD_FIELDS[String(target?.type)] ?? {};
-  const widget = target?.widgets?.find((candidate) => candidate.name === name);
-  return target && clicks && widget ? { target, widget, clicks } : null;
+  const found =
+    reading.find(({ target }) => target.selected) ?? reading.find(({ target }) => target.graph === node.graph) ?? reading[0];
+  const holder = found && holderOf(found.place, found.field.name);
+  const widget = holder?.node.widgets?.find(({ name }) => name === holder.name);
+  return found?.field.clicks && widget ? { target: found.target, widget: /** @type {any} */ (widget), clicks: found.field.clicks } : null;
 }
 
 /**

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { executionId, placeOfExecution } from "../../../web/hrv/executed.js";
-import { holderOf, placesOf, sourceOf, widgetValue } from "../../../web/hrv/sources.js";
+import { holderOf, nodesWithin, placesOf, sourceOf, widgetValue } from "../../../web/hrv/sources.js";
 import { graphOf, nodeOf } from "./graphs.js";
 
 /** The sources of the node "taker"'s input "hrv", as "path/id.slot". */
@@ -129,4 +129,13 @@ test("ids of a run are paths through subgraphs", () => {
   const graph = graphOf([nodeOf(2, "outer", ["hrv"], ["hrv:HRV"], { subgraph: outer })]);
   for (const id of ["2", "2:5", "2:5:7"]) assert.equal(executionId(placeOfExecution(graph, id)), id);
   for (const id of ["1", "2:7", "2:5:7:1", ""]) assert.equal(placeOfExecution(graph, id), null);
+});
+
+test("nodes are found in subgraphs of any depth, each once however often its subgraph is used", () => {
+  const { inner, deep, outer } = nested();
+  const uses = [3, 4].map((id) => nodeOf(id, "deep", ["hrv"], ["hrv:HRV"], { subgraph: deep }));
+  const graph = graphOf([...uses, nodeOf(2, "outer", ["hrv"], ["hrv:HRV"], { subgraph: outer })]);
+  const ids = nodesWithin(graph).map(({ id }) => id);
+  assert.deepEqual(ids.filter((id) => id === inner.id), [inner.id]);
+  assert.equal(ids.length, 3 + 2);
 });
