@@ -89,6 +89,14 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say where the screenshots of the page are, if there are any."""
+    from hrv_pack.tests.support.screenshots import SCREENSHOTS
+
+    if any(SCREENSHOTS.glob("*.png")):
+        terminalreporter.line(f"Screenshots of the page are in {SCREENSHOTS}.")
+
+
 @pytest.fixture(scope="session")
 def comfy_host() -> Path:
     """The ComfyUI to test against."""

@@ -74,7 +74,8 @@ export async function choose(page, renderer, type, name, search, entry) {
     await page.locator(`[data-node-id="${id}"] [role=combobox][aria-label=${name}]`).click();
     await page.getByRole("listbox").locator("xpath=..").locator("input").or(page.locator("[role=combobox]:focus")).first().waitFor();
     await page.keyboard.type(search);
-    await page.getByRole("option", { name: entry, exact: true }).click();
+    // The options of the pack's own menus are none of these.
+    await page.locator("[role=option]").and(page.getByRole("option", { name: entry, exact: true })).click();
   } else {
     const place = await page.evaluate(
       ([type, name]) => {

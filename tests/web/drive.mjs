@@ -3,17 +3,19 @@
 //
 //   node drive.mjs TASK.json REPORT.json
 //
-// TASK: {address, browser, profile, screenshots, pack, workflows: {name: graph}, light: {name: {type: {widget: value}}},
-//        broken: graph, texts: prompt, searches: {words: title}, commonSearches: {words: title}, help: [node class],
-//        languages: {code: {titles: {node class: title}, searches: {words: title}}}}
+// TASK: {address, browser, profile, screenshots, pack, workflows: {name: graph}, light: {type: {widget: value}},
+//        runs: [name],
+//        broken: graph, texts: prompt, searches: {words: title}, commonSearches: {words: title}, help: [node class]}
 
 import fs from "node:fs";
 import path from "node:path";
 
 import { openBrowser } from "../../scripts/launcher/browser.mjs";
+import { accessibility } from "./accessibility.mjs";
 import { conceptMenus } from "./concept_menus.mjs";
+import { handling } from "./handling.mjs";
 import { heatMaps } from "./heat_maps.mjs";
-import { languages } from "./languages.mjs";
+import { journey } from "./journey.mjs";
 import { progress } from "./progress.mjs";
 import { wordMenus } from "./word_menus.mjs";
 
@@ -71,15 +73,18 @@ async function drive() {
   await setting("Comfy.VueNodes.Enabled", false);
 
   const control = task.workflows["03 Strengthen a concept"];
-  const tools = { page, load, setting, command, screenshot, workflow: control };
+  const tools = { page, load, setting, command, screenshot, workflow: control, run: pressRun };
+  report.journey = await journey(tools);
+  report.handling = await handling(tools);
+  report.accessibility = await accessibility(tools);
   report.menus = await conceptMenus(tools);
   report.words = await wordMenus(tools);
   report.heads = await heatMaps(tools);
   report.progress = await progress({ ...tools, build: task.workflows["12 Build and save an HRV"] });
 
-  for (const [name, values] of Object.entries(task.light)) {
+  for (const name of task.runs) {
     await load(name, task.workflows[name]);
-    report.runs[name] = await run(name, values);
+    report.runs[name] = await run(name, task.light);
   }
   report.filesAfterRefresh = await hrvFilesAfterRefresh();
 
@@ -88,7 +93,6 @@ async function drive() {
   for (const [words, title] of Object.entries(task.commonSearches)) report.commonSearches[words] = await search(words, title);
   for (const nodeClass of task.help) report.help[nodeClass] = await help(nodeClass);
   report.texts = await texts();
-  report.languages = await languages({ ...tools, search }, task.languages);
 }
 
 // What the page makes of every workflow when none of our code runs in it.
@@ -202,7 +206,21 @@ async function templates() {
   return Object.fromEntries(shown);
 }
 
-// Sets widgets by node class, presses Run and waits for the end.
+// Presses Run and waits for the end.
+async function pressRun() {
+  await page.evaluate(() => {
+    window.hrvRunEnd = null;
+    for (const kind of ["execution_success", "execution_error", "execution_interrupted"]) {
+      app.api.addEventListener(kind, ({ detail }) => (window.hrvRunEnd ??= { kind, detail }), { once: true });
+    }
+  });
+  await page.getByTestId("queue-button").click();
+  const end = await page.waitForFunction(() => window.hrvRunEnd, null, { timeout: RUN_MS });
+  const { kind, detail } = await end.jsonValue();
+  return { end: kind, message: detail.exception_message ?? "" };
+}
+
+// Sets widgets by node class, runs, and looks at the results.
 async function run(name, values) {
   await page.evaluate((values) => {
     for (const node of app.rootGraph.nodes) {
@@ -210,14 +228,8 @@ async function run(name, values) {
         node.widgets.find((candidate) => candidate.name === widget).value = value;
       }
     }
-    window.hrvRunEnd = null;
-    for (const kind of ["execution_success", "execution_error", "execution_interrupted"]) {
-      app.api.addEventListener(kind, ({ detail }) => (window.hrvRunEnd ??= { kind, detail }), { once: true });
-    }
   }, values);
-  await page.getByTestId("queue-button").click();
-  const end = await page.waitForFunction(() => window.hrvRunEnd, null, { timeout: RUN_MS });
-  const { kind, detail } = await end.jsonValue();
+  const ended = await pressRun();
   await page.waitForFunction(() =>
     app.rootGraph.nodes.every((node) => !app.nodeOutputs[node.id]?.images || node.imgs?.length),
   );
@@ -225,7 +237,7 @@ async function run(name, values) {
   const pictures = await page.evaluate(() =>
     Object.fromEntries(Object.entries(app.nodeOutputs).map(([id, output]) => [id, output.images?.length ?? 0])),
   );
-  return { end: kind, message: detail.exception_message ?? "", pictures, complaints: await complaints() };
+  return { ...ended, pictures, complaints: await complaints() };
 }
 
 // What nodes show on themselves after a run: the texts on the canvas, and all that is seen of each node in Nodes 2.0.

@@ -50,6 +50,7 @@ async function buildGraph(page) {
     };
     const load = add("HRV_Load", 0, 0);
     const weaken = add("HRV_WeakenHeads", 400, 0);
+    weaken.widgets.find((widget) => widget.name === "concept").value = "Color";
     load.connect(0, weaken, "hrv");
     add("HRV_ScaleHeads", 0, 400).widgets.find((widget) => widget.name === "heads").value = "";
     const instant = add("HRV_Instant", 800, 0);

@@ -90,15 +90,17 @@ def test_the_template_browser_shows_all_examples_in_order_with_their_pictures(re
     )
 
 
-def test_a_build_runs_from_the_page_and_its_file_can_be_loaded(report: dict[str, Any]) -> None:
-    run = report["runs"]["12 Build and save an HRV"]
-    assert (run["end"], run["message"], run["complaints"]) == ("execution_success", "", [])
-    assert list(run["pictures"].values()).count(1) == 1
+def test_examples_for_the_embedded_model_run_from_the_page(report: dict[str, Any]) -> None:
+    assert len(report["runs"]) > 10
+    for name, run in report["runs"].items():
+        assert (name, run["end"], run["message"], run["complaints"]) == (name, "execution_success", "", [])
+
+
+def test_a_built_file_can_be_loaded(report: dict[str, Any]) -> None:
     assert "hrv-mini-built.safetensors" in report["filesAfterRefresh"]
 
 
-def test_a_control_runs_from_the_page(report: dict[str, Any]) -> None:
-    run = report["runs"]["03 Strengthen a concept"]
-    assert (run["end"], run["message"], run["complaints"]) == ("execution_success", "", [])
+def test_a_control_shows_a_picture_for_each_image(report: dict[str, Any]) -> None:
     # Some nodes show something other than pictures.
+    run = next(run for name, run in report["runs"].items() if name.endswith("Strengthen a concept"))
     assert sorted(filter(None, run["pictures"].values())) == [2, 2]

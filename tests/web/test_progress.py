@@ -40,4 +40,14 @@ def test_a_cancelled_build_says_what_is_kept(progress: dict[str, Any], renderer:
 
 
 def test_progress_and_results_are_there_again_in_subgraphs_too(progress: dict[str, Any]) -> None:
-    assert progress["inSubgraph"] == {"done": "Done: 20 images.", "after": "Done: 20 images.", "pictures": 1}
+    seen = progress["inSubgraph"]
+    assert (seen["done"], seen["after"], seen["pictures"]) == ("Done: 20 images.", "Done: 20 images.", 1)
+    assert seen["sameText"] and seen["saved"].startswith("hrv/hrv-mini-built")
+
+
+def test_the_node_of_a_subgraph_says_how_far_the_build_inside_is(progress: dict[str, Any]) -> None:
+    seen = progress["outer"]
+    assert images(seen["running"]) >= images(seen["badge"]) > 0
+    assert re.fullmatch(
+        r"Cancelled: \d+ of 2000 images kept\. The same settings resume from there\.", seen["cancelled"]
+    )
