@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hrv_pack.tests.support.page_languages import LANGUAGES, expected_in
 from hrv_pack.tests.support.screenshots import SCREENSHOTS
 from launcher.api_client import ApiClient
 from launcher.browser import browser_program
@@ -150,6 +151,7 @@ def report(
         "searches": SEARCHES,
         "commonSearches": COMMON_SEARCHES,
         "help": list(own_nodes),
+        "languages": {language: expected_in(language) for language in LANGUAGES},
     }
     (folder / "task.json").write_text(json.dumps(task), encoding="utf-8")
     command = [node_program(), str(DRIVER), str(folder / "task.json"), str(folder / "report.json")]

@@ -5,7 +5,8 @@
 //
 // TASK: {address, browser, profile, screenshots, pack, workflows: {name: graph}, light: {type: {widget: value}},
 //        runs: [name],
-//        broken: graph, texts: prompt, searches: {words: title}, commonSearches: {words: title}, help: [node class]}
+//        broken: graph, texts: prompt, searches: {words: title}, commonSearches: {words: title}, help: [node class],
+//        languages: {code: {titles: {node class: title}, searches: {words: title}}}}
 
 import fs from "node:fs";
 import path from "node:path";
@@ -16,6 +17,7 @@ import { conceptMenus } from "./concept_menus.mjs";
 import { handling } from "./handling.mjs";
 import { heatMaps } from "./heat_maps.mjs";
 import { journey } from "./journey.mjs";
+import { languages } from "./languages.mjs";
 import { progress } from "./progress.mjs";
 import { wordMenus } from "./word_menus.mjs";
 
@@ -93,6 +95,7 @@ async function drive() {
   for (const [words, title] of Object.entries(task.commonSearches)) report.commonSearches[words] = await search(words, title);
   for (const nodeClass of task.help) report.help[nodeClass] = await help(nodeClass);
   report.texts = await texts();
+  report.languages = await languages({ ...tools, search }, task.languages);
 }
 
 // What the page makes of every workflow when none of our code runs in it.
