@@ -4,8 +4,9 @@
 
 Each folder of locales/ is a language, under ComfyUI's code for it. Its texts.json is written by people: English texts
 with their translations. Every run says what is missing or wrong there, puts it in order, adds what is new in English as
-"", takes out what is gone, and writes main.json, nodeDefs.json and commands.json beside it. The status is 1 if anything
-was missing or wrong.
+"", takes out what is gone, and writes main.json, nodeDefs.json and commands.json beside it. It also says which help
+pages were translated from a text that has changed since, and writes down in pages.json what the others were translated
+from. The status is 1 if anything was missing or wrong.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 from host_process import enter_host
 from pack_import import PACK_ROOT
 from translatable import PACK_MENU, commands, english_texts, input_names, outputs_with_names, schemas
+from translated_pages import RECORDS, lagging, read_records, records_now, updated
 
 LOCALES = PACK_ROOT / "locales"
 
@@ -52,6 +54,12 @@ def complaints(texts: Texts, english: dict[str, list[str]]) -> list[str]:
                 found.append(f"{section}: {translation!r} has one of {' '.join(sorted(_SYNTAX))}: say it in words.")
             found += [f"{section}: {word!r} has blanks at its ends." for word in words if word != word.strip() != ""]
     return found
+
+
+def page_complaints(folder: Path) -> list[str]:
+    """Which help pages of a language are to be translated again, a sentence each."""
+    now = records_now(folder.name)
+    return [f"pages: web/docs/{node}.md has changed." for node in lagging(read_records(folder), now)]
 
 
 def ordered(texts: Texts, english: dict[str, list[str]]) -> Texts:
@@ -102,6 +110,16 @@ def compiled(texts: Texts, found: list[Any]) -> dict[str, Any]:
     }
 
 
+def all_files(folder: Path, found: list[Any], english: dict[str, list[str]]) -> dict[str, Any]:
+    """The files of a language as they should be, by name."""
+    texts, recorded = read_texts(folder), read_records(folder)
+    return {
+        "texts.json": ordered(texts, english),
+        RECORDS: updated(recorded, records_now(folder.name)),
+        **compiled(texts, found),
+    }
+
+
 def _filled(**parts: Any) -> dict[str, Any]:
     return {name: part for name, part in parts.items() if part}
 
@@ -116,12 +134,10 @@ def main() -> int:
     english = english_texts(found)
     status = 0
     for folder in sorted(path for path in LOCALES.iterdir() if path.is_dir()):
-        texts = read_texts(folder)
-        for complaint in complaints(texts, english):
+        for complaint in complaints(read_texts(folder), english) + page_complaints(folder):
             print(f"{folder.name}: {complaint}")
             status = 1
-        files = {"texts.json": ordered(texts, english), **compiled(texts, found)}
-        for name, content in files.items():
+        for name, content in all_files(folder, found, english).items():
             (folder / name).write_text(as_file(content), encoding="utf-8")
     return status
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from launcher.paths import PACK_ROOT
 from translatable import english_texts, outputs_with_names, page_texts, schemas
-from translations import LOCALES, as_file, compiled, complaints, ordered, read_texts
+from translations import LOCALES, all_files, as_file, compiled, complaints, ordered, read_texts
 
 LANGUAGES = sorted(path.name for path in LOCALES.iterdir() if path.is_dir())
 MAKE_THEM = "Run scripts/translations.py; it writes the files and says what is to be translated."
@@ -37,8 +37,7 @@ def test_every_text_has_a_translation_and_none_is_left_over(language: str, engli
 def test_the_files_of_the_host_follow_from_the_texts(
     language: str, found: list[Any], english: dict[str, list[str]]
 ) -> None:
-    texts = read_texts(LOCALES / language)
-    files = {"texts.json": ordered(texts, english), **compiled(texts, found)}
+    files = all_files(LOCALES / language, found, english)
     there = {path.name: path.read_text(encoding="utf-8") for path in (LOCALES / language).iterdir()}
     assert there == {name: as_file(content) for name, content in files.items()}, MAKE_THEM
 
