@@ -13,12 +13,11 @@ from typing import Any
 import torch
 from comfy.patcher_extension import WrappersMP
 
-from ...host.models.families.overriding import SLOT
 from ...host.models.layouts import head_layout
 from .explicit_edits import prompt_edit
 from .explicit_transformer_readings import by_head
 from .small_host import explicit_maps
-from .small_transformers import Kind
+from .small_transformers import Kind, attending
 
 ChangeText = Callable[[torch.Tensor, torch.Tensor, slice], torch.Tensor]
 """Columns of the text [heads, I, T] in the source's and the target's maps, the layer's heads, to those that it uses."""
@@ -33,8 +32,6 @@ def explicitly_edited(
     The columns of the text are what ``change`` makes of both, those of the image the source's if ``itself``.
     """
     layout = head_layout(model)
-    clone = model.clone()
-    now: list[tuple[int, bool]] = []
     tokens: list[int] = []
     rows: list[int] = []
 
@@ -43,13 +40,9 @@ def explicitly_edited(
         rows[:] = [row for row, own in enumerate(context) if torch.equal(own, target)]
         return executor(x, t, c_concat, context, *args, **kwargs)
 
-    def override(attention: Any, q: Any, k: Any, v: Any, *args: Any, **kwargs: Any) -> Any:
-        if not now:
-            return attention(q, k, v, *args, **kwargs)
-        number, reads_text = now[-1]
-        layer = layout.layers[number]
-        if kwargs.get("skip_reshape"):
-            q, k, v = (part.transpose(1, 2).flatten(2) for part in (q, k, v))
+    def attend(number: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        reads_text = number < len(layout.layers)
+        layer = layout.layers[number % len(layout.layers)]
         start = kind.image_start(tokens[0]) if kind.image_start else 0
         text = (start if kind.image_start else k.shape[1]) if reads_text else 0
         plain = explicit_maps(q, k, layer.heads)
@@ -62,22 +55,10 @@ def explicitly_edited(
                 maps[row, :, start:, text:] = source[..., text:]
         return (maps @ by_head(v, layer.heads)).transpose(1, 2).flatten(2).to(q.dtype)
 
-    clone.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "note", note)
-    clone.model_options["transformer_options"][SLOT] = override
-    denoiser = model.model.diffusion_model
-    modules = [(number, True, module) for number, module in enumerate(kind.attentions(denoiser))]
-    if kind.image_start is None:
-        modules += [(number, False, block.self_attn) for number, block in enumerate(denoiser.blocks)]
-    hooks = []
-    for number, reads_text, module in modules:
-        place = number, reads_text
-        hooks.append(module.register_forward_pre_hook(lambda *_, place=place: now.append(place)))
-        hooks.append(module.register_forward_hook(lambda *_: now.clear()))
-    try:
+    among_image = [block.self_attn for block in model.model.diffusion_model.blocks] if kind.image_start is None else []
+    with attending(model, kind, attend, among_image) as clone:
+        clone.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "note", note)
         yield clone
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def edit_of(model: Any, kind: Kind, source: Any, target: Any, **settings: Any) -> tuple[Any, Any]:

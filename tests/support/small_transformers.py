@@ -349,12 +349,16 @@ def _weights(
 
 @contextmanager
 def attending(
-    model: Any, kind: Kind, attend: Callable[[int, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor | None]
+    model: Any,
+    kind: Kind,
+    attend: Callable[[int, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor | None],
+    others: Sequence[torch.nn.Module] = (),
 ) -> Iterator[Any]:
     """A clone of a MODEL whose layers in which the image attends to the text do it by a function.
 
     It is given the layer's number, told by the modules that run, and q, k and v [B, L, heads x d], and gives what is
-    found [B, L, heads x d], or None to leave it to the host.
+    found [B, L, heads x d], or None to leave it to the host. ``others`` of its modules do it too, numbered behind the
+    layers.
     """
     now: list[int] = []
 
@@ -368,7 +372,7 @@ def attending(
     clone = model.clone()
     clone.model_options["transformer_options"][SLOT] = override
     hooks = []
-    for number, module in enumerate(kind.attentions(model.model.diffusion_model)):
+    for number, module in enumerate([*kind.attentions(model.model.diffusion_model), *others]):
         hooks.append(module.register_forward_pre_hook(lambda *_, number=number: now.append(number)))
         hooks.append(module.register_forward_hook(lambda *_: now.clear()))
     try:

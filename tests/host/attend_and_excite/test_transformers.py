@@ -15,7 +15,6 @@ import torch.nn.functional as F
 from comfy.samplers import KSAMPLER, CFGGuider
 from hrv_pack.host.attend_and_excite.subjects import excite
 from hrv_pack.host.models.capabilities import Capability
-from hrv_pack.host.models.families.overriding import SLOT
 from hrv_pack.host.models.layouts import head_layout
 from hrv_pack.host.prompts.carried import Conditioning
 from hrv_pack.host.runs.gradients import gradients
@@ -24,7 +23,17 @@ from hrv_pack.hrv.errors import HRVError
 from hrv_pack.tests.host.attend_and_excite.test_run import blurred, gaussian, one_call
 from hrv_pack.tests.support.explicit_transformer_readings import by_head
 from hrv_pack.tests.support.small_host import explicit_maps, picture_of_model, random_hrv, relative_error
-from hrv_pack.tests.support.small_transformers import ANIMA, FLUX, QWEN_IMAGE, WAN, Kind, kinds_with, prompt, small
+from hrv_pack.tests.support.small_transformers import (
+    ANIMA,
+    FLUX,
+    QWEN_IMAGE,
+    WAN,
+    Kind,
+    attending,
+    kinds_with,
+    prompt,
+    small,
+)
 
 each_kind = pytest.mark.parametrize("kind", kinds_with(Capability.EXCITEMENT), ids=str)
 one_of_each = pytest.mark.parametrize("kind", [ANIMA, FLUX], ids=str)
@@ -54,37 +63,22 @@ def latents_of(kind: Kind, seeds: Sequence[int] = (1,)) -> torch.Tensor:
 
 @contextmanager
 def watched(model: Any, kind: Kind, tokens: int) -> Iterator[tuple[Any, dict[int, torch.Tensor]]]:
-    """A clone of a MODEL that attends by float64 maps, and its maps among the tokens of the text [B, heads, P, T].
+    """A clone of a MODEL that reads the text by float64 maps, and its maps among the text's tokens [B, heads, P, T].
 
     ``tokens`` is the length of a conditioning as the model gets it; layers are told by the modules that run.
     """
     layout = head_layout(model)
-    clone = model.clone()
-    now: list[int] = []
     seen: dict[int, torch.Tensor] = {}
 
-    def override(attention: Any, q: Any, k: Any, v: Any, *args: Any, **kwargs: Any) -> Any:
-        if kwargs.get("skip_reshape"):
-            heads = q.shape[1]
-            q, k, v = (part.transpose(1, 2).flatten(2) for part in (q, k, v))
-        else:
-            heads = args[0] if args else kwargs["heads"]
-        if now:
-            start = kind.image_start(tokens) if kind.image_start else 0
-            text = start if kind.image_start else k.shape[1]
-            seen[now[-1]] = explicit_maps(q[:, start:], k[:, :text], layout.layers[now[-1]].heads)
+    def attend(number: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        heads = layout.layers[number].heads
+        start = kind.image_start(tokens) if kind.image_start else 0
+        text = start if kind.image_start else k.shape[1]
+        seen[number] = explicit_maps(q[:, start:], k[:, :text], heads)
         return (explicit_maps(q, k, heads) @ by_head(v, heads)).transpose(1, 2).flatten(2).to(q.dtype)
 
-    clone.model_options["transformer_options"][SLOT] = override
-    hooks = []
-    for number, module in enumerate(kind.attentions(model.model.diffusion_model)):
-        hooks.append(module.register_forward_pre_hook(lambda *_, number=number: now.append(number)))
-        hooks.append(module.register_forward_hook(lambda *_: now.clear()))
-    try:
+    with attending(model, kind, attend) as clone:
         yield clone, seen
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def explicit(
