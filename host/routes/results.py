@@ -7,7 +7,6 @@ from typing import Any
 from server import PromptServer
 
 from ..page.running import workflow_id
-from ..page.shown_texts import SHOWN
 from ..work.status_board import BOARD
 
 OURS = "HRV_"
@@ -29,8 +28,3 @@ def results_of(workflow: str) -> dict[str, Any]:
             ours = {node for node, made in prompt.items() if str(made.get("class_type")).startswith(OURS)}
             found.update({node: output for node, output in run["outputs"].items() if node in ours})
     return found
-
-
-def texts_of(workflow: str) -> dict[str, str]:
-    """The texts that nodes in a workflow show, by node."""
-    return SHOWN.of(workflow)

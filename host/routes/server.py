@@ -13,11 +13,12 @@ from server import PromptServer
 
 from ...hrv.errors import HRVError
 from ...hrv.relevance.vectors import HRV
+from ..page.shown_texts import SHOWN
 from .heads import touched_heads, written_heads
 from .prompts import words_of
 from .recipes import concepts_of, hrv_of
 from .requests import LARGEST, Request, object_of, text_of
-from .results import results_of, statuses_of, texts_of
+from .results import results_of, statuses_of
 from .templates import register_links
 
 Answer = Callable[[Request], Any]
@@ -56,7 +57,7 @@ ROUTES: dict[str, Answer] = {
     "/hrv/status": lambda request: {"statuses": statuses_of(text_of(request, "workflow"))},
     "/hrv/results": lambda request: {
         "outputs": results_of(text_of(request, "workflow")),
-        "texts": texts_of(text_of(request, "workflow")),
+        "texts": SHOWN.of(text_of(request, "workflow")),
     },
 }
 
