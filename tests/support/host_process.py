@@ -1,6 +1,7 @@
 """Put a real ComfyUI on the import path of this process, on the CPU and with folders of its own.
 
-Test modules in this folder import ``comfy``, ``nodes`` and the rest like code inside the host does.
+Test modules in folders whose ``conftest.py`` imports all of it import ``comfy``, ``nodes`` and the rest like code
+inside the host does.
 """
 
 from __future__ import annotations
@@ -18,6 +19,19 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
+__all__ = [
+    "clip",
+    "hrv",
+    "loaded",
+    "model",
+    "nothing_dead",
+    "pytest_pycollect_makemodule",
+    "sd15",
+    "sd20",
+    "sdxl",
+    "shown",
+]
 
 HOST = os.environ.get("COMFYUI_PATH")
 
