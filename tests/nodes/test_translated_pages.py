@@ -56,6 +56,10 @@ def translated() -> dict[str, dict[str, Any]]:
     return {name: compiled(read_texts(LOCALES / name), schemas)["nodeDefs.json"] for name in LANGUAGES}
 
 
+def test_every_node_has_a_page_in_chinese() -> None:
+    assert translated_pages("zh").keys() == {node.GET_SCHEMA().node_id for node in NODES}
+
+
 @each_page
 def test_the_title_is_the_name_of_the_node(language: str, node: str, translated: dict[str, dict[str, Any]]) -> None:
     _, page = both(language, node)

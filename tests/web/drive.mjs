@@ -92,7 +92,7 @@ async function drive() {
   for (const [words, title] of Object.entries(task.commonSearches)) report.commonSearches[words] = await search(words, title);
   for (const nodeClass of task.help) report.help[nodeClass] = await help(nodeClass);
   report.texts = await texts();
-  report.languages = await languages({ ...tools, search }, task.languages);
+  report.languages = await languages({ ...tools, search, help }, task.languages);
   report.journey = await journey(tools);
   report.handling = await handling(tools);
   report.accessibility = await accessibility(tools);
@@ -288,7 +288,7 @@ async function search(words, title) {
 }
 
 // The text that Node Info shows for a node, and whether its picture is there.
-async function help(nodeClass) {
+async function help(nodeClass, title = "") {
   await page.evaluate((nodeClass) => {
     app.rootGraph.clear();
     const node = LiteGraph.createNode(nodeClass);
@@ -298,7 +298,7 @@ async function help(nodeClass) {
     app.canvas.centerOnNode(node);
   }, nodeClass);
   await page.getByTestId("info-button").click();
-  const heading = page.locator(".node-help-content h1");
+  const heading = page.locator(".node-help-content h1").filter({ hasText: title });
   await heading.waitFor();
   const image = await page.locator(".node-help-content img").first().elementHandle();
   await page.waitForFunction((image) => image.complete, image);

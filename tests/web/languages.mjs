@@ -16,10 +16,11 @@ export async function languages(tools, languages) {
 }
 
 async function pageIn(language, { titles: expected, searches }, tools) {
-  const { page, screenshot, search, setting } = tools;
+  const { page, screenshot, search, setting, help } = tools;
   await setting("Comfy.VueNodes.Enabled", false);
   await changeTo(language, expected[BUILD], tools);
-  const seen = { titles: await titles(page), ...(await nodes(page, language)), found: {} };
+  const shown = await help(CONTROL, expected[CONTROL]);
+  const seen = { titles: await titles(page), help: shown, ...(await nodes(page, language)), found: {} };
   await page.locator(".hrv-status-says").waitFor();
   seen.panel = await page.locator(".hrv-status-says").innerText();
   seen.tooltips = { widget: await tooltip(page, "strength"), node: await tooltip(page, null) };

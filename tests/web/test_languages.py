@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 from hrv_pack.tests.support.page_languages import LANGUAGES, expected_in, translated
+from launcher.paths import PACK_ROOT
 
 pytestmark = pytest.mark.slow
 
@@ -36,6 +38,15 @@ def test_panels_and_menus_speak_the_language(report: dict[str, Any], language: s
     hidden = {texts["Hide {panel}"].replace("{panel}", texts[panel]) for panel in ("progress", "heads")}
     assert len(seen["menu"]) == 2
     assert set(seen["menu"]) <= shown | hidden
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_help_is_the_page_of_the_language_with_the_picture_of_all(report: dict[str, Any], language: str) -> None:
+    written = (PACK_ROOT / "web" / "docs" / CONTROL / f"{language}.md").read_text(encoding="utf-8")
+    shown = report["languages"][language]["help"]
+    for line in re.findall(r"^#+ (.+)$", written, re.MULTILINE):
+        assert line in shown["text"], line
+    assert shown["picture"]
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
