@@ -56,8 +56,9 @@ def translated() -> dict[str, dict[str, Any]]:
     return {name: compiled(read_texts(LOCALES / name), schemas)["nodeDefs.json"] for name in LANGUAGES}
 
 
-def test_every_node_has_a_page_in_chinese() -> None:
-    assert translated_pages("zh").keys() == {node.GET_SCHEMA().node_id for node in NODES}
+@pytest.mark.parametrize("language", ["zh", "ja"])
+def test_every_node_has_a_page_in_chinese_and_japanese(language: str) -> None:
+    assert translated_pages(language).keys() == {node.GET_SCHEMA().node_id for node in NODES}
 
 
 @each_page
