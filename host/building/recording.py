@@ -220,6 +220,8 @@ class Recorder:
         return self.asked
 
     def _attend_at(self, layer: AttentionLayer) -> Attend:
+        # What is drawn and kept is bookkeeping that no compiler can trace.
+        @torch.compiler.disable
         def attend(call: AttentionCall) -> torch.Tensor:
             if self.recording:
                 self._record(layer, call.queries, call.extra)

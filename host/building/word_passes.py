@@ -81,6 +81,8 @@ class WordPasses:
         return found
 
     def _attend_at(self, layer: AttentionLayer) -> Attend:
+        # What is kept is bookkeeping that no compiler can trace.
+        @torch.compiler.disable
         def attend(call: AttentionCall) -> torch.Tensor:
             rows, shape, length = call.extra[_PASS_KEY]
             first = self.architecture.first_token(length, call.tokens)

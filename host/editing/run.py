@@ -140,6 +140,8 @@ class EditingRun:
     def attend_at(self, layer: AttentionLayer) -> Attend:
         heads = self.layout.head_slice(layer.key)
 
+        # Which rows follow which is bookkeeping that no compiler can trace.
+        @torch.compiler.disable
         def attend(attention: AttentionCall) -> torch.Tensor:
             call: _Call = attention.extra[_CALL_KEY]
             reads_text = attention.text != NOTHING

@@ -231,6 +231,7 @@ QWEN_IMAGE = Kind("Qwen-Image", _of(_MODELS.QwenImage, _QWEN_IMAGE), (16, 1, 8, 
 
 # Of one layer each, for what takes long for every layer.
 SHALLOW_ANIMA = replace(ANIMA, make=functools.partial(_anima, num_blocks=1))
+SHALLOW_FLUX = replace(FLUX, make=_of(_MODELS.Flux, _FLUX, depth=1, depth_single_blocks=1))
 SHALLOW_Z_IMAGE = replace(Z_IMAGE, make=_of(_MODELS.ZImage, _LUMINA, **_OF_Z_IMAGE, n_layers=1))
 
 KINDS = (ANIMA, COSMOS, Z_IMAGE, LUMINA_2, FLUX, FLUX_2, CHROMA, WAN, QWEN_IMAGE)
@@ -546,6 +547,17 @@ def with_changed_weight(model: Any) -> Any:
     name, weight = next(one for one in model.model.named_parameters() if one[0].endswith(changed))
     difference = torch.randn(weight.shape, generator=torch.Generator().manual_seed(3))
     patched.add_patches({name: ("diff", (difference,))})
+    return patched
+
+
+def with_changed_clip(clip: Any) -> Any:
+    """A clone of a CLIP with a patch like a LoRA's on a weight of each text encoder's attention."""
+    patched = clip.clone()
+    weights = dict(clip.cond_stage_model.named_parameters())
+    generator = torch.Generator().manual_seed(4)
+    changed = [name for name in weights if name.endswith(("SelfAttention.v.weight", "v_proj.weight"))]
+    assert changed
+    patched.add_patches({name: ("diff", (torch.randn(weights[name].shape, generator=generator),)) for name in changed})
     return patched
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from comfy.quant_ops import QuantizedTensor
 from comfy.samplers import KSAMPLER, CFGGuider
 from hrv_pack.host.attend_and_excite.subjects import excite
 from hrv_pack.host.models.capabilities import Capability
@@ -21,18 +22,22 @@ from hrv_pack.host.runs.gradients import gradients
 from hrv_pack.hrv.attend_and_excite.settings import ExcitementSettings
 from hrv_pack.hrv.errors import HRVError
 from hrv_pack.tests.host.attend_and_excite.test_run import blurred, gaussian, one_call
+from hrv_pack.tests.support.compiling import compiled_and_counted
 from hrv_pack.tests.support.explicit_transformer_readings import by_head
 from hrv_pack.tests.support.small_host import explicit_maps, picture_of_model, random_hrv, relative_error
 from hrv_pack.tests.support.small_transformers import (
     ANIMA,
     FLUX,
     QWEN_IMAGE,
+    SHALLOW_FLUX,
     WAN,
     Kind,
     attending,
     kinds_with,
     prompt,
     small,
+    with_backend,
+    with_changed_weight,
 )
 
 each_kind = pytest.mark.parametrize("kind", kinds_with(Capability.EXCITEMENT), ids=str)
@@ -128,28 +133,80 @@ def explicit(
     return found[0]
 
 
+def found_in(
+    model: Any, own: Conditioning, x: torch.Tensor, subjects: Sequence[tuple[str, str]], checkpointing: bool = False
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Losses [B] of one update, and the gradients by which it moved the latents."""
+    excited, positive, log = excite(
+        model, own, subjects, random_hrv(head_layout(model)), ONE_UPDATE, checkpointing=checkpointing
+    )
+    with torch.inference_mode():
+        moved, made = one_call(excited, positive, own, x, sigma_of(model))
+    (step,) = log.find(made.numpy()).steps
+    (iteration,) = step.iterations
+    sampling = model.get_model_object("model_sampling")
+    scale = float(sampling.calculate_input(torch.tensor([sigma_of(model)]), torch.ones(1, 1, 1, 1)))
+    size = 20 * math.sqrt(1 - 0.5 * step.progress) / scale**2
+    return torch.from_numpy(iteration.losses), (x - moved) / size
+
+
+def assert_close(found: tuple[torch.Tensor, torch.Tensor], expected: tuple[torch.Tensor, torch.Tensor]) -> None:
+    """Losses and gradients, image by image."""
+    assert relative_error(found[0], expected[0]) <= TOLERANCE
+    assert float(expected[1].abs().max()) > 0
+    for one, other in zip(found[1], expected[1], strict=True):
+        assert relative_error(one, other) <= TOLERANCE
+
+
 @each_kind
 def test_loss_and_gradient_equal_an_explicit_implementation(kind: Kind) -> None:
-    model, own, negative = small(kind), prompt(WORDS, seed=1), prompt(("ugly",), seed=2)
+    model, own = small(kind), prompt(WORDS, seed=1)
     before = picture_of_model(model)
     x = latents_of(kind, seeds=(1, 2) if kind in (ANIMA, FLUX) else (1,))
     for subjects, checkpointing in ((HRV_SUBJECTS, False), (MIXED_SUBJECTS, True)):
-        losses, expected = explicit(model, kind, own, x, subjects)
-        excited, positive, log = excite(
-            model, own, subjects, random_hrv(head_layout(model)), ONE_UPDATE, checkpointing=checkpointing
-        )
-        with torch.inference_mode():
-            moved, made = one_call(excited, positive, negative, x, sigma_of(model))
-        (step,) = log.find(made.numpy()).steps
-        (iteration,) = step.iterations
-        assert relative_error(torch.from_numpy(iteration.losses), losses) <= TOLERANCE
-        sampling = model.get_model_object("model_sampling")
-        scale = float(sampling.calculate_input(torch.tensor([sigma_of(model)]), torch.ones(1, 1, 1, 1)))
-        size = 20 * math.sqrt(1 - 0.5 * step.progress) / scale**2
-        assert float(expected.abs().max()) > 0
-        for one, other in zip((x - moved) / size, expected, strict=True):
-            assert relative_error(one, other) <= TOLERANCE
+        found = found_in(model, own, x, subjects, checkpointing)
+        assert_close(found, explicit(model, kind, own, x, subjects))
     assert picture_of_model(model) == before
+
+
+@one_of_each
+def test_losses_beside_loras_and_other_backends(kind: Kind) -> None:
+    """Those of the model with the LoRA; passes with a gradient have PyTorch's attention, whatever else is chosen."""
+    model, own, x = small(kind), prompt(WORDS, seed=1), latents_of(kind)
+    patched = with_changed_weight(model)
+    without, found = (found_in(one, own, x, MIXED_SUBJECTS) for one in (model, patched))
+    assert relative_error(found[1], without[1]) > 10 * TOLERANCE
+    assert_close(found, explicit(patched, kind, own, x, MIXED_SUBJECTS))
+    beside, calls = with_backend(patched)
+    again = found_in(beside, own, x, MIXED_SUBJECTS)
+    assert all(torch.equal(one, other) for one, other in zip(again, found, strict=True))
+    # The step itself has the backend.
+    assert len(calls) >= len(head_layout(model).layers)
+    after = found_in(model, own, x, MIXED_SUBJECTS)
+    assert all(torch.equal(one, other) for one, other in zip(after, without, strict=True))
+
+
+@one_of_each
+def test_losses_in_half_precision_are_as_exact_as_rounding_allows(kind: Kind) -> None:
+    """Maps times 100 and a backward pass make more of it."""
+    model, own, x = small(kind, torch.bfloat16), prompt(WORDS, seed=1), latents_of(kind)
+    found = found_in(model, own, x, MIXED_SUBJECTS)
+    for one, other in zip(found, explicit(model, kind, own, x, MIXED_SUBJECTS), strict=True):
+        assert torch.isfinite(one).all() and float(other.abs().max()) > 0
+        assert relative_error(one, other) <= 16 * torch.finfo(torch.bfloat16).eps
+
+
+def test_a_compiled_model_moves_latents_as_it_does_without_and_stays_compiled() -> None:
+    """Passes with a gradient are not compiled, the others are."""
+    model, own, x = small(SHALLOW_FLUX), prompt(WORDS, seed=1), latents_of(SHALLOW_FLUX)
+    expected = found_in(model, own, x, MIXED_SUBJECTS)
+    compiled, count = compiled_and_counted(model)
+    found = found_in(compiled, own, x, MIXED_SUBJECTS)
+    first = count.graphs
+    again = found_in(compiled, own, x, MIXED_SUBJECTS)
+    assert first > 0 and count.graphs == first
+    for one, other, plain in zip(found, again, expected, strict=True):
+        assert torch.equal(one, plain) and torch.equal(other, plain)
 
 
 @one_of_each
@@ -184,3 +241,21 @@ def test_masked_tokens_are_refused() -> None:
     excited, positive, _ = excite(model, own, MIXED_SUBJECTS, random_hrv(head_layout(model)), ONE_UPDATE)
     with pytest.raises(HRVError, match=r"^Some tokens of this prompt are masked, so Attend and Excite cannot read"):
         one_call(excited, positive, own, latents_of(kind), sigma_of(model))
+
+
+def test_reference_images_of_flux_have_no_part_in_maps() -> None:
+    """Their queries stand behind the image's own."""
+    own = prompt(WORDS, seed=1, reference_latents=[torch.randn(1, 16, 8, 8)])
+    x = latents_of(FLUX)
+    found = found_in(small(FLUX), own, x, MIXED_SUBJECTS)
+    assert_close(found, explicit(small(FLUX), FLUX, own, x, MIXED_SUBJECTS))
+
+
+def test_quantised_weights_are_refused() -> None:
+    model, own = FLUX.make(torch.float32), prompt(WORDS, seed=1)
+    layer = model.model.diffusion_model.single_blocks[0].linear2
+    quantised = QuantizedTensor.from_float(layer.weight.data, "TensorCoreFP8Layout")
+    layer.weight = torch.nn.Parameter(quantised, requires_grad=False)
+    excited, positive, _ = excite(model, own, MIXED_SUBJECTS, random_hrv(head_layout(model)), ONE_UPDATE)
+    with pytest.raises(HRVError, match=r"quantised \(single_blocks\.0\.linear2\.weight: .*Load the checkpoint in half"):
+        one_call(excited, positive, own, latents_of(FLUX), sigma_of(model))

@@ -23,6 +23,7 @@ from hrv_pack.host.models.layouts import head_layout
 from hrv_pack.hrv.draws import draw_words
 from hrv_pack.hrv.relevance.files import load_hrv, save_hrv
 from hrv_pack.hrv.relevance.vocabulary import parse_vocabulary
+from hrv_pack.tests.support.compiling import compiled_and_counted
 from hrv_pack.tests.support.small_host import encoded, explicit_maps, picture_of_model
 from hrv_pack.tests.support.small_transformers import (
     ANIMA,
@@ -36,6 +37,9 @@ from hrv_pack.tests.support.small_transformers import (
     small,
     small_clip_anima,
     small_clip_flux,
+    with_backend,
+    with_changed_clip,
+    with_changed_weight,
 )
 
 # Words of one to several tokens.
@@ -53,12 +57,12 @@ def clip_of(kind: Kind) -> Any:
     return small_clip_anima() if kind is ANIMA else small_clip_flux()
 
 
-def sampled(model: Any, clip: Any, done: Any = None) -> torch.Tensor:
+def sampled(model: Any, clip: Any, done: Any = None, steps: int = STEPS) -> torch.Tensor:
     empty = torch.zeros(empty_latent(model, len(IMAGES), 64, 64))
     found: torch.Tensor = comfy.sample.sample(
         model,
         comfy.sample.prepare_noise(empty, 4),
-        STEPS,
+        steps,
         3.0,
         "euler",
         "normal",
@@ -72,9 +76,9 @@ def sampled(model: Any, clip: Any, done: Any = None) -> torch.Tensor:
     return found
 
 
-def word_contexts(model: Any, kind: Kind) -> dict[str, torch.Tensor]:
+def word_contexts(model: Any, kind: Kind, clip: Any) -> dict[str, torch.Tensor]:
     """What the model gets of each word alone, its own tokens [T, C]; by "" the end of the first one."""
-    clip, found = clip_of(kind), {}
+    found: dict[str, torch.Tensor] = {}
     for word in dict.fromkeys(word for listed in WORDS for word in listed):
         own = encoded(clip, word)
         context = rows_of(model, own, own, kind.latent, cfg=1.0, steps=1)[0].context
@@ -106,9 +110,9 @@ def most_attended(maps: torch.Tensor, lengths: list[list[int]]) -> torch.Tensor:
 class Counting:
     """Counts [2, N, H] of the positive rows of a MODEL's run; layers are told by the modules that run."""
 
-    def __init__(self, model: Any, kind: Kind, estimator: str):
+    def __init__(self, model: Any, kind: Kind, clip: Any, estimator: str):
         self.kind, self.estimator = kind, estimator
-        self.layout, self.contexts = head_layout(model), word_contexts(model, kind)
+        self.layout, self.contexts = head_layout(model), word_contexts(model, kind, clip)
         self.counts = np.zeros((2, len(WORDS), self.layout.head_count), dtype=np.int64)
         self.steps: list[float] = []
         self.keeping = False
@@ -179,12 +183,29 @@ class Counting:
 
 
 @contextmanager
-def counting(model: Any, kind: Kind, estimator: str) -> Iterator[tuple[Any, np.ndarray]]:
+def counting(model: Any, kind: Kind, clip: Any, estimator: str) -> Iterator[tuple[Any, np.ndarray]]:
     """A clone of a MODEL whose runs are counted."""
-    counting = Counting(model, kind, estimator)
+    counting = Counting(model, kind, clip, estimator)
     with attending(model, kind, counting.attend) as clone:
         clone.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "note", counting.note)
         yield clone, counting.counts
+
+
+def recorded(
+    model: Any, clip: Any, estimator: str = PAPER_ESTIMATOR, steps: int = STEPS
+) -> tuple[np.ndarray, torch.Tensor]:
+    """Counts of the recorder and the images of its run."""
+    recorder = Recorder(model, ConceptWords(clip, VOCABULARY, in_texts=True), SEED, estimator)
+    recorder.begin(IMAGES)
+    images = sampled(recorder.model, clip, lambda *_: recorder.step_done(), steps)
+    return recorder.counts(), images
+
+
+def counted(model: Any, kind: Kind, clip: Any, estimator: str = PAPER_ESTIMATOR) -> np.ndarray:
+    """Counts by explicit maps."""
+    with counting(model, kind, clip, estimator) as (explicit, counts):
+        sampled(explicit, clip)
+    return counts
 
 
 @pytest.mark.parametrize(
@@ -199,13 +220,9 @@ def test_counts_are_those_of_explicit_maps(kind: Kind, estimator: str) -> None:
     model, clip = small(kind), clip_of(kind)
     before = picture_of_model(model)
     with torch.inference_mode():
-        recorder = Recorder(model, ConceptWords(clip, VOCABULARY, in_texts=True), SEED, estimator)
-        recorder.begin(IMAGES)
-        images = sampled(recorder.model, clip, lambda *_: recorder.step_done())
-        found = recorder.counts()
+        found, images = recorded(model, clip, estimator)
         assert torch.equal(images, sampled(model, clip))
-        with counting(model, kind, estimator) as (explicit, expected):
-            sampled(explicit, clip)
+        expected = counted(model, kind, clip, estimator)
     assert found.sum() == len(IMAGES) * STEPS * head_layout(model).head_count
     assert len(np.unique(found.sum(0).argmax(0))) > 1
     # A tie of rounding here or there.
@@ -213,7 +230,45 @@ def test_counts_are_those_of_explicit_maps(kind: Kind, estimator: str) -> None:
     assert picture_of_model(model) == before
 
 
-@pytest.mark.parametrize("kind", [FLUX, ANIMA], ids=str)
+one_of_each = pytest.mark.parametrize("kind", [ANIMA, FLUX], ids=str)
+
+
+@one_of_each
+def test_counts_beside_loras_of_both_models_and_other_backends(kind: Kind) -> None:
+    """Of the model and of the text encoder, of which the prompt and the words are made."""
+    model, clip = small(kind), clip_of(kind)
+    both = with_changed_weight(model), with_changed_clip(clip)
+    with torch.inference_mode():
+        without, _ = recorded(model, clip)
+        found, _ = recorded(*both)
+        assert np.abs(found - counted(both[0], kind, both[1])).sum() <= 2
+        # Each of them matters.
+        for changed in (recorded(both[0], clip), recorded(model, both[1])):
+            assert np.abs(changed[0] - without).sum() > 0 and np.abs(changed[0] - found).sum() > 0
+        beside, calls = with_backend(both[0])
+        assert np.array_equal(recorded(beside, both[1])[0], found) and calls
+        assert np.array_equal(recorded(model, clip)[0], without)
+
+
+@one_of_each
+def test_counts_in_half_precision_are_as_exact_as_rounding_allows(kind: Kind) -> None:
+    model, clip = small(kind, torch.bfloat16), clip_of(kind)
+    with torch.inference_mode():
+        found, _ = recorded(model, clip)
+        expected = counted(model, kind, clip)
+    assert found.sum() == expected.sum() and np.abs(found - expected).sum() <= 2
+
+
+def test_counts_of_a_compiled_model_are_the_same() -> None:
+    model, clip = small(ANIMA), clip_of(ANIMA)
+    with torch.inference_mode():
+        expected, _ = recorded(model, clip, steps=1)
+        compiled, count = compiled_and_counted(model, "diffusion_model.blocks.0.cross_attn")
+        found, _ = recorded(compiled, clip, steps=1)
+    assert count.graphs > 0 and np.array_equal(found, expected)
+
+
+@one_of_each
 def test_an_hrv_is_built_from_words_to_file(kind: Kind, tmp_path: Path) -> None:
     """Whether images are made together or one by one."""
     settings = BuildSettings(2, 3, 1, 2.0, "euler", "normal", 64, 64)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import comfy.sample
@@ -35,6 +35,9 @@ from hrv_pack.tests.support.small_transformers import (
     small,
     small_clip_anima,
     small_clip_flux,
+    with_backend,
+    with_changed_clip,
+    with_changed_weight,
 )
 
 VOCABULARY = parse_vocabulary("Color: red, dark blue\nShape: circle, skyscrapers, red")
@@ -92,9 +95,9 @@ def places(clip: Any, word: str, sentence: str) -> list[int]:
     return list(range(first, first + len(own)))
 
 
-def expected(model: Any, kind: Kind, clip: Any) -> np.ndarray:
-    """Values [N, H] by the definition."""
-    layout, outputs = head_layout(model), OUTPUTS[kind](model.model.diffusion_model)
+def expected(model: Any, kind: Kind, clip: Any, outputs: Sequence[torch.Tensor]) -> np.ndarray:
+    """Values [N, H] by the definition; ``outputs`` are the weights of :data:`OUTPUTS`."""
+    layout = head_layout(model)
     padding = max(0, kind.padded_to - 256)
     of_words: dict[str, list[torch.Tensor]] = {}
     for word in dict.fromkeys(word for _, listed in VOCABULARY for word in listed):
@@ -127,9 +130,45 @@ def test_values_are_those_of_the_definition(kind: Kind) -> None:
     before = picture_of_model(model)
     with torch.inference_mode():
         found = instant_hrv(model, clip, VOCABULARY, frames=FRAMES)
-        np.testing.assert_allclose(found.values, expected(model, kind, clip), rtol=1e-3)
+        outputs = OUTPUTS[kind](model.model.diffusion_model)
+        np.testing.assert_allclose(found.values, expected(model, kind, clip, outputs), rtol=1e-3)
     assert found.layout == head_layout(model) and found.provenance["level"] == PROGRESS
     assert picture_of_model(model) == before
+
+
+one_of_each = pytest.mark.parametrize("kind", [ANIMA, FLUX], ids=str)
+
+
+@one_of_each
+def test_values_beside_loras_of_both_models_and_other_backends(kind: Kind) -> None:
+    """Of the weights that read the text, of those that write what heads found, and of the text encoder."""
+    model, clip = small(kind), clip_of(kind)
+    with torch.inference_mode():
+        without = instant_hrv(model, clip, VOCABULARY, frames=FRAMES).values
+        first, *others = OUTPUTS[kind](model.model.diffusion_model)
+        (name,) = [name for name, weight in model.model.named_parameters() if weight is first]
+        difference = torch.randn(first.shape, generator=torch.Generator().manual_seed(5))
+        outputs = [first + difference, *others]
+        patched, its = with_changed_weight(model), with_changed_clip(clip)
+        patched.add_patches({name: ("diff", (difference,))})
+        found = instant_hrv(patched, its, VOCABULARY, frames=FRAMES).values
+        np.testing.assert_allclose(found, expected(patched, kind, its, outputs), rtol=1e-3)
+        for changed in ((patched, clip), (model, its)):
+            one = instant_hrv(*changed, VOCABULARY, frames=FRAMES).values
+            assert min(np.abs(one - other).max() for other in (without, found)) > 0.01
+        beside, calls = with_backend(patched)
+        np.testing.assert_array_equal(instant_hrv(beside, its, VOCABULARY, frames=FRAMES).values, found)
+        assert calls
+        np.testing.assert_array_equal(instant_hrv(model, clip, VOCABULARY, frames=FRAMES).values, without)
+
+
+@one_of_each
+def test_values_in_half_precision_are_those_of_the_definition(kind: Kind) -> None:
+    model, clip = small(kind, torch.bfloat16), clip_of(kind)
+    with torch.inference_mode():
+        found = instant_hrv(model, clip, VOCABULARY, frames=FRAMES).values
+        exact = expected(model, kind, clip, OUTPUTS[kind](model.model.diffusion_model))
+    np.testing.assert_allclose(found, exact, rtol=2 * torch.finfo(torch.bfloat16).eps)
 
 
 def test_words_and_numbers_that_cannot_be_read_are_said() -> None:

@@ -133,6 +133,25 @@ def test_of_several_prompts_only_the_controlled_one_changes(kind: Kind) -> None:
             assert relative_error(row.output, alone[row.step].output) <= TOLERANCE
 
 
+def test_prompts_of_areas_and_masks_keep_their_controls() -> None:
+    """Of an area the model gets a part of the latent, of a mask all of it."""
+    kind, model, negative = FLUX, small(FLUX), prompt(("ugly",), seed=2)
+    of_area = prompt(WORDS, seed=1, area=(4, 6, 2, 0), strength=1.0)
+    of_mask = prompt(WORDS, seed=3, mask=torch.ones(1, 8, 8), mask_strength=1.0, set_area_to_bounds=False)
+    plain = rows_of(model, [*of_area, *of_mask], negative, kind.latent)
+    with_one, area = controlled(model, of_area, ["car"])
+    with_both, mask = controlled(with_one, of_mask, ["tree"], concept="Shape")
+    found = rows_of(with_both, [*area, *mask], negative, kind.latent)
+    shall = []
+    for context, position, concept in ((of_area[0][0][0], 3, "Color"), (of_mask[0][0][0], 5, "Shape")):
+        row = next(row for row in plain if torch.equal(row.context, context) and not row.negative)
+        shall.append(rescaling(model, row, (position,), concept))
+    assert {tuple(row.output.shape[1:]) for row in plain} == {(4, 6), (8, 8)}
+    with explicitly(model, kind, shall) as explicit:
+        assert_close(found, rows_of(explicit, [*of_area, *of_mask], negative, kind.latent))
+    assert_changed(found, plain)
+
+
 @each_kind
 def test_each_row_of_a_batch_may_have_a_prompt_of_its_own(kind: Kind) -> None:
     model, negative = small(kind), prompt(("ugly",), seed=2)

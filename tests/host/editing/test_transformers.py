@@ -16,6 +16,7 @@ from hrv_pack.host.prompts.carried import ROWS_KEY, TOKEN_MAP_KEY, Conditioning
 from hrv_pack.hrv.controls.control import Control
 from hrv_pack.hrv.errors import HRVError
 from hrv_pack.nodes.local_blend import LocalBlend
+from hrv_pack.tests.support.compiling import compiled_and_counted
 from hrv_pack.tests.support.explicit_edits import prompt_edit, words_edit
 from hrv_pack.tests.support.explicit_transformer_edits import ChangeText, edit_of, explicitly_edited
 from hrv_pack.tests.support.small_host import TOLERANCE, encoded, picture_of_model, random_hrv, relative_error
@@ -25,6 +26,8 @@ from hrv_pack.tests.support.small_transformers import (
     FLUX,
     FLUX_2,
     QWEN_IMAGE,
+    SHALLOW_ANIMA,
+    Z_IMAGE,
     Kind,
     Row,
     kinds_with,
@@ -219,6 +222,28 @@ def test_half_precision_is_as_exact_as_it_is_without_edits(kind: Kind) -> None:
         exact = run((explicit, plainly(edited[1])), negative, kind, **how)
     limit = 2.0 * relative_error(plain[1].output, exact[1].output) + 8 * torch.finfo(torch.bfloat16).eps
     assert relative_error(found[1].output, expected[1].output) <= limit
+
+
+@pytest.mark.parametrize(
+    ("kind", "part"),
+    [
+        (SHALLOW_ANIMA, "diffusion_model"),
+        (FLUX, "diffusion_model.single_blocks.1"),
+        (Z_IMAGE, "diffusion_model.layers.1"),
+    ],
+    ids=str,
+)
+def test_a_compiled_model_edits_as_it_does_without(kind: Kind, part: str) -> None:
+    """With a word by a concept's heads, and a window that closes on the way."""
+    model, source, target, negative = small(kind), *prompts()
+    deciding = words_edit(target, "blue", hrv=random_hrv(head_layout(model)), concept="Color")
+    edited = edit_of(model, kind, source, deciding, **WHOLE, self_end=0.3)
+    expected = run(edited, negative, kind)
+    compiled, count = compiled_and_counted(edited[0], part)
+    found = run((compiled, edited[1]), negative, kind)
+    assert count.graphs > 0
+    for one, other in zip(found, expected, strict=True):
+        assert relative_error(one.output, other.output) <= TOLERANCE
 
 
 def test_of_masked_texts_rows_have_their_own_masks_and_that_of_their_source_with_its_map() -> None:
