@@ -137,19 +137,38 @@ async function download(page, name) {
 async function reopened(page) {
   await page.waitForFunction(() => app.rootGraph.nodes.find((node) => node.type === "HRV_Load").size[1] > 200);
   const before = await sizes(page);
+  await drawEarly(page);
   await page.evaluate(() => app.loadGraphData(app.rootGraph.serialize(), true, true, "again"));
   await maps(page).nth(2).waitFor();
   return { before, after: await sizes(page) };
 }
 
-/** Closing a map gives its node the size that it had. */
+/**
+ * Let the page draw the graph before it mounts the elements of new widgets, as it does once one of its effects has drawn
+ * the graph and so depends on all widgets (useLitegraphSettings.ts in the host's front end).
+ */
+async function drawEarly(page) {
+  await page.evaluate(async () => {
+    const { setting } = app.extensionManager;
+    const isShown = setting.get("Comfy.Graph.CanvasInfo");
+    for (const value of [!isShown, isShown]) {
+      const changed = setting.set("Comfy.Graph.CanvasInfo", value);
+      app.canvas.setDirty(true, true);
+      await changed;
+    }
+  });
+}
+
+/** Closing a map gives its node the size that it had; a map is at its place however early the page draws. */
 async function toggled(page, command) {
   const size = () => page.evaluate(() => [...app.rootGraph.nodes.find((node) => node.type === "HRV_WeakenHeads").size]);
   await page.evaluate(() => app.canvas.selectItems(app.rootGraph.nodes.filter((node) => node.type === "HRV_WeakenHeads")));
   await command("hrv.ToggleHeads");
   const closed = await size();
+  await drawEarly(page);
   await command("hrv.ToggleHeads");
   const open = await size();
+  await maps(page).nth(2).waitFor();
   await command("hrv.ToggleHeads");
   return { closed, open, closedAgain: await size() };
 }

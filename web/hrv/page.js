@@ -81,3 +81,16 @@ export function setLastOutput({ node }, output) {
 function locatorOf({ graph, id }) {
   return graph === rootGraph() ? String(id) : `${graph?.id}:${id}`;
 }
+
+/**
+ * Draw the graph once the elements of new widgets are in the page.
+ *
+ * The host puts an element at its place at the first drawing after it mounted it, for DomWidget.vue only hears of the
+ * place when it changes. A drawing before that, which leaves nothing to draw, may come at any time: an effect of the host
+ * that draws the graph (useLitegraphSettings.ts) depends on all widgets from then on and draws again when there is a new
+ * one, before DomWidgets.vue mounts it.
+ */
+export function drawNewElements() {
+  // Vue mounts before the next task.
+  setTimeout(() => app.canvas.setDirty(true, true));
+}

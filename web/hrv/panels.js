@@ -1,6 +1,7 @@
 // Elements at the foot of a node that the user opens and closes. A node whose panel was never opened is as without it.
 
 import { app } from "../../../scripts/app.js";
+import { drawNewElements } from "./page.js";
 import { watch } from "./watch.js";
 
 /** @import { PageNode } from "./page.js" */
@@ -139,6 +140,7 @@ function opened(node, panel) {
     getMinHeight: () => panel.minHeight,
   });
   widget.serialize = false;
+  drawNewElements();
   content.element.addEventListener("wheel", zoomGraph, { passive: false });
   content.element.addEventListener("keydown", (event) => {
     if (["Delete", "Backspace"].includes(event.key)) event.stopPropagation(); // it would delete the node

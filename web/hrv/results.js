@@ -1,8 +1,7 @@
 // What the pack's nodes gave in their last runs, put on them again in a page that was opened later.
 
-import { app } from "../../../scripts/app.js";
 import { placeOfExecution } from "./executed.js";
-import { isOurs, lastOutput, rootGraph, setLastOutput } from "./page.js";
+import { drawNewElements, isOurs, lastOutput, rootGraph, setLastOutput } from "./page.js";
 import { ask } from "./server.js";
 import { showTexts } from "./shown_texts.js";
 
@@ -18,5 +17,5 @@ export async function restoreResults() {
     if (place && isOurs(place.node) && !lastOutput(place)) setLastOutput(place, output);
   }
   showTexts(answer.texts);
-  app.canvas.setDirty(true, true);
+  drawNewElements();
 }
