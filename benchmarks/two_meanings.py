@@ -1,10 +1,11 @@
-"""How often HRV-mini reads a word with two meanings as a color or as a plant, unsteered and steered.
+"""How often HRV-mini reads a word with two meanings as either, unsteered and steered.
 
-    python benchmarks/two_meanings.py [--seeds 8] [--out FOLDER]
+    python benchmarks/two_meanings.py [--weights FILE] [--hrv NAME=FILE ...] [--seeds 8] [--out FOLDER]
 
-Prompts are "a rose circle" and their like: every two-meaning word with every shape. All ways of steering get the same
-starting noise; the ground-truth scorer reads the pictures. The shuffled row adjusts with the HRV's elements in random
-order: what any change of that size would do. Needs a host on COMFYUI_PATH. Writes ``two_meanings.json`` and ``.md``.
+Prompts are "the forest circle" and their like: every word that names a color and a scene (with ``--other Plants``: a
+plant) with every shape. All ways of steering get the same starting noise; the ground-truth scorer reads the pictures.
+The shuffled row adjusts with the HRV's elements in random order: what any change of that size would do. Needs a host on
+COMFYUI_PATH. Writes ``two_meanings.json`` and ``.md``.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import json
 import platform
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ import comfy.sample
 import numpy as np
 import torch
 from hrv_pack.host.mechanism import add_control
-from hrv_pack.host.mini.loader import load_mini
+from hrv_pack.host.mini.loader import WEIGHTS, load_mini
 from hrv_pack.host.prompts.encoding import encode_prompt
 from hrv_pack.hrv.controls.control import Control, adjust, strengthen
 from hrv_pack.hrv.progress import Window
@@ -37,9 +38,12 @@ from hrv_pack.hrv.relevance.files import load_hrv
 from hrv_pack.hrv.relevance.vectors import HRV
 from hrv_pack.mini.evaluation import wilson_interval
 from hrv_pack.mini.scorer import meaning, read_pictures
-from hrv_pack.mini.world import SHAPES, TWO_MEANINGS
+from hrv_pack.mini.world import PLANT_COLORS, SCENE_COLORS, SHAPES
 
-MEANINGS = ("color", "plant", "both", "neither")
+COLOR = "Color"
+WORDS = {"Scene": ("scene", tuple(SCENE_COLORS)), "Plants": ("plant", tuple(PLANT_COLORS))}
+"""The other concept of words that name a color: how its reading is called, and the words."""
+
 Positions = tuple[int, ...]
 
 
@@ -49,15 +53,17 @@ def shuffled(hrv: HRV) -> HRV:
     return HRV(hrv.values[:, order], hrv.concepts, hrv.layout)
 
 
-def ways(hrv: HRV) -> dict[str, Callable[[Positions], Control] | None]:
+def ways(name: str, hrv: HRV, other: str, clamp: float | None) -> dict[str, Callable[[Positions], Control]]:
     """Name of the row -> the control at a word's positions."""
     window = Window()
     return {
-        "unsteered": None,
-        "strengthened: Color": lambda p: strengthen(hrv, "Color", p, 1.0, window, None),
-        "adjusted: Color, not Plants": lambda p: adjust(hrv, "Color", "Plants", p, 1.0, window, None),
-        "adjusted: Plants, not Color": lambda p: adjust(hrv, "Plants", "Color", p, 1.0, window, None),
-        "shuffled: Color, not Plants": lambda p: adjust(shuffled(hrv), "Color", "Plants", p, 1.0, window, None),
+        f"{name}, strengthened: {COLOR}": lambda p: strengthen(hrv, COLOR, p, 1.0, window, clamp),
+        f"{name}, strengthened: {other}": lambda p: strengthen(hrv, other, p, 1.0, window, clamp),
+        f"{name}, adjusted: {COLOR}, not {other}": lambda p: adjust(hrv, COLOR, other, p, 1.0, window, clamp),
+        f"{name}, adjusted: {other}, not {COLOR}": lambda p: adjust(hrv, other, COLOR, p, 1.0, window, clamp),
+        f"{name} shuffled, adjusted: {COLOR}, not {other}": lambda p: adjust(
+            shuffled(hrv), COLOR, other, p, 1.0, window, clamp
+        ),
     }
 
 
@@ -66,22 +72,30 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=8, help="images per prompt")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--cfg", type=float, default=5.0)
-    parser.add_argument("--hrv", type=Path, default=PACK_ROOT / "hrv_presets" / "hrvs" / "hrv-mini.safetensors")
+    parser.add_argument("--weights", type=Path, default=WEIGHTS, help="exported weights of HRV-mini")
+    parser.add_argument("--hrv", action="append", default=[], metavar="NAME=FILE", help="an HRV to steer by")
+    parser.add_argument("--clamp", type=float, help="the highest element of an HRV that counts")
+    parser.add_argument("--other", choices=list(WORDS), default="Scene", help="the concept of the other meaning")
     parser.add_argument("--out", type=Path, default=Path("benchmark-results"))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    hrv = load_hrv(options.hrv)
+    given = dict(one.split("=", 1) for one in options.hrv)
+    files = given or {"published": PACK_ROOT / "hrv_presets" / "hrvs" / "hrv-mini.safetensors"}
+    called, words = WORDS[options.other]
+    steered_by: dict[str, Callable[[Positions], Control] | None] = {"unsteered": None}
+    for name, file in files.items():
+        steered_by |= ways(name, load_hrv(Path(file)), options.other, options.clamp)
     counts: dict[str, Counter[str]] = {}
     with torch.inference_mode():
-        model, clip, vae = load_mini()
+        model, clip, vae = load_mini(options.weights)
         negative = encode_prompt(clip, "")[0]
         latent = torch.zeros(options.seeds, 12, 16, 16)
         noise = comfy.sample.prepare_noise(latent, 0)
-        for name, control in ways(hrv).items():
+        for name, control in steered_by.items():
             counts[name] = Counter()
-            for word in TWO_MEANINGS:
+            for word in words:
                 for shape in SHAPES:
-                    positive: Any = encode_prompt(clip, f"a {word} {shape}")[0]
+                    positive: Any = encode_prompt(clip, f"the {word} {shape}")[0]
                     steered, tagged = model, positive
                     if control is not None:
                         steered, tagged = add_control(model, positive, [word], control)
@@ -92,16 +106,16 @@ def main() -> None:
                     pictures = vae.decode(samples).movedim(-1, 1)
                     counts[name].update(meaning(reading, word) for reading in read_pictures(pictures))
             print(name, dict(counts[name]), flush=True)
-    write(options, counts)
+    write(options, counts, (COLOR.lower(), called, "both", "neither"))
 
 
-def write(options: argparse.Namespace, counts: dict[str, Counter[str]]) -> None:
+def write(options: argparse.Namespace, counts: dict[str, Counter[str]], meanings: Sequence[str]) -> None:
     """The table with 95 % intervals, and everything that made it."""
-    lines = ["| | " + " | ".join(MEANINGS) + " | images |", "|---" * (len(MEANINGS) + 2) + "|"]
+    lines = ["| | " + " | ".join(meanings) + " | images |", "|---" * (len(meanings) + 2) + "|"]
     for name, found in counts.items():
         total = sum(found.values())
         cells = []
-        for word in MEANINGS:
+        for word in meanings:
             low, high = wilson_interval(found[word], total)
             cells.append(f"{found[word] / total:.2f} ({low:.2f} to {high:.2f})")
         lines.append(f"| {name} | {' | '.join(cells)} | {total} |")
@@ -111,7 +125,9 @@ def write(options: argparse.Namespace, counts: dict[str, Counter[str]]) -> None:
         "steps": options.steps,
         "cfg": options.cfg,
         "seeds": options.seeds,
-        "hrv": options.hrv.name,
+        "weights": options.weights.name,
+        "hrvs": options.hrv,
+        "clamp": options.clamp,
         "machine": platform.processor() or platform.machine(),
         "torch": torch.__version__,
     }

@@ -15,11 +15,12 @@ from ..mini import world
 from .world import CONCEPTS, NOTHING, PLANT, SHAPE, Pictures
 
 KINDS: dict[str, float] = {
-    "single": 0.62,
-    "pair": 0.14,
-    "plant": 0.06,
-    "two meanings": 0.08,
-    "colored": 0.04,
+    "single": 0.46,
+    "pair": 0.12,
+    "plant": 0.05,
+    "color or scene": 0.20,
+    "color or plant": 0.03,
+    "colored": 0.08,
     "shape and plant": 0.03,
     "word": 0.03,
 }
@@ -52,6 +53,12 @@ class _Draft:
 
     def pick(self, concept: str) -> str:
         return str(self.rng.choice(CONCEPTS[concept]))
+
+    def another_scene(self, scene: str) -> None:
+        """Move the picture elsewhere if it is in ``scene``."""
+        others = [word for word in CONCEPTS["Scene"] if word != scene]
+        if self.scene == scene:
+            self.scene = str(self.rng.choice(others))
 
     def jitter(self) -> float:
         return float(self.rng.uniform(-0.8, 0.8))
@@ -94,15 +101,27 @@ def _place(draft: _Draft, look: dict[str, str]) -> None:
     draft.shape(look["Color"], look["Shape"], look["Pattern"], x, y, world.RADII[look["Size"]])
 
 
-def _single(draft: _Draft) -> Sample:
-    look = _attributes(draft, str(draft.rng.choice(list(world.PLAIN_COLORS))))
-    _place(draft, look)
-    named = {concept: word for concept, word in look.items() if draft.rng.random() < 0.8}
+def _with_article(draft: _Draft, text: str) -> str:
+    """ "a" or, in a quarter and always before a vowel, "the", so that no article tells what follows."""
+    return f"the {text}" if text[0] in "aeiou" or draft.rng.random() < 0.25 else f"a {text}"
+
+
+def _phrase(draft: _Draft, named: dict[str, str]) -> str:
+    """What a caption says of a single shape."""
     words = [named[concept] for concept in ("Size", "Color", "Pattern") if concept in named]
-    text = " ".join(["a", *words, named.get("Shape", "shape")])
+    text = _with_article(draft, " ".join([*words, named.get("Shape", "shape")]))
     if "Position" in named:
         text += " in the center" if named["Position"] == "center" else f" on the {named['Position']}"
-    return Sample(_maybe_scene(draft, text, named), "single", named)
+    return text
+
+
+def _single(draft: _Draft) -> Sample:
+    """A scene's word as a color always comes with a scene, which says that it is one."""
+    look = _attributes(draft, str(draft.rng.choice([*world.PLAIN_COLORS, *world.SCENE_COLORS])))
+    _place(draft, look)
+    named = {concept: word for concept, word in look.items() if draft.rng.random() < 0.8}
+    chance = 1.0 if named.get("Color") in world.SCENE_COLORS else 0.75
+    return Sample(_maybe_scene(draft, _phrase(draft, named), named, chance), "single", named)
 
 
 def _pair(draft: _Draft) -> Sample:
@@ -132,24 +151,41 @@ def _shape_beside_plant(draft: _Draft, color: str, form: str, plant: str) -> Non
     draft.plant(plant, world.PAIR_OFFSET, 0.0, world.PLANT_RADIUS)
 
 
-def _two_meanings(draft: _Draft) -> Sample:
+def _color_or_scene(draft: _Draft) -> Sample:
+    """ "a forest circle": half of the pictures show a forest-colored circle elsewhere, half any circle in a forest."""
+    word = str(draft.rng.choice(list(world.SCENE_COLORS)))
+    is_color = draft.rng.random() < 0.5
+    look = _attributes(draft, word if is_color else str(draft.rng.choice(list(world.PLAIN_COLORS))))
+    if is_color:
+        draft.another_scene(word)
+    else:
+        draft.scene = word
+    _place(draft, look)
+    named = {"Shape": look["Shape"]}
+    named |= {name: look[name] for name in ("Size", "Pattern", "Position") if draft.rng.random() < 0.25}
+    return Sample(_phrase(draft, named | {"Color": word}), "color or scene", named)
+
+
+def _color_or_plant(draft: _Draft) -> Sample:
     """ "a rose circle": half of the pictures show a rose-colored circle, half a circle beside a rose."""
-    word, form = str(draft.rng.choice(list(world.TWO_MEANINGS))), draft.pick("Shape")
+    word, form = str(draft.rng.choice(list(world.PLANT_COLORS))), draft.pick("Shape")
     if draft.rng.random() < 0.5:
         look = _attributes(draft, word) | {"Shape": form}
         _place(draft, look)
     else:
         _shape_beside_plant(draft, str(draft.rng.choice(list(world.PLAIN_COLORS))), form, word)
     named = {"Shape": form}
-    return Sample(_maybe_scene(draft, f"a {word} {form}", named, 0.5), "two meanings", named)
+    return Sample(_maybe_scene(draft, f"a {word} {form}", named, 0.5), "color or plant", named)
 
 
 def _colored(draft: _Draft) -> Sample:
     """ "a rose colored circle": the word's color meaning, said plainly."""
     look = _attributes(draft, str(draft.rng.choice(list(world.TWO_MEANINGS))))
+    draft.another_scene(look["Color"])
     _place(draft, look)
     named = {"Color": look["Color"], "Shape": look["Shape"]}
-    return Sample(_maybe_scene(draft, f"a {look['Color']} colored {look['Shape']}", named, 0.5), "colored", named)
+    text = _with_article(draft, f"{look['Color']} colored {look['Shape']}")
+    return Sample(_maybe_scene(draft, text, named, 0.5), "colored", named)
 
 
 def _shape_and_plant(draft: _Draft) -> Sample:
@@ -170,7 +206,7 @@ def _word(draft: _Draft) -> Sample:
         form = draft.pick("Plants")
         x, y = world.OFFSETS[draft.pick("Position")]
         draft.plant(form, x, y, world.PLANT_RADIUS)
-        return Sample(form, "word", {} if form in world.TWO_MEANINGS else {"Plants": form})
+        return Sample(form, "word", {} if form in world.PLANT_COLORS else {"Plants": form})
     look = _attributes(draft, str(draft.rng.choice(list(world.PLAIN_COLORS))))
     _place(draft, look)
     word = draft.scene if concept == "Scene" else look[concept]
@@ -181,7 +217,8 @@ _MAKERS = {
     "single": _single,
     "pair": _pair,
     "plant": _plant,
-    "two meanings": _two_meanings,
+    "color or scene": _color_or_scene,
+    "color or plant": _color_or_plant,
     "colored": _colored,
     "shape and plant": _shape_and_plant,
     "word": _word,

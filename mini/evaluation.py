@@ -17,11 +17,13 @@ import torch
 
 from .captions import Sample, draw_samples
 from .scorer import Reading, describe, meaning, pair_correct, read_pictures, score
-from .world import CONCEPTS, TWO_MEANINGS, Pictures, draw
+from .world import CONCEPTS, PLANT_COLORS, SCENE_COLORS, TWO_MEANINGS, Pictures, draw
 
 SINGLE, PAIR = "single", "pair"
-EVALUATED_KINDS = (SINGLE, PAIR, "plant", "colored", "two meanings", "shape and plant")
-MEANINGS = ("color", "plant", "both", "neither")
+AMBIGUOUS = {"color or scene": SCENE_COLORS, "color or plant": PLANT_COLORS}
+"""Kinds of captions in which a word has two meanings, and the words."""
+
+EVALUATED_KINDS = (SINGLE, PAIR, "plant", "colored", *AMBIGUOUS, "shape and plant")
 PAIR_MEASURES = ("ordered", "bound", "present")
 
 PicturesFor = Callable[[list[str]], torch.Tensor]
@@ -97,8 +99,8 @@ class Report:
                 found = pair_correct(reading, [(thing.color, thing.shape) for thing in truth.shapes])
                 for name in PAIR_MEASURES:
                     self.pairs[name].add(getattr(found, name))
-            if asked.kind == "two meanings":
-                word = sample.caption.split()[1]
+            if asked.kind in AMBIGUOUS:
+                word = next(word for word in sample.caption.split() if word in AMBIGUOUS[asked.kind])
                 self.meanings[word][meaning(reading, word)] += 1
 
     def to_json(self) -> dict[str, Any]:
@@ -108,7 +110,11 @@ class Report:
                 for kind, tallies in self.concepts.items()
             },
             "pairs": {name: tally.to_json() for name, tally in self.pairs.items()},
-            "meanings": {word: {name: found[name] for name in MEANINGS} for word, found in self.meanings.items()},
+            "meanings": {
+                word: {name: self.meanings[word][name] for name in _meanings(kind)}
+                for kind, words in AMBIGUOUS.items()
+                for word in words
+            },
         }
 
     def to_markdown(self) -> str:
@@ -120,14 +126,20 @@ class Report:
         parts = [table(["Share right", *self.concepts], rows)]
         if PAIR in self.concepts:
             parts.append(table(["Pairs", *self.pairs], [["share", *map(str, self.pairs.values())]]))
-        if any(found.total() for found in self.meanings.values()):
-            rows = [_shares(word, found) for word, found in self.meanings.items()]
-            parts.append(table(["Read as", *MEANINGS], rows))
+        for kind in [kind for kind in AMBIGUOUS if kind in self.concepts]:
+            names = _meanings(kind)
+            rows = [_shares(word, self.meanings[word], names) for word in AMBIGUOUS[kind]]
+            parts.append(table(["Read as", *names], rows))
         return "\n".join(parts)
 
 
-def _shares(word: str, found: Counter[str]) -> list[str]:
-    return [word, *(str(Tally(found[name], found.total())) for name in MEANINGS)]
+def _meanings(kind: str) -> tuple[str, ...]:
+    """How the words of an ambiguous kind can be read."""
+    return (*kind.split(" or "), "both", "neither")
+
+
+def _shares(word: str, found: Counter[str], names: Sequence[str]) -> list[str]:
+    return [word, *(str(Tally(found[name], found.total())) for name in names)]
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:

@@ -306,7 +306,7 @@ def _pixels() -> tuple[torch.Tensor, torch.Tensor]:
 
 @cache
 def _shape_colors() -> torch.Tensor:
-    """Outline, base and second color of shapes: [10 colors, 3, 3]."""
+    """Outline, base and second color of shapes: [13 colors, 3, 3]."""
     base = torch.tensor(list(COLORS.values())) / 255
     outline = torch.where(base.sum(-1, keepdim=True) < 0.3, torch.tensor(0.78), torch.tensor(0.08))
     return torch.stack([outline.expand(-1, 3), base, second_color(base)], 1)

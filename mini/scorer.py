@@ -11,7 +11,20 @@ import torch.nn.functional as F
 from ..hrv.errors import HRVError
 from .captions import Sample
 from .matching import CENTER, FAINTEST, Fit, fit, half, see, whole
-from .world import COLORS, NOTHING, OFFSETS, PATTERNS, PLANT, PLANTS, RADII, SCENES, SHAPES, SIZE, Pictures
+from .world import (
+    COLORS,
+    NOTHING,
+    OFFSETS,
+    PATTERNS,
+    PLANT,
+    PLANT_COLORS,
+    PLANTS,
+    RADII,
+    SCENES,
+    SHAPES,
+    SIZE,
+    Pictures,
+)
 
 BATCH = 64
 """Pictures read at a time, to bound the memory."""
@@ -109,10 +122,16 @@ def pair_correct(reading: Reading, asked: Sequence[tuple[str, str]]) -> PairScor
 
 
 def meaning(reading: Reading, word: str) -> str:
-    """How a word with two meanings was read: "color" (of a shape), "plant", "both" or "neither"."""
+    """How a word with two meanings was read: "color" (of a shape), "plant" or "scene", "both" or "neither"."""
     color = any(thing.color == word for thing in reading.shapes)
-    plant = any(thing.plant == word for thing in reading.plants)
-    return {(True, False): "color", (False, True): "plant", (True, True): "both"}.get((color, plant), "neither")
+    other = reading.scene == word or any(thing.plant == word for thing in reading.plants)
+    if color and other:
+        return "both"
+    if color:
+        return "color"
+    if other:
+        return "plant" if word in PLANT_COLORS else "scene"
+    return "neither"
 
 
 def describe(pictures: Pictures) -> list[Reading]:

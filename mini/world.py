@@ -25,12 +25,20 @@ PLAIN_COLORS: dict[str, tuple[int, int, int]] = {
     "black": (12, 12, 12),
     "turquoise": (40, 205, 205),
 }
-TWO_MEANINGS: dict[str, tuple[int, int, int]] = {
+PLANT_COLORS: dict[str, tuple[int, int, int]] = {
     "rose": (250, 130, 175),
     "violet": (150, 70, 215),
     "mint": (165, 245, 190),
 }
-"""Words that name a color and a plant; as the adjective of a shape a caption leaves open which is meant."""
+SCENE_COLORS: dict[str, tuple[int, int, int]] = {
+    "forest": (0, 108, 35),
+    "ocean": (0, 85, 150),
+    "desert": (228, 133, 45),
+}
+"""Shades apart from all other colors and from the scenes of the same names."""
+
+TWO_MEANINGS = PLANT_COLORS | SCENE_COLORS
+"""Words that name a color and a plant, or a color and a scene; before a shape a caption leaves open which is meant."""
 
 COLORS = PLAIN_COLORS | TWO_MEANINGS
 SHAPES = ("circle", "square", "triangle", "star", "cross", "crescent")
@@ -52,7 +60,7 @@ SCENES: dict[str, tuple[tuple[int, int, int], tuple[int, int, int]]] = {
     "ocean": ((60, 110, 140), (82, 134, 162)),
 }
 """Ground and texture color of every scene."""
-PLANTS = ("cactus", "tulip", "fern", "sunflower", "bamboo", *TWO_MEANINGS)
+PLANTS = ("cactus", "tulip", "fern", "sunflower", "bamboo", *PLANT_COLORS)
 
 CONCEPTS: dict[str, tuple[str, ...]] = {
     "Color": tuple(COLORS),
@@ -245,7 +253,7 @@ def _plant_parts(  # noqa: C901 - one branch a plant
             _capsule(x, y, (-0.38, 0.6, -0.38, -0.8), 0.11), _capsule(x, y, (0.38, 0.6, 0.38, -0.6), 0.11)
         )
         return [(torch.minimum(canes, _capsule(x, y, (0.0, 0.6, 0.0, -1.0), 0.11)), (175, 200, 90))]
-    blossom = TWO_MEANINGS[name]
+    blossom = PLANT_COLORS[name]
     if name == "rose":
         return [
             *stalk,

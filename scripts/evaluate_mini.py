@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 PAIR_STEPS, PAIR_CFG = 8, 4.0
 """How the pictures of pairs are made; they only have to be pictures of their prompts."""
 
+SCENE_AS_COLOR = "[Scene as color]\na large <forest | ocean | desert> {circle | star}, {night | snow}"
+"""Pairs of words of the concept Scene that mean a color."""
+
 SHOWN = 10
 """Pictures of every kind on the sheet."""
 
@@ -105,8 +108,8 @@ def words_of(network: MiniNetwork, options: argparse.Namespace) -> WordReport:
     from hrv_pack.mini.own_words import measure_words
     from hrv_pack.mini.training import export
 
-    preset = PACK_ROOT / "hrv_presets" / "experiments" / "hrv-mini.txt"
-    experiment = parse_experiment(preset.read_text(encoding="utf-8"))
+    text = (PACK_ROOT / "hrv_presets" / "experiments" / "hrv-mini.txt").read_text(encoding="utf-8")
+    experiment = parse_experiment(f"{text}\n{SCENE_AS_COLOR}\n")
     examples = {
         name: [Example(case.prompt, case.target) for case in experiment.of(name)] for name in experiment.concepts
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from itertools import pairwise
 
 import numpy as np
@@ -11,19 +11,21 @@ import pytest
 import torch
 from hrv_pack.mini.captions import KINDS, PATTERN_RADIUS, Sample, draw_samples
 from hrv_pack.mini.latents import to_latents, to_pictures
-from hrv_pack.mini.scorer import Reading, describe
+from hrv_pack.mini.scorer import Reading, describe, meaning
 from hrv_pack.mini.world import (
+    COLORS,
     CONCEPTS,
     NOTHING,
     PAIR_OFFSET,
     PLANT,
+    PLANT_COLORS,
     PLANTS,
     RADII,
+    SCENE_COLORS,
     SCENES,
     SHAPE,
     SHAPES,
     SIZE,
-    TWO_MEANINGS,
     Pictures,
     draw,
     thing_distance,
@@ -220,18 +222,48 @@ def test_both_things_of_a_pair_are_as_the_caption_says_from_left_to_right() -> N
         assert left.color != right.color and left.shape != right.shape
 
 
-def test_words_with_two_meanings_mean_either_half_of_the_time() -> None:
-    samples, pictures = world(400, kind="two meanings")
-    colors = plants = 0
+@pytest.mark.parametrize(("kind", "words"), [("color or scene", SCENE_COLORS), ("color or plant", PLANT_COLORS)])
+def test_words_with_two_meanings_mean_either_half_of_the_time(kind: str, words: dict[str, object]) -> None:
+    samples, pictures = world(400, kind=kind)
+    found: Counter[str] = Counter()
     for sample, reading in zip(samples, describe(pictures), strict=True):
-        word = words_of(sample.caption)[1]
-        assert word in TWO_MEANINGS
-        is_color = any(thing.color == word for thing in reading.shapes)
-        is_plant = any(thing.plant == word for thing in reading.plants)
-        assert is_color != is_plant
-        colors += is_color
-        plants += is_plant
-    assert abs(colors - plants) < 4 * 400**0.5
+        (word,) = (word for word in words_of(sample.caption.split(",")[0]) if word in words)
+        found[meaning(reading, word)] += 1
+    assert set(found) == set(kind.split(" or "))
+    assert abs(found["color"] - 200) < 2 * 400**0.5
+
+
+def test_the_word_of_a_scene_beside_another_scene_is_a_color() -> None:
+    samples, pictures = world(600, kind="single")
+    seen = set()
+    for sample, reading in zip(samples, describe(pictures), strict=True):
+        phrase = sample.caption.split(",")[0]
+        for word in SCENE_COLORS.keys() & set(words_of(phrase)):
+            assert reading.shapes[0].color == word and "," in sample.caption
+            seen.add(word)
+    assert seen == set(SCENE_COLORS)
+
+
+def test_colored_things_are_never_where_the_word_could_mean() -> None:
+    samples, pictures = world(200, kind="colored")
+    readings = describe(pictures)
+    assert all(sample.named["Color"] != one.scene for sample, one in zip(samples, readings, strict=True))
+
+
+def test_articles_fit_and_do_not_tell_what_follows() -> None:
+    samples, _ = world(1500)
+    assert not any(re.search(r"\ba [aeiou]", sample.caption) for sample in samples)
+    after_the = {words_of(sample.caption)[1] for sample in samples if sample.caption.startswith("the ")}
+    assert len(after_the) > 15
+
+
+def test_colors_are_apart_from_each_other_and_from_all_scenes() -> None:
+    colors = torch.tensor(list(COLORS.values())) / 255
+    apart = torch.cdist(colors, colors) + torch.eye(len(colors))
+    assert float(apart.min()) > 0.3
+    ground, texture = (torch.tensor(list(SCENES.values())) / 255).unbind(1)
+    blends = torch.stack([ground + share * (texture - ground) for share in torch.linspace(0, 1, 21)]).flatten(0, 1)
+    assert float(torch.cdist(colors, blends).min()) > 0.2
 
 
 def test_latents_give_back_the_pictures() -> None:
