@@ -1,11 +1,11 @@
 """Misinterpretation: a word with two meanings read the other way, unsteered and steered to the intended one.
 
-Prompts are "a forest circle" and their like. What is intended is the reading that the unsteered model gives less often
-on the tuning seeds, word by word. "wrong" is any other reading (the other meaning, both or neither); "kept" has the
-shape that the prompt names, once, and no other. Strengths are chosen on the tuning seeds: of those that keep no more
-than a tenth fewer than unsteered the one with the fewest wrong. Ways: adjusted with the HRV by the published estimator
-and weights; adjusted with the causal HRV; the intended concept strengthened by the causal HRV; the causal HRV's
-relevances at other heads; all heads alike.
+Prompts are "a large forest circle" and their like: large, so that shapes can be told. What is intended is the reading
+that the unsteered model gives less often on the tuning seeds, word by word. "wrong" is any other reading (the other
+meaning, both or neither); "kept" has the shape that the prompt names, once, and no other. Strengths are chosen on the
+tuning seeds: of those that keep no more than a tenth fewer than unsteered the one with the fewest wrong. Ways: adjusted
+with the HRV by the published estimator and weights; adjusted with the causal HRV; the intended concept strengthened by
+the causal HRV; the causal HRV's relevances at other heads; all heads alike.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Prompt(NamedTuple):
 
     @property
     def text(self) -> str:
-        return f"{'the' if self.word[0] in 'aeiou' else 'a'} {self.word} {self.shape}"
+        return f"a large {self.word} {self.shape}"
 
 
 def other_meaning() -> str:
