@@ -319,5 +319,13 @@ def test_loading_makes_the_folders_known_that_schemas_list(monkeypatch: pytest.M
     monkeypatch.setattr(folder_paths, "filename_list_cache", {})
     extension = asyncio.run(hrv_pack.comfy_entrypoint())
     asyncio.run(extension.on_load())
-    assert LoadHRV.GET_SCHEMA().inputs[0].options == hrv_files() == ["hrv-mini.safetensors"]
+    assert (
+        LoadHRV.GET_SCHEMA().inputs[0].options
+        == hrv_files()
+        == [
+            "hrv-mini-causal.safetensors",
+            "hrv-mini-values.safetensors",
+            "hrv-mini.safetensors",
+        ]
+    )
     assert folder_paths.get_folder_paths("loras") == ["/mine", str(SHIPPED_LORAS)]
