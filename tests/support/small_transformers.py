@@ -249,13 +249,15 @@ def small(kind: Kind, dtype: torch.dtype = torch.float32) -> Any:
     return kind.make(dtype)
 
 
-def prompt(words: Sequence[str], seed: int, tokens: int = 9, rows: int = 1, **extras: Any) -> Conditioning:
+def prompt(
+    words: Sequence[str], seed: int, tokens: int = 9, rows: int = 1, width: int = WIDTH, **extras: Any
+) -> Conditioning:
     """A conditioning of so many tokens whose words are the first of them, one token each, behind a first token."""
     generator = torch.Generator().manual_seed(seed)
     own = {"pooled_output": torch.randn(rows, 16, generator=generator), "guidance": 3.5, **extras}
     placed = tuple(PromptWord(word, (number,)) for number, word in enumerate(words, start=1))
     own[TOKEN_MAP_KEY] = TokenMap(" ".join(words), placed, tokens)
-    return [[torch.randn(rows, tokens, WIDTH, generator=generator), own]]
+    return [[torch.randn(rows, tokens, width, generator=generator), own]]
 
 
 @dataclass(frozen=True)
@@ -427,11 +429,11 @@ def full_size_transformer(config: str) -> Any:
     return comfy.model_patcher.ModelPatcher(model, load_device=CPU, offload_device=CPU)
 
 
-def transformer_of_full_width(config: str) -> Any:
-    """A MODEL of one block of each kind as the published ones are, with random weights in single precision."""
+def transformer_of_full_width(config: str, dtype: torch.dtype = torch.float32, **numbers: int) -> Any:
+    """A MODEL of one block of each kind as the published ones are, or of other ``numbers``, with random weights."""
     one = dict.fromkeys(("num_blocks", "n_layers", "n_refiner_layers", "depth", "depth_single_blocks"), 1)
     sizes = {name: one.get(name, size) for name, size in _FULL_SIZE[config].items()}
-    return _of(getattr(_MODELS, config), sizes)(torch.float32)
+    return _of(getattr(_MODELS, config), sizes, **numbers)(dtype)
 
 
 _FULL_COSMOS = {**_COSMOS, "model_channels": 2048, "num_blocks": 28, "num_heads": 16, "crossattn_emb_channels": 1024}

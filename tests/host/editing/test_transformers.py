@@ -16,6 +16,7 @@ from hrv_pack.host.prompts.carried import ROWS_KEY, TOKEN_MAP_KEY, Conditioning
 from hrv_pack.hrv.controls.control import Control
 from hrv_pack.hrv.errors import HRVError
 from hrv_pack.nodes.local_blend import LocalBlend
+from hrv_pack.tests.host.controls.test_transformers import controlled, rescaling
 from hrv_pack.tests.support.compiling import compiled_and_counted
 from hrv_pack.tests.support.explicit_edits import prompt_edit, words_edit
 from hrv_pack.tests.support.explicit_transformer_edits import ChangeText, edit_of, explicitly_edited
@@ -30,11 +31,13 @@ from hrv_pack.tests.support.small_transformers import (
     Z_IMAGE,
     Kind,
     Row,
+    explicitly,
     kinds_with,
     prompt,
     rows_of,
     small,
     small_clip_anima,
+    transformer_of_full_width,
     with_backend,
     with_changed_weight,
 )
@@ -173,6 +176,13 @@ def test_prompts_of_unequal_lengths_are_refused_where_they_would_count_twice() -
     edit_of(small(FLUX_2), FLUX_2, source, target)
 
 
+def test_reference_images_of_z_image_are_refused() -> None:
+    source = prompt(SOURCE, seed=1, reference_latents=[torch.randn(1, 16, 8, 8)])
+    edited = edit_of(small(Z_IMAGE), Z_IMAGE, source, prompt(TARGET, seed=3), **WHOLE)
+    with pytest.raises(HRVError, match=r"^Z-Image puts the texts of reference images in front of the prompt's"):
+        run(edited, prompt(("ugly",), seed=2), Z_IMAGE, cfg=1.0, steps=1)
+
+
 def test_texts_that_the_host_makes_more_of_are_each_rows_own() -> None:
     """Anima's adapter makes them of two encoders' tokens, Flux.2 fills them up on the left; controls find words."""
     clip = small_clip_anima()
@@ -244,6 +254,25 @@ def test_a_compiled_model_edits_as_it_does_without(kind: Kind, part: str) -> Non
     assert count.graphs > 0
     for one, other in zip(found, expected, strict=True):
         assert relative_error(one.output, other.output) <= TOLERANCE
+
+
+def test_a_block_of_the_published_width_is_controlled_and_edited_in_half_precision() -> None:
+    """Z-Image's, with its 30 heads of 128 channels and text states of 2560."""
+    kind, model = Z_IMAGE, transformer_of_full_width("ZImage", torch.bfloat16, n_refiner_layers=0)
+    source, target = (prompt(words, seed=seed, width=2560) for words, seed in ((SOURCE, 1), (TARGET, 3)))
+    how: dict[str, Any] = {"cfg": 1.0, "steps": 1}
+    limit = 4 * torch.finfo(torch.bfloat16).eps
+    (plain,) = rows_of(model, source, source, kind.latent, **how)
+    (found,) = rows_of(*controlled(model, source, ["car"]), source, kind.latent, **how)
+    with explicitly(model, kind, [rescaling(model, plain, (3,))]) as explicit:
+        (expected,) = rows_of(explicit, source, source, kind.latent, **how)
+    assert relative_error(found.output, expected.output) <= limit < relative_error(found.output, plain.output)
+    edited = edit_of(model, kind, source, target, **WHOLE, self_end=1.0)
+    _, plain = run((model, plainly(edited[1])), source, kind, **how)
+    _, found = run(edited, source, kind, **how)
+    with explicitly_edited(model, kind, plain.context, by_words(model, kind), itself=True) as explicit:
+        _, expected = run((explicit, plainly(edited[1])), source, kind, **how)
+    assert relative_error(found.output, expected.output) <= limit < relative_error(found.output, plain.output)
 
 
 def test_of_masked_texts_rows_have_their_own_masks_and_that_of_their_source_with_its_map() -> None:

@@ -237,10 +237,14 @@ def test_the_documents_say_what_each_family_can_do() -> None:
 
 @pytest.mark.parametrize("family", PUBLISHED)
 def test_layouts_are_those_of_the_published_models(family: str) -> None:
-    layout = head_layout(full_size_transformer(PUBLISHED[family][0]))
+    architecture = architecture_of(full_size_transformer(PUBLISHED[family][0]))
+    layout, width = architecture.layout, 96 if family == "lumina2" else 128
     found = {name: (len(layers), layers[0].heads) for name, layers in layout.sections().items()}
     assert (layout.family, found) == (family, PUBLISHED[family][1])
     assert all(layer.heads == layers[0].heads for layers in layout.sections().values() for layer in layers)
+    for layer in layout.layers:
+        found_by_heads = torch.empty(1, layer.heads * width, dtype=torch.bfloat16, device="meta")
+        assert architecture.written(layer, found_by_heads).shape == found_by_heads.shape
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
