@@ -76,6 +76,9 @@ async function drive() {
 
   const control = task.workflows["03 Strengthen a concept"];
   const tools = { page, load, setting, command, screenshot, workflow: control, run: pressRun };
+  report.journey = await journey(tools);
+  report.handling = await handling(tools);
+  report.accessibility = await accessibility(tools);
   report.menus = await conceptMenus(tools);
   report.words = await wordMenus(tools);
   report.heads = await heatMaps(tools);
@@ -93,9 +96,6 @@ async function drive() {
   for (const nodeClass of task.help) report.help[nodeClass] = await help(nodeClass);
   report.texts = await texts();
   report.languages = await languages({ ...tools, search, help }, task.languages);
-  report.journey = await journey(tools);
-  report.handling = await handling(tools);
-  report.accessibility = await accessibility(tools);
 }
 
 // What the page makes of every workflow when none of our code runs in it.
