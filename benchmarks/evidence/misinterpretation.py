@@ -154,6 +154,15 @@ class Misinterpretation:
             hrv = self.hrvs.hrv(kind, store, sizes)
             likeness = cosines(hrv, hrv)
             shared.append(f"{kind} {float(likeness[hrv.index(COLOR), hrv.index(other)]):.2f}")
+        by_word = []
+        for word, concept in intended.items():
+            cells = [f"{word} as {concept}"]
+            for way, pieces in reported.items():
+                wrong, _ = self._measures([piece for piece in pieces if piece.what["word"] == word], intended, store)
+                key = f"{self.name}.{way}.{word}.wrong"
+                numbers[key] = of_shares(wrong)
+                cells.append(str(numbers[key]))
+            by_word.append(cells)
         said = ", ".join(f"{word} as {concept}" for word, concept in intended.items())
         text = (
             f"{len(reported[UNSTEERED])} prompts such as “{draw_prompts(1)[0].text}”, {sizes.two_meaning_seeds} "
@@ -161,6 +170,8 @@ class Misinterpretation:
             f"{sizes.two_meaning_tuned} other seeds out of {', '.join(map(str, STRENGTHS))}. Cosines of {COLOR} and "
             f"{other}: {', '.join(shared)}.\n\n"
             f"{table(['way', 'HRV', 'strength', 'wrong', 'kept'], rows)}\n"
+            f"Wrong readings by word and intended meaning:\n\n"
+            f"{table(['word', *(way.replace('_', ' ') for way in reported)], by_word)}\n"
             f"{goals(numbers, _GOALS)}\nThe paper has .63 and .16, by people and on Stable Diffusion.\n"
         )
         return Section("Misinterpretation", numbers, text)
