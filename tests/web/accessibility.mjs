@@ -20,19 +20,12 @@ async function build({ page, load, command, workflow }, renderer) {
   await load(`accessibility-${renderer}`, workflow);
   await page.evaluate((control) => {
     app.rootGraph.clear();
-    const add = (type, x, y) => {
-      const node = LiteGraph.createNode(type);
-      node.pos = [x, y];
-      app.rootGraph.add(node);
-      return node;
-    };
-    const encoder = add("HRV_TextEncode", 0, 0);
-    encoder.widgets.find(({ name }) => name === "text").value = "a red car";
-    const target = add(control, 500, 0);
+    const encoder = addNode("HRV_TextEncode", [0, 0], { text: "a red car" });
+    const target = addNode(control, [500, 0]);
     encoder.connect(0, target, "conditioning");
-    add("HRV_Load", 0, 400).connect(0, target, "hrv");
-    add("HRV_ScaleHeads", 500, 500);
-    add("HRV_Build", 900, 0);
+    addNode("HRV_Load", [0, 400]).connect(0, target, "hrv");
+    addNode("HRV_ScaleHeads", [500, 500]);
+    addNode("HRV_Build", [900, 0]);
   }, CONTROL);
   await command("Comfy.Canvas.FitView");
   await page.locator(".hrv-words-chip").nth(2).waitFor();

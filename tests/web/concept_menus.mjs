@@ -144,25 +144,19 @@ async function sources(page, load, workflow) {
   await load("sources", workflow);
   await page.evaluate(() => {
     app.rootGraph.clear();
-    const add = (type, values = {}) => {
-      const node = LiteGraph.createNode(type);
-      app.rootGraph.add(node);
-      for (const [name, value] of Object.entries(values)) node.widgets.find((widget) => widget.name === name).value = value;
-      return node;
-    };
-    const pick = add("HRV_PickConcepts", { concepts: "Size, Color" });
-    add("HRV_Load", { file: "hrv-mini.safetensors" }).connect(0, pick, "hrv");
-    const clamp = add("HRV_Clamp");
+    const pick = addNode("HRV_PickConcepts", [0, 0], { concepts: "Size, Color" });
+    addNode("HRV_Load", [0, 0], { file: "hrv-mini.safetensors" }).connect(0, pick, "hrv");
+    const clamp = addNode("HRV_Clamp");
     pick.connect(0, clamp, "hrv");
-    const build = add("HRV_Build");
-    add("HRV_Concepts", { concepts: "Mood: happy, sad\nWeather: rain, sun" }).connect(0, build, "concepts");
-    const merge = add("HRV_Merge");
+    const build = addNode("HRV_Build");
+    addNode("HRV_Concepts", [0, 0], { concepts: "Mood: happy, sad\nWeather: rain, sun" }).connect(0, build, "concepts");
+    const merge = addNode("HRV_Merge");
     clamp.connect(0, merge, 0);
     build.connect(0, merge, 1);
-    merge.connect(0, add("HRV_Rank"), "hrv");
-    add("HRV_Published").connect(0, add("HRV_QuickCheck"), "hrv");
-    add("HRV_HeatMap");
-    add("HRV_ScorerMini").connect(0, add("HRV_Score"), "scorer");
+    merge.connect(0, addNode("HRV_Rank"), "hrv");
+    addNode("HRV_Published").connect(0, addNode("HRV_QuickCheck"), "hrv");
+    addNode("HRV_HeatMap");
+    addNode("HRV_ScorerMini").connect(0, addNode("HRV_Score"), "scorer");
   });
   return {
     merged: await offered(page, "HRV_Rank", "concepts", "Weather"),
@@ -176,10 +170,8 @@ async function sources(page, load, workflow) {
 async function several(page, screenshot) {
   await page.evaluate(() => {
     app.rootGraph.clear();
-    const load = LiteGraph.createNode("HRV_Load");
-    const map = LiteGraph.createNode("HRV_HeatMap");
-    map.pos = [400, 0];
-    for (const node of [load, map]) app.rootGraph.add(node);
+    const load = addNode("HRV_Load");
+    const map = addNode("HRV_HeatMap", [400, 0]);
     load.connect(0, map, "hrv");
     app.canvas.ds.reset();
     app.canvas.centerOnNode(map);

@@ -13,6 +13,7 @@ import path from "node:path";
 
 import { openBrowser } from "../../scripts/launcher/browser.mjs";
 import { accessibility } from "./accessibility.mjs";
+import { defineAddNode } from "./add_node.mjs";
 import { conceptMenus } from "./concept_menus.mjs";
 import { handling } from "./handling.mjs";
 import { heatMaps } from "./heat_maps.mjs";
@@ -30,6 +31,7 @@ const task = JSON.parse(fs.readFileSync(taskPath, "utf8"));
 const report = { console: [], network: [], workflows: {}, runs: {}, searches: {}, help: {} };
 
 const context = await openBrowser(task.browser, task.profile);
+await context.addInitScript(defineAddNode);
 const [page] = context.pages();
 page.setDefaultTimeout(SETTLE_MS);
 page.on("pageerror", (error) => report.console.push({ kind: "exception", text: String(error.stack), from: "" }));
@@ -291,9 +293,7 @@ async function search(words, title) {
 async function help(nodeClass, title = "") {
   await page.evaluate((nodeClass) => {
     app.rootGraph.clear();
-    const node = LiteGraph.createNode(nodeClass);
-    node.pos = [300, 300];
-    app.rootGraph.add(node);
+    const node = addNode(nodeClass, [300, 300]);
     app.canvas.selectNode(node);
     app.canvas.centerOnNode(node);
   }, nodeClass);

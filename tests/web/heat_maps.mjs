@@ -42,18 +42,11 @@ function sizes(page) {
 async function buildGraph(page) {
   await page.evaluate(() => {
     app.rootGraph.clear();
-    const add = (type, x, y) => {
-      const node = LiteGraph.createNode(type);
-      node.pos = [x, y];
-      app.rootGraph.add(node);
-      return node;
-    };
-    const load = add("HRV_Load", 0, 0);
-    const weaken = add("HRV_WeakenHeads", 400, 0);
-    weaken.widgets.find((widget) => widget.name === "concept").value = "Color";
+    const load = addNode("HRV_Load");
+    const weaken = addNode("HRV_WeakenHeads", [400, 0], { concept: "Color" });
     load.connect(0, weaken, "hrv");
-    add("HRV_ScaleHeads", 0, 400).widgets.find((widget) => widget.name === "heads").value = "";
-    const instant = add("HRV_Instant", 800, 0);
+    addNode("HRV_ScaleHeads", [0, 400], { heads: "" });
+    const instant = addNode("HRV_Instant", [800, 0]);
     app.canvas.selectItems([weaken, instant]);
   });
   await page.evaluate(() => app.extensionManager.command.execute("hrv.ToggleHeads"));
@@ -177,12 +170,7 @@ async function toggled(page, command) {
 async function difference(page, screenshot) {
   await page.evaluate(() => {
     app.rootGraph.clear();
-    const [load, clamp, compare] = ["HRV_Load", "HRV_Clamp", "HRV_Compare"].map((type, number) => {
-      const node = LiteGraph.createNode(type);
-      node.pos = [400 * number, 0];
-      app.rootGraph.add(node);
-      return node;
-    });
+    const [load, clamp, compare] = ["HRV_Load", "HRV_Clamp", "HRV_Compare"].map((type, number) => addNode(type, [400 * number, 0]));
     clamp.widgets[0].value = 2;
     load.connect(0, clamp, "hrv");
     load.connect(0, compare, "hrv");

@@ -43,9 +43,9 @@ async function chips(page, screenshot) {
     );
   await page.evaluate((type) => {
     app.rootGraph.clear();
-    app.rootGraph.add(LiteGraph.createNode(type));
+    const node = addNode(type);
     app.canvas.ds.reset();
-    app.canvas.centerOnNode(app.rootGraph.nodes[0]);
+    app.canvas.centerOnNode(node);
   }, ENCODER);
   await write("a skyscraper \\(red\\) (car:1.3)");
   const shown = page.locator(".hrv-words-chip");
@@ -61,11 +61,8 @@ async function chips(page, screenshot) {
     await page.evaluate(
       ([encoder, type, field]) => {
         for (const other of app.rootGraph.nodes.filter((node) => node.type !== encoder)) app.rootGraph.remove(other);
-        const reader = LiteGraph.createNode(type);
-        reader.pos = [600, 0];
-        app.rootGraph.add(reader);
+        const reader = addNode(type, [600, 0], { [field]: "" });
         app.rootGraph.nodes.find((node) => node.type === encoder).connect(0, reader, "conditioning");
-        reader.widgets.find(({ name }) => name === field).value = "";
       },
       [ENCODER, type, field],
     );
@@ -92,11 +89,7 @@ async function chips(page, screenshot) {
 async function afterRun(page) {
   await page.evaluate((type) => {
     app.rootGraph.clear();
-    const [mini, encoder, tokens, control] = ["HRV_LoadMini", "HRV_TextEncode", "HRV_Tokens", type].map((name) => {
-      const node = LiteGraph.createNode(name);
-      app.rootGraph.add(node);
-      return node;
-    });
+    const [mini, encoder, tokens, control] = ["HRV_LoadMini", "HRV_TextEncode", "HRV_Tokens", type].map((name) => addNode(name));
     encoder.widgets.find(({ name }) => name === "text").value = "a {red|red}";
     mini.connect(1, encoder, "clip");
     encoder.connect(0, tokens, "conditioning");
