@@ -16,8 +16,10 @@ import torch
 from safetensors.torch import save_file
 from torch.nn.utils import parametrize
 
+from .batches import TrainingSettings, Vocabulary, draw_batch
 from .stickers import draw_stickers
-from .training import MiniNetwork, TrainingSettings, Vocabulary, draw_batch, load_weights, noise_schedule, v_loss
+from .training import load_weights
+from .unet import UNetNetwork
 
 LAYERS = re.compile(
     r"(input_blocks\.[1245]|output_blocks\.([6-9]|1[01]))\..*\.(to_[qkv]|to_out\.0|ff\.net\.(0\.proj|2))"
@@ -42,7 +44,7 @@ Lora = dict[str, LowRank]
 """Changes by the UNet's name of the layer."""
 
 
-def add_lora(network: MiniNetwork, rank: int) -> Lora:
+def add_lora(network: UNetNetwork, rank: int) -> Lora:
     """Freeze the network and put a :class:`LowRank` on the weight of every layer of :data:`LAYERS`."""
     network.requires_grad_(False)
     lora = {}
@@ -59,19 +61,18 @@ def train_lora(
     """Teach the network of ``weights`` to draw stickers by a LoRA alone; every draw depends only on (seed, step)."""
     vocabulary = Vocabulary()
     torch.manual_seed(settings.seed)
-    network = MiniNetwork(len(vocabulary.token_ids))
+    network = UNetNetwork(len(vocabulary.token_ids))
     load_weights(network, weights)
     lora = add_lora(network, rank)
     changes = [weight for change in lora.values() for weight in change.parameters()]
     optimiser = torch.optim.AdamW(changes, settings.rate, betas=(0.9, 0.99), weight_decay=0.0)
-    sigmas = noise_schedule()
     for step in range(settings.steps):
         batch = draw_batch(vocabulary, settings, step, render=draw_stickers)
         rate = settings.rate_at(step)
         for group in optimiser.param_groups:
             group["lr"] = rate
         # Few steps on any machine: a CPU without bfloat16 takes seven times as long with it.
-        loss = v_loss(network, batch, sigmas, finest_self_attention=True, half=False)
+        loss = network.loss(batch, half=False)
         if not math.isfinite(value := loss.item()):
             raise RuntimeError(f"The loss is {value} at step {step}; train with a lower rate.")
         optimiser.zero_grad(set_to_none=True)

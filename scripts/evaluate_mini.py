@@ -1,4 +1,4 @@
-"""Measure HRV-mini: ``python scripts/evaluate_mini.py --weights RUN_FOLDER/checkpoint.pt --out FOLDER``.
+"""Measure HRV-mini or HRV-mini-T: ``python scripts/evaluate_mini.py --weights RUN_FOLDER/checkpoint.pt --out FOLDER``.
 
 Draws captions of every kind, generates their pictures with the network alone (deterministic steps, classifier-free
 guidance), and reads them with the ground-truth scorer, whose own accuracy on the renderer's pictures of the same
@@ -23,8 +23,8 @@ from PIL import Image
 
 if TYPE_CHECKING:
     import torch
+    from hrv_pack.mini.networks import MiniNetwork
     from hrv_pack.mini.own_words import WordReport
-    from hrv_pack.mini.training import MiniNetwork
 
 PAIR_STEPS, PAIR_CFG = 8, 4.0
 """How the pictures of pairs are made; they only have to be pictures of their prompts."""
@@ -37,42 +37,39 @@ SHOWN = 10
 
 
 def load_network(weights: Path) -> MiniNetwork:
-    """The network of exported weights or of a checkpoint."""
+    """The network of exported weights or of a checkpoint, of whichever kind."""
     import torch
-    from hrv_pack.mini.training import MiniNetwork, Vocabulary, load_weights
+    from hrv_pack.mini.batches import Vocabulary
+    from hrv_pack.mini.kinds import kind_of
+    from hrv_pack.mini.training import load_weights
+    from safetensors.torch import load_file
 
-    network = MiniNetwork(len(Vocabulary().token_ids)).eval()
+    tokens = len(Vocabulary().token_ids)
     if weights.suffix == ".safetensors":
+        network = kind_of(load_file(weights))(tokens)
         load_weights(network, weights)
     else:
-        network.load_state_dict(torch.load(weights, weights_only=True, map_location="cpu")["averaged"])
-    return network
+        tensors = torch.load(weights, weights_only=True, map_location="cpu")["averaged"]
+        network = kind_of(tensors)(tokens)
+        network.load_state_dict(tensors)
+    return network.eval()
 
 
 def generator(network: MiniNetwork, options: argparse.Namespace) -> Callable[[list[str]], torch.Tensor]:
-    """A function from captions to pictures [B, 3, 32, 32]: DDIM without noise over evenly spread timesteps."""
+    """A function from captions to pictures [B, 3, 32, 32]."""
     import torch
     from hrv_pack.host.mini.model import LATENT_SCALE
+    from hrv_pack.mini.batches import Vocabulary
     from hrv_pack.mini.latents import to_pictures
-    from hrv_pack.mini.training import Vocabulary, noise_schedule
 
     vocabulary = Vocabulary()
-    timesteps = torch.linspace(999, 0, options.steps + 1).round().long()[:-1]
-    signals = (1 / (1 + noise_schedule()[timesteps] ** 2)).sqrt()
     random = torch.Generator().manual_seed(options.seed)
 
     @torch.inference_mode()
     def draw(captions: list[str]) -> torch.Tensor:
-        rows = vocabulary.rows([*captions, *[""] * len(captions)])
         noise = torch.randn(len(captions), 12, 16, 16, generator=random)
-        latents = torch.zeros_like(noise)
-        for timestep, signal in zip(timesteps.float(), signals, strict=True):
-            share = (1 - signal**2).sqrt()
-            x = signal * latents + share * noise
-            wanted, unwanted = network(torch.cat([x, x]), timestep.expand(len(rows)), rows).chunk(2)
-            v = unwanted + options.cfg * (wanted - unwanted)
-            latents, noise = signal * x - share * v, share * x + signal * v
-        return to_pictures(latents / LATENT_SCALE)
+        rows, empty = vocabulary.rows(captions), vocabulary.rows([""])
+        return to_pictures(network.draw(rows, empty, noise, options.steps, options.cfg) / LATENT_SCALE)
 
     def draw_all(captions: list[str]) -> torch.Tensor:
         starts = range(0, len(captions), options.batch)

@@ -16,9 +16,9 @@ from pack_import import import_pack
 
 
 class Worker:
-    """Makes pieces of a scale ("full" or "quick") into a folder; ``stage`` are weights of another stage of training."""
+    """Makes pieces of a scale, with a model's ``weights``, into a folder; ``stage`` are weights of another stage."""
 
-    def __init__(self, scale: str, folder: Path, stage: Path | None):
+    def __init__(self, scale: str, folder: Path, stage: Path | None, weights: Path):
         prepare_host()
         import torch
         from hrv_pack.benchmarks.evidence.parts import all_parts
@@ -26,7 +26,7 @@ class Worker:
         from hrv_pack.benchmarks.evidence.sizes import SIZES
 
         torch.set_num_threads(1)
-        hrvs, parts = all_parts(stage)
+        hrvs, parts = all_parts(stage, weights)
         self.parts: dict[str, Any] = {hrvs.name: hrvs, **parts}
         self.store, self.sizes = Store(folder), SIZES[scale]
 
@@ -55,12 +55,12 @@ def prepare_host() -> None:
 _worker: Worker | None = None
 
 
-def begin(scale: str, folder: Path, stage: Path | None) -> None:
+def begin(scale: str, folder: Path, stage: Path | None, weights: Path) -> None:
     """Get ready, once in each process. Ctrl-C is for the one that started it, without which this one ends."""
     global _worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _worker = Worker(scale, folder, stage)
+    _worker = Worker(scale, folder, stage, weights)
 
 
 def _end_with_parent() -> None:

@@ -1,5 +1,7 @@
 """Train HRV-mini from nothing: ``python scripts/train_mini.py --steps 6000 --run RUN_FOLDER``.
 
+``--kind transformer`` trains HRV-mini-T, whose text model is that of ``--start`` and stays as it is.
+
 Needs a host on COMFYUI_PATH and its Python environment. Running it again with the same folder resumes; a larger
 ``--steps`` goes on training. The weights land in ``RUN_FOLDER/model.safetensors``. On a CPU take one process a core.
 """
@@ -39,19 +41,25 @@ class Log:
             self.losses.clear()
 
 
-def work(rank: int, run: Path, device: str, processes: int, start: Path | None, settings: dict[str, Any]) -> None:
+def work(
+    rank: int, run: Path, kind: str, device: str, processes: int, start: Path | None, settings: dict[str, Any]
+) -> None:
     """One process of the training."""
     enter_host(gpu=device != "cpu")
     import_pack()
     import torch
-    from hrv_pack.mini.training import TrainingSettings, export, train
+    from hrv_pack.mini.batches import TrainingSettings
+    from hrv_pack.mini.kinds import KINDS
+    from hrv_pack.mini.training import export, train
 
     if processes > 1:
         torch.set_num_threads(1)
         torch.distributed.init_process_group(
             "gloo", init_method=(run / "group").resolve().as_uri(), rank=rank, world_size=processes
         )
-    network = train(TrainingSettings(**settings), run / "checkpoint.pt", Log(run).report, device, start=start)
+    network = train(
+        KINDS[kind], TrainingSettings(**settings), run / "checkpoint.pt", Log(run).report, device, start=start
+    )
     if rank == 0:
         export(network, run / "model.safetensors")
         print(f"Wrote {run / 'model.safetensors'}")
@@ -60,12 +68,14 @@ def work(rank: int, run: Path, device: str, processes: int, start: Path | None, 
 def main() -> None:
     enter_host()
     import_pack()
-    from hrv_pack.mini.training import TrainingSettings
+    from hrv_pack.mini.batches import TrainingSettings
+    from hrv_pack.mini.kinds import KINDS
     from torch.multiprocessing.spawn import spawn
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", type=Path, required=True, help="folder of the checkpoint, the log and the weights")
     parser.add_argument("--start", type=Path, help="weights to start a new run from, such as the shipped ones")
+    parser.add_argument("--kind", choices=KINDS, default="unet", help="unet for HRV-mini, transformer for HRV-mini-T")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--processes", type=int, default=1, help="processes that share every batch")
     for field in fields(TrainingSettings):
@@ -75,14 +85,13 @@ def main() -> None:
         else:
             parser.add_argument(name, type=type(field.default), default=field.default)
     options = vars(parser.parse_args())
-    run, device, processes = options.pop("run"), options.pop("device"), options.pop("processes")
-    start = options.pop("start")
+    run, kind, device, processes, start = map(options.pop, ("run", "kind", "device", "processes", "start"))
     run.mkdir(parents=True, exist_ok=True)
     (run / "group").unlink(missing_ok=True)
     if processes == 1:
-        work(0, run, device, 1, start, options)
+        work(0, run, kind, device, 1, start, options)
     else:
-        spawn(work, (run, device, processes, start, options), nprocs=processes)
+        spawn(work, (run, kind, device, processes, start, options), nprocs=processes)
 
 
 if __name__ == "__main__":

@@ -26,8 +26,8 @@ def main() -> None:
     options = parser.parse_args()
     enter_host()
     import_pack()
+    from hrv_pack.mini.batches import TrainingSettings
     from hrv_pack.mini.lora import export_lora, train_lora
-    from hrv_pack.mini.training import TrainingSettings
 
     losses: list[float] = []
 

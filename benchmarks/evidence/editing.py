@@ -57,7 +57,7 @@ class Editing:
 
     def make(self, store: Store, sizes: Sizes, what: dict[str, Any]) -> Any:
         """The sources that are as asked, of shapes and of plants in turn; or what the edits of one came to."""
-        at = studio()
+        at = studio(self.hrvs.weights)
         if "sources" in what:
             editor = Editor(at.mini, {}, STEPS, CFG)
             both = [editor.as_asked(cases) for cases in draw_cases(what["sources"], REPORTING, what["named"])]

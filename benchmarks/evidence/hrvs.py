@@ -29,8 +29,10 @@ from ...hrv.relevance.files import load_hrv, save_hrv
 from ...hrv.relevance.vectors import HRV
 from ...hrv.relevance.vocabulary import parse_vocabulary
 from ...hrv.scoring.experiments import parse_experiment
+from ...mini.batches import TrainingSettings
 from ...mini.captions import draw_samples
-from ...mini.training import TrainingSettings, export, train
+from ...mini.training import export, train
+from ...mini.unet import UNetNetwork
 from ..estimators import Together, Variant
 from .pieces import Piece, Store
 from .sizes import KINDS, Sizes
@@ -59,8 +61,8 @@ class HRVs:
 
     name = "hrvs"
 
-    def __init__(self, stage: Path | None = None):
-        self.stage = stage
+    def __init__(self, stage: Path | None = None, weights: Path = WEIGHTS):
+        self.stage, self.weights = stage, weights
 
     def piece(self, build: Build, sizes: Sizes) -> Piece:
         steers = build == Build(build.how)
@@ -128,7 +130,7 @@ class HRVs:
 
     def _variant(self, variant: str, store: Store, sizes: Sizes) -> tuple[Any, Any, tuple[str, str]]:
         """MODEL, CLIP, sampler and scheduler of a variant."""
-        weights = WEIGHTS
+        weights = self.weights
         if variant == STAGE:
             weights = self.stage or store.place(self.stage_piece(sizes), ".safetensors")
         model, clip, _ = load_mini(weights)
@@ -210,6 +212,6 @@ def _train_on(steps: int, path: Path) -> None:
     checkpoint = path.with_suffix(".pt")
     # Training is the one thing here that needs gradients of the weights.
     with torch.inference_mode(mode=False), torch.enable_grad():
-        network = train(settings, checkpoint, lambda *_: None, save_every=10, start=WEIGHTS)
+        network = train(UNetNetwork, settings, checkpoint, lambda *_: None, save_every=10, start=WEIGHTS)
         export(network, path)
     checkpoint.unlink(missing_ok=True)

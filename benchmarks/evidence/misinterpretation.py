@@ -118,7 +118,7 @@ class Misinterpretation:
 
     def make(self, store: Store, sizes: Sizes, what: dict[str, Any]) -> Any:
         """Of every seed [how the word is read, whether the shape is kept]."""
-        prompt, at = Prompt(what["word"], what["shape"]), studio()
+        prompt, at = Prompt(what["word"], what["shape"]), studio(self.hrvs.weights)
         model, positive = at.model, encode_prompt(at.clip, prompt.text)[0]
         if what["way"] != UNSTEERED:
 

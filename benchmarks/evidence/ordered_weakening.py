@@ -138,7 +138,7 @@ class OrderedWeakening:
         hrv = self._hrv(way, store, sizes)
         factors = factors_of(way, hrv) if way.kind else np.ones(hrv.layout.head_count, np.float32)
         samples = draw_prompts(way.prompts, what["count"], what["images"])
-        at = studio()
+        at = studio(self.hrvs.weights)
         words = [token_map(at.clip, sample.caption).content_positions for sample in samples]
         found: dict[int, dict[str, bool]] = {}
         for positions, group in groupby(sorted(range(len(samples)), key=words.__getitem__), key=words.__getitem__):

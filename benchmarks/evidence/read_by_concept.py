@@ -57,7 +57,7 @@ class ReadByConcept:
         """The looks of a batch's pictures."""
         # Random heads are of the layout of any HRV.
         kind = "causal" if what["kind"] == RANDOM else what["kind"]
-        reader = Reader(studio().mini, {kind: self.hrvs.hrv(kind, store, sizes)}, STEPS, CFG)
+        reader = Reader(studio(self.hrvs.weights).mini, {kind: self.hrvs.hrv(kind, store, sizes)}, STEPS, CFG)
         pairs = reported_pairs(what["pairs"])[what["first"] : what["first"] + BATCH]
         return reader.looks(pairs, reader.reading(what["kind"], what["concept"], what["heads"]))
 
@@ -71,8 +71,9 @@ class ReadByConcept:
                 for measure, groups in counted(reported_pairs(sizes.read_pairs), looks, concept).items():
                     numbers[f"{key}.{measure}"] = of_shares(groups)
                 rows.append([concept, kind, *(str(numbers[f"{key}.{measure}"]) for measure in MEASURES)])
+        heads = self.hrvs.hrv("causal", store, sizes).layout.head_count
         text = (
-            f"{sizes.read_pairs} pairs of prompts, a seed each; {HEADS} of 128 heads read the second one; {STEPS} "
+            f"{sizes.read_pairs} pairs of prompts, a seed each; {HEADS} of {heads} heads read the second one; {STEPS} "
             f"steps of euler, CFG {CFG:g}.\n\n{table(['concept', 'heads of', *MEASURES], rows)}\n"
             f"{goals(numbers, _GOALS)}"
         )

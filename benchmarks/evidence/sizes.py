@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 TUNING, REPORTING = 1_000, 50_000
@@ -111,4 +111,17 @@ QUICK = Sizes(
     read_kinds=("causal", "random"),
 )
 
-SIZES = {"full": FULL, "quick": QUICK}
+TRANSFORMER = replace(
+    FULL,
+    images=96,
+    pairs=8,
+    weakened_prompts=48,
+    weakened_heads=((0.0, (4, 8, 16, 32)),),
+    weakened_kinds=("all words", "causal", "values", "shuffled", "random"),
+    matrix_kinds=("causal",),
+    read_pairs=64,
+    read_kinds=("all words", "causal", "values", "random"),
+)
+"""For the two parts that are measured on HRV-mini-T, which has 64 heads."""
+
+SIZES = {"full": FULL, "quick": QUICK, "transformer": TRANSFORMER}

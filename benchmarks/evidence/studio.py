@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import comfy.sample
@@ -36,10 +37,10 @@ class Sampler(NamedTuple):
 
 
 class Studio:
-    """MODEL with the mechanism, CLIP and VAE of HRV-mini."""
+    """MODEL with the mechanism, CLIP and VAE of HRV-mini, or of HRV-mini-T by the weights."""
 
-    def __init__(self) -> None:
-        self.mini = load_mini()
+    def __init__(self, weights: Path) -> None:
+        self.mini = load_mini(weights)
         model, self.clip, self.vae = self.mini
         self.model = with_mechanism(model)
         self.negative = encode_prompt(self.clip, "")[0]
@@ -56,6 +57,6 @@ class Studio:
 
 
 @cache
-def studio() -> Studio:
+def studio(weights: Path) -> Studio:
     """The one of this process."""
-    return Studio()
+    return Studio(weights)

@@ -77,7 +77,7 @@ class TwoSubjects:
         hrvs = {way: self.hrvs.hrv(hrv, store, sizes)} if hrv else {}
         settings = ExcitementSettings(thresholds=parse_thresholds(_THRESHOLDS))
         asked = _prompts(what["kind"], what["number"] + 1, what["seed"])[what["number"]]
-        pictures, _ = Studio(studio().mini, hrvs, settings, STEPS, CFG, what["seeds"]).pictures(
+        pictures, _ = Studio(studio(self.hrvs.weights).mini, hrvs, settings, STEPS, CFG, what["seeds"]).pictures(
             way, asked, what["seed"] + what["number"]
         )
         return [[asked.there(reading), asked.right(reading)] for reading in read_pictures(pictures)]

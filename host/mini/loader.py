@@ -15,7 +15,13 @@ from comfy.sd1_clip import SD1ClipModel, SD1Tokenizer
 from safetensors.torch import load_file
 
 from ...hrv.errors import HRVError
-from .model import TEXT_CONFIG, UNET_CONFIG, MiniModelConfig
+from .model import (
+    TEXT_CONFIG,
+    TRANSFORMER_CONFIG,
+    UNET_CONFIG,
+    MiniModelConfig,
+    MiniTransformerConfig,
+)
 
 WEIGHTS = Path(__file__).resolve().parents[2] / "hrv_presets" / "mini" / "model.safetensors"
 
@@ -57,14 +63,22 @@ class MiniVAE(comfy.sd.VAE):
 
 
 def load_mini(weights: Path = WEIGHTS) -> tuple[Any, Any, Any]:
-    """Load HRV-mini as (MODEL, CLIP, VAE). Raises HRVError when its weights are not there."""
+    """Load HRV-mini, or HRV-mini-T from weights of it, as (MODEL, CLIP, VAE).
+
+    Raises HRVError when the weights are not there.
+    """
     if not weights.is_file():
         raise HRVError(f"The weights of HRV-mini are missing at {weights}. Install the pack again.")
-    tensors = load_file(weights)
-    unet = {name.removeprefix("unet."): tensor for name, tensor in tensors.items() if name.startswith("unet.")}
-    text = {name.removeprefix("text."): tensor for name, tensor in tensors.items() if name.startswith("text.")}
-    _spread_embedding(text, tensors["token_ids"])
-    return _load_model(unet), _load_clip(text), MiniVAE()
+    parts: dict[str, dict[str, torch.Tensor]] = {}
+    for name, tensor in load_file(weights).items():
+        part, _, rest = name.partition(".")
+        parts.setdefault(part, {})[rest] = tensor
+    text = parts["text"]
+    _spread_embedding(text, parts["token_ids"][""])
+    if "transformer" in parts:
+        model = _load_model(MiniTransformerConfig(TRANSFORMER_CONFIG), parts["transformer"])
+        return model, _load_clip(text), MiniVAE()
+    return _load_model(MiniModelConfig(UNET_CONFIG), parts["unet"]), _load_clip(text), MiniVAE()
 
 
 def _spread_embedding(text: dict[str, torch.Tensor], token_ids: torch.Tensor) -> None:
@@ -76,9 +90,8 @@ def _spread_embedding(text: dict[str, torch.Tensor], token_ids: torch.Tensor) ->
     text[name] = whole
 
 
-def _load_model(tensors: dict[str, torch.Tensor]) -> Any:
+def _load_model(config: MiniModelConfig, tensors: dict[str, torch.Tensor]) -> Any:
     device = comfy.model_management.get_torch_device()
-    config = MiniModelConfig(UNET_CONFIG)
     dtype = comfy.model_management.unet_dtype(
         device, supported_dtypes=config.supported_inference_dtypes, weight_dtype=torch.float16
     )
@@ -93,8 +106,13 @@ def _load_model(tensors: dict[str, torch.Tensor]) -> Any:
 
 
 def _load_clip(tensors: dict[str, torch.Tensor]) -> Any:
+    tokens = len(tensors["text_model.embeddings.position_embedding.weight"])
     target = comfy.supported_models_base.ClipTarget(SD1Tokenizer, SD1ClipModel)
     state = {f"clip_l.transformer.{name}": tensor for name, tensor in tensors.items()}
     return comfy.sd.CLIP(
-        target, state_dict=state, model_options={"clip_l_model_config": TEXT_CONFIG}, disable_dynamic=True
+        target,
+        tokenizer_data={"clip_l_max_length": tokens},
+        state_dict=state,
+        model_options={"clip_l_model_config": {**TEXT_CONFIG, "max_position_embeddings": tokens}},
+        disable_dynamic=True,
     )

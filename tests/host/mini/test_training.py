@@ -10,21 +10,10 @@ import pytest
 import torch
 from hrv_pack.host.mini.loader import WEIGHTS, load_mini
 from hrv_pack.host.prompts.encoding import encode_prompt
-from hrv_pack.mini.training import (
-    LARGE_MAPS,
-    Batch,
-    MiniNetwork,
-    Reading,
-    TrainingSettings,
-    Vocabulary,
-    draw_batch,
-    draw_reading,
-    explicit_attention,
-    load_weights,
-    noise_schedule,
-    train,
-    v_loss,
-)
+from hrv_pack.mini.batches import Batch, Reading, TrainingSettings, Vocabulary, draw_batch, draw_reading
+from hrv_pack.mini.networks import LARGE_MAPS, MiniNetwork, explicit_attention
+from hrv_pack.mini.training import load_weights, train
+from hrv_pack.mini.unet import UNetNetwork
 
 CAPTIONS = ["the forest circle", "a small red striped circle on the left, night", "huge", "a mint and a circle"]
 COUNT = len(CAPTIONS)
@@ -40,7 +29,7 @@ def vocabulary() -> Vocabulary:
 @pytest.fixture(scope="module")
 def network(vocabulary: Vocabulary) -> MiniNetwork:
     """The shipped weights."""
-    made = MiniNetwork(len(vocabulary.token_ids))
+    made = UNetNetwork(len(vocabulary.token_ids))
     load_weights(made, WEIGHTS)
     return made.requires_grad_(False)
 
@@ -134,7 +123,7 @@ def test_the_loss_reaches_words_and_heads(network: MiniNetwork, vocabulary: Voca
     batch: Batch = draw_batch(vocabulary, TrainingSettings(steps=1, batch=4, **CURE), 0)
     network.requires_grad_(True)
     try:
-        loss = v_loss(network, batch, noise_schedule(), finest_self_attention=True, half=False)
+        loss = network.loss(batch, half=False)
         loss.backward()
         rows = network.text.text_model.embeddings.token_embedding.weight.grad
         assert 0 < loss.item() < 0.5
@@ -152,13 +141,13 @@ def test_rates_warm_up_stay_and_fall() -> None:
 @pytest.mark.slow
 def test_a_run_that_was_interrupted_gives_the_same_weights(tmp_path: Path) -> None:
     settings = TrainingSettings(steps=2, batch=2, warm_up=1, decay=1, **CURE)
-    whole = train(settings, tmp_path / "whole.pt", lambda *_: None, start=WEIGHTS)
+    whole = train(UNetNetwork, settings, tmp_path / "whole.pt", lambda *_: None, start=WEIGHTS)
 
     def stop(step: int, loss: float, rate: float) -> None:
         if step:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(settings, tmp_path / "parts.pt", stop, save_every=1, start=WEIGHTS)
-    resumed = train(settings, tmp_path / "parts.pt", lambda *_: None, start=WEIGHTS)
+        train(UNetNetwork, settings, tmp_path / "parts.pt", stop, save_every=1, start=WEIGHTS)
+    resumed = train(UNetNetwork, settings, tmp_path / "parts.pt", lambda *_: None, start=WEIGHTS)
     assert all(torch.equal(one, other) for one, other in zip(whole.parameters(), resumed.parameters(), strict=True))
