@@ -11,7 +11,7 @@ from launcher.paths import PACK_ROOT
 
 DOCUMENTS = [PACK_ROOT / "README.md", *sorted((PACK_ROOT / "docs").glob("*.md"))]
 # Where the options of commands are, besides their own files: as options, or as the fields of settings.
-SHARED_OPTIONS = [PACK_ROOT / "mini" / "training.py", PACK_ROOT / "benchmarks" / "measuring.py"]
+SHARED_OPTIONS = [PACK_ROOT / "mini" / "batches.py", PACK_ROOT / "benchmarks" / "measuring.py"]
 TEMPLATES = sorted(file.stem for file in (PACK_ROOT / "example_workflows").glob("*.json"))
 HELP = sorted((PACK_ROOT / "web" / "docs").glob("*.md"))
 FOLDERS = {path.name for path in PACK_ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")}

@@ -10,15 +10,20 @@ import comfy.sample
 import numpy as np
 import pytest
 import torch
+from hrv_pack.host.building.build import BuildSettings, build_hrv
+from hrv_pack.host.building.causal import CausalSettings, build_causal_hrv
+from hrv_pack.host.building.value_contrast import instant_hrv
 from hrv_pack.host.mechanism import add_reading, with_mechanism
 from hrv_pack.host.mini.loader import WEIGHTS, load_mini
 from hrv_pack.host.mini.model import TRANSFORMER_TOKENS
 from hrv_pack.host.models.layouts import head_layout
 from hrv_pack.host.prompts.carried import CONTROLS_KEY
 from hrv_pack.host.prompts.encoding import encode_prompt
+from hrv_pack.hrv.building.pairs import examples_of
 from hrv_pack.hrv.controls.control import strengthen
 from hrv_pack.hrv.controls.reading import read_concept
 from hrv_pack.hrv.progress import WHOLE, Window
+from hrv_pack.hrv.relevance.vocabulary import parse_vocabulary
 from hrv_pack.mini.batches import TrainingSettings, Vocabulary, draw_batch
 from hrv_pack.mini.captions import draw_samples
 from hrv_pack.mini.kinds import KINDS, kind_of
@@ -148,6 +153,19 @@ def test_controls_and_readings_act_on_its_words(mini: tuple[Any, Any, Any], nois
     assert not torch.allclose(
         sampled(mini, one, *add_reading(model, prompt, other, lambda _: reading)), plain, atol=1e-3
     )
+
+
+@pytest.mark.usefixtures("inference")
+def test_every_kind_of_hrv_can_be_built_of_it(mini: tuple[Any, Any, Any]) -> None:
+    model, clip, _ = mini
+    vocabulary = parse_vocabulary("Color: red, blue\nShape: circle, star\n")
+    examples = examples_of(vocabulary, ["a large {word} on the left"])
+    sampler = (1.0, "euler", "simple", 128, 128)
+    causal = build_causal_hrv(model, clip, examples, CausalSettings(1, 0, 2, *sampler, batch_size=2))
+    counted = build_hrv(model, clip, vocabulary, CAPTIONS, BuildSettings(2, 0, 2, *sampler, batch_size=2))
+    for hrv in (causal.hrv, counted, instant_hrv(model, clip, vocabulary)):
+        assert hrv.concepts == ("Color", "Shape") and hrv.layout == head_layout(model)
+        assert np.isfinite(hrv.values).all() and hrv.values.any(axis=1).all()
 
 
 def test_training_changes_the_transformer_and_leaves_the_words(tmp_path: Path, vocabulary: Vocabulary) -> None:
