@@ -23,6 +23,7 @@ from ...host.building.concept_words import ALL_WORDS_ESTIMATOR, PAPER_ESTIMATOR,
 from ...host.building.recording import Recorder
 from ...host.building.value_contrast import instant_hrv
 from ...host.mini.loader import WEIGHTS, load_mini
+from ...host.models.architectures import architecture_of
 from ...host.models.layouts import head_layout
 from ...hrv.building.pairs import Example
 from ...hrv.relevance.files import load_hrv, save_hrv
@@ -170,25 +171,23 @@ def _loaded(path: Path) -> HRV:
 def _counted(
     model: Any, clip: Any, seed: int, images: int, sampler: tuple[str, str]
 ) -> tuple[dict[str, HRV], dict[str, npt.NDArray[np.int64]]]:
-    """HRVs of both ways to count, and what every batch of images adds to each: [batches, N, H]."""
+    """HRVs of both ways to count, and what every batch of images adds to each: [batches, N, H].
+
+    Both record the same run, but for words that are a pass of the model at each step: recorders with such passes can't
+    stand around each other.
+    """
     vocabulary = parse_vocabulary(VOCABULARY.read_text(encoding="utf-8"))
-    words = ConceptWords(clip, vocabulary)
+    in_passes = architecture_of(model).projections is None
+    words = ConceptWords(clip, vocabulary, in_texts=in_passes)
     settings = BuildSettings(images, seed, STEPS, CFG, *sampler, 128, 128, batch_size=BATCH)
-    variants: list[Variant] = []
-    for name, estimator in _COUNTED.items():
-        around = variants[-1].recorder.model if variants else model
-        variants.append(Variant(name, Recorder(around, words, seed, estimator, "mean")))
-    together = Together(variants)
-    negative = clip.encode_from_tokens_scheduled(clip.tokenize(""))
-    prompts = captions(seed, images)
-    bar = comfy.utils.ProgressBar(images * STEPS)
-    for batch in settings.batches():
-        ((numbers, positive),) = alike(clip, prompts, batch)
-        together.begin(numbers)
-        record_images(together, numbers, positive, negative, settings, bar.update)
-        for variant in variants:
-            variant.batches.append(variant.recorder.counts().sum(axis=0))
-    arrays = {variant.name: np.stack(variant.batches) for variant in variants}
+    arrays: dict[str, npt.NDArray[np.int64]] = {}
+    for names in [[name] for name in _COUNTED] if in_passes else [list(_COUNTED)]:
+        variants: list[Variant] = []
+        for name in names:
+            around = variants[-1].recorder.model if variants else model
+            variants.append(Variant(name, Recorder(around, words, seed, _COUNTED[name], "mean")))
+        _record(Together(variants), clip, captions(seed, images), settings)
+        arrays |= {variant.name: np.stack(variant.batches) for variant in variants}
     made = {"images": images, "seed": seed}
     found = {
         name: HRV.from_counts(
@@ -197,6 +196,18 @@ def _counted(
         for name, counts in arrays.items()
     }
     return found, arrays
+
+
+def _record(together: Together, clip: Any, prompts: list[str], settings: BuildSettings) -> None:
+    """Make images of prompts; every recorder keeps what each batch adds."""
+    negative = clip.encode_from_tokens_scheduled(clip.tokenize(""))
+    bar = comfy.utils.ProgressBar(settings.images * STEPS)
+    for batch in settings.batches():
+        ((numbers, positive),) = alike(clip, prompts, batch)
+        together.begin(numbers)
+        record_images(together, numbers, positive, negative, settings, bar.update)
+        for variant in together.variants:
+            variant.batches.append(variant.recorder.counts().sum(axis=0))
 
 
 def _halve(model: Any) -> None:
