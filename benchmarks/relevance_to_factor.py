@@ -52,7 +52,7 @@ from hrv_pack.hrv.relevance.files import load_hrv
 from hrv_pack.hrv.relevance.vectors import HRV
 from hrv_pack.hrv.storage.atomic_files import write_atomically
 from hrv_pack.mini.scorer import Reading, meaning, read_pictures
-from hrv_pack.mini.world import OFFSETS, PATTERNS, PLAIN_COLORS, SCENES, SHAPES, TWO_MEANINGS
+from hrv_pack.mini.world import OFFSETS, PATTERNS, PLAIN_COLORS, SCENE_COLORS, SCENES, SHAPES
 
 Row = npt.NDArray[np.float32]
 CHOOSE, REPORT = "choose", "report"
@@ -232,7 +232,7 @@ class Strengthen:
 
 
 class Adjust:
-    """ "a rose circle" and its like, read as a color and as a plant."""
+    """ "a large forest circle" and its like, read as a color and as a scene."""
 
     name, half = "adjust", True
 
@@ -242,29 +242,29 @@ class Adjust:
 
     def cases(self, part: str) -> list[list[Any]]:
         """Batches of (desired, prompts, seeds)."""
-        pairs = [(word, shape) for word in TWO_MEANINGS for shape in SHAPES][: self.count]
+        pairs = [(word, shape) for word in SCENE_COLORS for shape in SHAPES][: self.count]
         return [
             [desired, pairs[first : first + BATCH], SEEDS[part] + first]
-            for desired in ("Color", "Plants")
+            for desired in ("Color", "Scene")
             for first in range(0, len(pairs), BATCH)
         ]
 
     def run(self, case: Any, way: str, dose: float) -> list[Found]:
         desired, pairs, first = case
-        texts = [f"a {word} {shape}, night" for word, shape in pairs]
+        texts = [f"a large {word} {shape}" for word, shape in pairs]
         control = None
         if dose:
-            undesired = {"Color": "Plants", "Plants": "Color"}[desired]
+            undesired = {"Color": "Scene", "Scene": "Color"}[desired]
             control = adjust(
                 self.ways.hrvs[way], desired, undesired, self.studio.positions(texts[0], pairs[0][0]),
                 self.ways.strength(way, dose), WHOLE, None,
             )  # fmt: skip
-        wanted = {"Color": "color", "Plants": "plant"}[desired]
+        wanted = {"Color": "color", "Scene": "scene"}[desired]
         readings = self.studio.readings(texts, range(first, first + len(texts)), control, self.cfg)
         return [
             Found(
                 [meaning(reading, word) == wanted],
-                [any(thing.shape == shape for thing in reading.shapes), reading.scene == "night"],
+                [any(thing.shape == shape for thing in reading.shapes)],
             )
             for (word, shape), reading in zip(pairs, readings, strict=True)
         ]
