@@ -2,7 +2,7 @@
 
     python benchmarks/relevance_to_factor.py --causal FILE [--tasks NAME ...] [--out FOLDER]
 
-A causal row has elements up to 45, so what a control multiplies by need not be the row itself. Maps are compared on
+A causal row has elements up to 35, so what a control multiplies by need not be the row itself. Maps are compared on
 four tasks: *strengthen* makes the weaker of two contradicting words win, *adjust* settles how a word with two
 meanings is read, *edit* is P2P-HRV, *subjects* is A&E-HRV (its strength is the step size). All run at the strengths
 that move the factors alike (the root mean square over heads), with the same noise. "Gained" is the share of what was
