@@ -34,7 +34,7 @@ def write(folder: Path, sections: Sequence[Section], made: Mapping[str, Any]) ->
     numbers = {key: found for section in sections for key, found in section.numbers.items()}
     parts = [_INTRODUCTION.format(made=_made(made))]
     for section in sections:
-        shown = "".join(f"![{section.title}]({PICTURES}/{name})\n\n" for name in section.pictures)
+        shown = "".join(f"![{_told(name)}]({PICTURES}/{name})\n\n" for name in section.pictures)
         parts.append(f"## {section.title}\n\n{section.text}\n{shown}".rstrip() + "\n")
         for name, picture in section.pictures.items():
             (folder / PICTURES).mkdir(parents=True, exist_ok=True)
@@ -58,3 +58,8 @@ def _number(value: float) -> float | None:
 def _made(made: Mapping[str, Any]) -> str:
     lines = [f"- {name}: {value}" for name, value in made.items() if not isinstance(value, Mapping)]
     return "\n".join(lines)
+
+
+def _told(name: str) -> str:
+    """What a picture shows, by its file's name: "side effects causal"."""
+    return Path(name).stem.removeprefix("evidence-").replace("-", " ")

@@ -163,6 +163,7 @@ class Misinterpretation:
                 numbers[key] = of_shares(wrong)
                 cells.append(str(numbers[key]))
             by_word.append(cells)
+        each = len(reported[UNSTEERED]) // len(intended)
         said = ", ".join(f"{word} as {concept}" for word, concept in intended.items())
         text = (
             f"{len(reported[UNSTEERED])} prompts such as “{draw_prompts(1)[0].text}”, {sizes.two_meaning_seeds} "
@@ -170,7 +171,7 @@ class Misinterpretation:
             f"{sizes.two_meaning_tuned} other seeds out of {', '.join(map(str, STRENGTHS))}. Cosines of {COLOR} and "
             f"{other}: {', '.join(shared)}.\n\n"
             f"{table(['way', 'HRV', 'strength', 'wrong', 'kept'], rows)}\n"
-            f"Wrong readings by word and intended meaning:\n\n"
+            f"Wrong readings by word and intended meaning, {each} prompts each:\n\n"
             f"{table(['word', *(way.replace('_', ' ') for way in reported)], by_word)}\n"
             f"{goals(numbers, _GOALS)}\nThe paper has .63 and .16, by people and on Stable Diffusion.\n"
         )
