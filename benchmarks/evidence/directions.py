@@ -30,7 +30,6 @@ DIRECTIONS = (
     Direction("ordered_weakening.Shape.causal.0.area", "ordered_weakening.Shape.shuffled.0.area"),
     Direction("misinterpretation.unsteered.wrong", "misinterpretation.adjusted_causally.wrong"),
     Direction("editing.half.p2p.kept", "editing.half.asking_anew.kept"),
-    Direction("two_subjects.excited.there", "two_subjects.plain.there"),
     Direction("read_by_concept.Shape.causal.8.taken", 0.4),
     Direction("read_by_concept.Shape.causal.8.both", "read_by_concept.Shape.random.8.both"),
     Direction("robustness.another_seed.causal.agreement", 0.3),

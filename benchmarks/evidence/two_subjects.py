@@ -1,9 +1,9 @@
 """Two subjects: prompts of two things, sampled plainly, with Attend and Excite, and with it weighted by HRVs.
 
 Only kinds of prompts of which plain sampling gets at least 30 % wrong on the tuning seeds, but something right, are
-reported, the first of them in the order from what the model has learnt to what it has never seen. "there" has both things, whatever their
-colors; "right" has every color on its own thing as well. "over_plain" is how much of "right" a way has over plain
-sampling. All ways get the same noise.
+reported, the first of them in the order from what the model has learnt to what it has never seen. "there" has both
+things, whatever their colors; "right" has every color on its own thing as well. "over_plain" is how much of "right" a
+way has over plain sampling. All ways get the same noise.
 """
 
 from __future__ import annotations

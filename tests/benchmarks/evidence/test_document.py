@@ -18,7 +18,7 @@ AREA = "ordered_weakening.Color.causal.0.area"
 
 def test_every_number_is_in_the_record_by_its_key(tmp_path: Path) -> None:
     numbers = {AREA: Measured(0.5, 0.25, 0.75, 64), "effort.paper.16.agreement": Measured(0.5, math.nan, math.nan, 16)}
-    section = Section("Ordered weakening", numbers, "A table.\n", {"evidence-x.png": Image.new("RGB", (4, 4))})
+    section = Section("Ordered weakening", numbers, "A table.\n", {"evidence-two-heads.png": Image.new("RGB", (4, 4))})
     write(tmp_path, [section, Section("Effort", {}, "More.\n")], {"machine": "a laptop", "sizes": {"pairs": 16}})
     record = json.loads((tmp_path / "evidence.json").read_text("utf-8"))
     assert record["made"] == {"machine": "a laptop", "sizes": {"pairs": 16}}
@@ -26,8 +26,8 @@ def test_every_number_is_in_the_record_by_its_key(tmp_path: Path) -> None:
     assert record["effort.paper.16.agreement"] == {"value": 0.5, "low": None, "high": None, "n": 16}
     text = (tmp_path / "evidence.md").read_text("utf-8")
     assert "- machine: a laptop\n" in text and "sizes" not in text
-    assert "## Ordered weakening\n\nA table.\n\n![Ordered weakening](pictures/evidence-x.png)\n\n## Effort\n" in text
-    assert (tmp_path / "pictures" / "evidence-x.png").is_file()
+    assert "## Ordered weakening\n\nA table.\n\n![two heads](pictures/evidence-two-heads.png)\n\n## Effort\n" in text
+    assert (tmp_path / "pictures" / "evidence-two-heads.png").is_file()
 
 
 @pytest.mark.parametrize(("value", "bound", "sentence"), [

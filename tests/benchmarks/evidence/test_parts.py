@@ -150,16 +150,17 @@ def test_edits_are_counted_by_source(hrvs: Given, store: Store) -> None:
     assert numbers["editing.half.asking_anew.over_p2p"].value == -0.5
 
 
-def test_only_prompts_that_are_hard_are_reported(hrvs: Given, store: Store) -> None:
-    part = TwoSubjects(hrvs)
-    for piece in missing([part], store, QUICK):
+def test_only_prompts_that_are_hard_but_not_hopeless_are_reported(hrvs: Given, store: Store) -> None:
+    part, sizes = TwoSubjects(hrvs), replace(QUICK, subject_tuned=2, subject_ways=("excited",))
+    right = {KINDS[2]: (False, False), KINDS[3]: (True, False)}
+    for piece in missing([part], store, sizes):
         assert piece.what["seed"] == 1_000 and piece.what["way"] == PLAIN
-        store.keep(piece, [[True, piece.what["kind"] != KINDS[3]]], 1.0)
-    assert part.kinds(store, QUICK) == [KINDS[3]]
-    for piece in missing([part], store, QUICK):
+        store.keep(piece, [[True, right.get(piece.what["kind"], (True, True))[piece.what["number"]]]], 1.0)
+    assert part.kinds(store, sizes) == [KINDS[3]]
+    for piece in missing([part], store, sizes):
         assert piece.what["seed"] == 50_000 and piece.what["kind"] == KINDS[3]
         store.keep(piece, [[True, piece.what["way"] != PLAIN], [False, False]], 1.0)
-    numbers = part.section(store, QUICK).numbers
+    numbers = part.section(store, sizes).numbers
     assert numbers["two_subjects.plain.right"][::3] == (0.0, 4)
     assert numbers["two_subjects.excited.right"].value == numbers["two_subjects.excited.over_plain"].value == 0.5
 
