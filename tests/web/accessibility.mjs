@@ -7,7 +7,7 @@ export async function accessibility(tools) {
   for (const renderer of ["classic", "nodes2"]) {
     await tools.setting("Comfy.VueNodes.Enabled", renderer === "nodes2");
     await build(tools, renderer);
-    seen[renderer] = { tree: await tree(tools.page), ...(await keys(tools.page)) };
+    seen[renderer] = { tree: await tree(tools.page), ...(await keys(tools.page)), zoom: await zoomOver(tools.page, ".hrv-words-chip") };
   }
   seen.menu = await menuByKeys(tools.page);
   await tools.screenshot("accessibility");
@@ -73,7 +73,17 @@ async function keys(page) {
   const said = await page.locator(".hrv-heads-says").first().innerText();
   await page.keyboard.press("Enter");
   await page.waitForFunction(() => document.querySelector(".hrv-heads-says").textContent.startsWith("Added"));
-  return { focused, words, passed, said, heads: await value(page, "HRV_ScaleHeads", "heads") };
+  const nodes = await page.evaluate(() => app.rootGraph.nodes.length);
+  return { focused, words, passed, said, nodes, heads: await value(page, "HRV_ScaleHeads", "heads") };
+}
+
+/** How much larger the graph is after the wheel was turned over an element. */
+async function zoomOver(page, element) {
+  const before = await page.evaluate(() => app.canvas.ds.scale);
+  await page.locator(element).first().hover();
+  await page.mouse.wheel(0, -120);
+  await page.waitForFunction((before) => app.canvas.ds.scale !== before, before);
+  return (await page.evaluate(() => app.canvas.ds.scale)) / before;
 }
 
 /** A concept by keys alone in Nodes 2.0, where the page has its fields as elements. */

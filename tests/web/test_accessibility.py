@@ -35,6 +35,12 @@ def test_words_and_heads_are_reached_and_chosen_by_keys(report: dict[str, Any], 
     assert seen["passed"][-1] == "CANVAS" and "BUTTON" in seen["passed"]
     assert seen["said"].startswith("down2.0 head 1: ") or seen["said"].startswith("down"), seen["said"]
     assert seen["heads"]
+    assert seen["nodes"] == 5, "Delete on a word deletes no node"
+
+
+@RENDERERS
+def test_the_wheel_zooms_over_words(report: dict[str, Any], renderer: str) -> None:
+    assert report["accessibility"][renderer]["zoom"] > 1
 
 
 def test_a_menu_is_opened_searched_and_chosen_from_by_keys(report: dict[str, Any]) -> None:
