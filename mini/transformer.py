@@ -6,6 +6,7 @@ the host samples such models (comfy/model_sampling.py, CONST).
 
 from __future__ import annotations
 
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -97,6 +98,7 @@ class TransformerNetwork(MiniNetwork):
         return x
 
 
+@cache
 def _schedule() -> comfy.model_sampling.ModelSamplingDiscreteFlow:
     """The host's for HRV-mini-T."""
     return comfy.model_sampling.ModelSamplingDiscreteFlow(MiniTransformerConfig(MiniTransformerConfig.unet_config))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import comfy.model_sampling
@@ -81,6 +82,7 @@ class UNetNetwork(MiniNetwork):
         return latents
 
 
+@cache
 def noise_schedule() -> torch.Tensor:
     """The host's sigmas [1000] for HRV-mini, so that training and sampling agree."""
     return comfy.model_sampling.ModelSamplingDiscrete(MiniModelConfig(MiniModelConfig.unet_config)).sigmas

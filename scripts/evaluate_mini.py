@@ -42,11 +42,12 @@ def load_network(weights: Path) -> MiniNetwork:
     from hrv_pack.mini.batches import Vocabulary
     from hrv_pack.mini.kinds import kind_of
     from hrv_pack.mini.training import load_weights
-    from safetensors.torch import load_file
+    from safetensors import safe_open
 
     tokens = len(Vocabulary().token_ids)
     if weights.suffix == ".safetensors":
-        network = kind_of(load_file(weights))(tokens)
+        with safe_open(weights, "pt") as file:
+            network = kind_of(file.keys())(tokens)
         load_weights(network, weights)
     else:
         tensors = torch.load(weights, weights_only=True, map_location="cpu")["averaged"]
