@@ -22,14 +22,16 @@ from ...hrv.progress import WHOLE
 from ...hrv.relevance.comparison import cosines
 from ...mini.evaluation import table
 from ...mini.scorer import meaning
-from ...mini.world import CONCEPTS, SHAPES, TWO_MEANINGS
+from ...mini.world import SCENE_COLORS, SHAPES
 from .hrvs import HRVs, needed
 from .measured import Numbers, goals, of_shares
 from .pieces import Piece, Section, Store
 from .sizes import REPORTING, TUNING, Sizes
 from .studio import TOGETHER, Sampler, studio
 
-COLOR = "Color"
+COLOR, SCENE = "Color", "Scene"
+"""The two meanings: Plants shares words with Color too, but the same heads read both."""
+
 SAMPLER = Sampler(6, 3.0)
 STRENGTHS = (0.25, 0.5, 1.0, 1.5)
 UNSTEERED = "unsteered"
@@ -57,19 +59,13 @@ class Prompt(NamedTuple):
         return f"a large {self.word} {self.shape}"
 
 
-def other_meaning() -> str:
-    """The concept that shares words with Color: Scene if it does, because the same heads read plants and colors."""
-    return "Scene" if set(CONCEPTS["Scene"]) & set(TWO_MEANINGS) else "Plants"
-
-
 def draw_prompts(count: int) -> list[Prompt]:
     """So many prompts, of all words equally many and of different shapes."""
-    words = [word for word in TWO_MEANINGS if word in CONCEPTS[other_meaning()]]
     # Diagonally, so that few of them hold as many words and shapes as can be.
     pairs = [
         Prompt(word, SHAPES[(row + column) % len(SHAPES)])
         for row in range(len(SHAPES))
-        for column, word in enumerate(words)
+        for column, word in enumerate(SCENE_COLORS)
     ]
     return pairs[:count]
 
@@ -148,12 +144,11 @@ class Misinterpretation:
             by = "" if way == UNSTEERED else KINDS[way] if way != "uniform" else ""
             cells = [str(numbers[f"{key}.{measure}"]) for measure in ("wrong", "kept")]
             rows.append([way.replace("_", " "), by, strength, *cells])
-        other = other_meaning()
         shared = []
         for kind in dict.fromkeys(KINDS[way] for way in sizes.two_meaning_ways if KINDS[way] != "shuffled"):
             hrv = self.hrvs.hrv(kind, store, sizes)
             likeness = cosines(hrv, hrv)
-            shared.append(f"{kind} {float(likeness[hrv.index(COLOR), hrv.index(other)]):.2f}")
+            shared.append(f"{kind} {float(likeness[hrv.index(COLOR), hrv.index(SCENE)]):.2f}")
         by_word = []
         for word, concept in intended.items():
             cells = [f"{word} as {concept}"]
@@ -169,7 +164,7 @@ class Misinterpretation:
             f"{len(reported[UNSTEERED])} prompts such as “{draw_prompts(1)[0].text}”, {sizes.two_meaning_seeds} "
             f"seeds each; {SAMPLER}. Intended, the rarer reading: {said}. Strengths chosen on "
             f"{sizes.two_meaning_tuned} other seeds out of {', '.join(map(str, STRENGTHS))}. Cosines of {COLOR} and "
-            f"{other}: {', '.join(shared)}.\n\n"
+            f"{SCENE}: {', '.join(shared)}.\n\n"
             f"{table(['way', 'HRV', 'strength', 'wrong', 'kept'], rows)}\n"
             f"Wrong readings by word and intended meaning, {each} prompts each:\n\n"
             f"{table(['word', *(way.replace('_', ' ') for way in reported)], by_word)}\n"
@@ -190,11 +185,11 @@ class Misinterpretation:
 
     def _intended(self, store: Store, sizes: Sizes) -> dict[str, str]:
         """The concept of every word's rarer reading on the tuning seeds."""
-        other, found = other_meaning(), {}
+        found = {}
         pieces = self._unsteered(TUNING, sizes.two_meaning_tuned, store, sizes)
         for word in dict.fromkeys(piece.what["word"] for piece in pieces):
             read = [one for piece in pieces if piece.what["word"] == word for one, _ in store.of(piece)]
-            found[word] = COLOR if read.count("color") <= sum(map(_is_other, read)) else other
+            found[word] = COLOR if read.count("color") <= read.count("scene") else SCENE
         return found
 
     def _strength(self, way: str, intended: dict[str, str], store: Store, sizes: Sizes) -> float:
@@ -218,8 +213,8 @@ class Misinterpretation:
         """Of every prompt's pictures, whether the word is read wrong, and whether the shape is kept."""
         wrong, kept = [], []
         for piece in pieces:
-            is_right = (lambda read: read == "color") if intended[piece.what["word"]] == COLOR else _is_other
-            wrong.append([not is_right(read) for read, _ in store.of(piece)])
+            right = intended[piece.what["word"]].lower()
+            wrong.append([read != right for read, _ in store.of(piece)])
             kept.append([bool(one) for _, one in store.of(piece)])
         return wrong, kept
 
@@ -231,9 +226,5 @@ class Misinterpretation:
             return Control(np.full(hrv.layout.head_count, 2.0, np.float32), positions, hrv.layout, strength)
         if way == "strengthened":
             return strengthen(hrv, intended, positions, strength, WHOLE, None)
-        undesired = other_meaning() if intended == COLOR else COLOR
+        undesired = SCENE if intended == COLOR else COLOR
         return adjust(hrv, intended, undesired, positions, strength, WHOLE, None)
-
-
-def _is_other(read: str) -> bool:
-    return read not in ("color", "both", "neither")

@@ -96,7 +96,8 @@ class TwoSubjects:
         numbers: Numbers = {}
         rows = []
         kinds = self.kinds(store, sizes)
-        for title, those in [("all", kinds), *((kind, [kind]) for kind in kinds)]:
+        single = [(kind, [kind]) for kind in kinds] if len(kinds) > 1 else []
+        for title, those in [("all", kinds), *single]:
             base = self._groups(those, PLAIN, "right", store, sizes)
             for way in (PLAIN, *sizes.subject_ways):
                 name = "plain" if way == PLAIN else way
@@ -110,7 +111,9 @@ class TwoSubjects:
                     cells.append(str(numbers[f"{key}.over_plain"]))
                 rows.append([title, name.replace("_", " "), *cells, *([""] if way == PLAIN else [])])
         text = (
-            f"{sizes.subject_prompts} prompts of each kind, {sizes.subject_seeds} seeds each; {STEPS} steps of euler, "
+            f"{sizes.subject_prompts} prompts of each kind ({'; '.join(kinds)}), such as "
+            f"“{_prompts(kinds[0], 1, REPORTING)[0].text}”; seeds of each: {sizes.subject_seeds}; "
+            f"{STEPS} steps of euler, "
             f"CFG {CFG:g}; thresholds {_THRESHOLDS}. Kinds chosen on {sizes.subject_tuned} other prompts.\n\n"
             f"{table(['prompts', 'way', 'both there', 'all right', 'right, over plain'], rows)}\n"
         )

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hrv_pack.benchmarks.evidence.editing import WAYS, Editing
 from hrv_pack.benchmarks.evidence.hrvs import Build, HRVs, captions
-from hrv_pack.benchmarks.evidence.misinterpretation import STRENGTHS, Misinterpretation, draw_prompts, other_meaning
+from hrv_pack.benchmarks.evidence.misinterpretation import SCENE, STRENGTHS, Misinterpretation, draw_prompts
 from hrv_pack.benchmarks.evidence.ordered_weakening import OrderedWeakening, Way, factors_of
 from hrv_pack.benchmarks.evidence.ordered_weakening import draw_prompts as draw_captions
 from hrv_pack.benchmarks.evidence.pieces import Piece, Store, missing
@@ -102,23 +102,22 @@ def test_prompts_of_weakening_are_new_to_every_hrv() -> None:
 def test_the_rarer_reading_is_intended_and_strengths_are_chosen_on_other_seeds(hrvs: Given, store: Store) -> None:
     sizes = replace(QUICK, two_meaning_ways=("adjusted_causally",), two_meaning_prompts=4)
     part = Misinterpretation(hrvs)
-    other = "plant" if other_meaning() == "Plants" else "scene"
     for piece in missing([part], store, sizes):
         assert piece.what["way"] == "unsteered" and piece.what["first"] == 1_000
-        store.keep(piece, [["color", True]] * 3 + [[other, True]], 1.0)
+        store.keep(piece, [["color", True]] * 3 + [["scene", True]], 1.0)
     # All right at strength 1.5, which loses the shape; half right at 1, which keeps it.
-    found = {0.25: ["color", True], 0.5: ["color", True], 1.0: [other, True], 1.5: [other, False]}
+    found = {0.25: ["color", True], 0.5: ["color", True], 1.0: ["scene", True], 1.5: ["scene", False]}
     for piece in missing([part], store, sizes):
         if piece.what["way"] == "unsteered":
             assert piece.what["first"] == 50_000
             store.keep(piece, [["color", True]] * 4 + [["neither", True]] * 4, 1.0)
         else:
-            assert piece.what["first"] == 1_000 and piece.what["intended"] == other_meaning()
+            assert piece.what["first"] == 1_000 and piece.what["intended"] == SCENE
             store.keep(piece, [found[piece.what["strength"]]] * 2 + [["both", piece.what["strength"] < 1.5]] * 2, 1.0)
     reported = missing([part], store, sizes)
     assert {piece.what["strength"] for piece in reported} == {1.0} and set(STRENGTHS) == set(found)
     for piece in reported:
-        store.keep(piece, [[other, True]] * 6 + [["color", False]] * 2, 1.0)
+        store.keep(piece, [["scene", True]] * 6 + [["color", False]] * 2, 1.0)
     numbers = part.section(store, sizes).numbers
     assert numbers["misinterpretation.unsteered.wrong"][::3] == (1.0, 32)
     assert numbers["misinterpretation.adjusted_causally.wrong"][::3] == (0.25, 32)
@@ -130,7 +129,7 @@ def test_prompts_with_two_meanings_are_spread_over_words(count: int) -> None:
     prompts = draw_prompts(count)
     assert len(set(prompts)) == count
     words = {prompt.word for prompt in prompts}
-    assert words == {word for word in TWO_MEANINGS if word in CONCEPTS[other_meaning()]}
+    assert words == set(TWO_MEANINGS) & set(CONCEPTS[SCENE])
 
 
 def test_edits_are_counted_by_source(hrvs: Given, store: Store) -> None:
