@@ -79,6 +79,10 @@ class MiniNetwork(torch.nn.Module, ABC):
     def at_step(self, step: int, settings: TrainingSettings) -> None:
         """Get ready for a step of training."""
 
+    def matrices(self) -> list[torch.nn.Parameter]:
+        """Those learning weights that Muon trains (:mod:`.optimisers`); AdamW trains all others."""
+        return []
+
     def load_tensors(self, tensors: dict[str, torch.Tensor]) -> None:
         """Take exported weights."""
         self.load_state_dict(tensors)

@@ -21,6 +21,7 @@ from ..hrv.errors import HRVError
 from .batches import TrainingSettings, Vocabulary, draw_batch
 from .kinds import Kind
 from .networks import MiniNetwork
+from .optimisers import Optimisers
 
 
 def train(
@@ -45,23 +46,22 @@ def train(
         load_weights(network, start)
     averaged = kind(len(vocabulary.token_ids)).to(device)
     averaged.load_state_dict(network.state_dict())
-    learning = [weight for weight in network.parameters() if weight.requires_grad]
-    optimiser = torch.optim.AdamW(learning, settings.rate, betas=(0.9, 0.99), weight_decay=0.01)
+    optimisers = Optimisers(network, settings.rate)
     first = 0
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True, map_location=device)
         network.load_state_dict(state["network"])
         averaged.load_state_dict(state["averaged"])
-        optimiser.load_state_dict(state["optimiser"])
+        optimisers.load(state)
         first = state["step"]
 
     def save(step: int) -> None:
         state = {
             "network": network.state_dict(),
             "averaged": averaged.state_dict(),
-            "optimiser": optimiser.state_dict(),
             "step": step,
             "settings": asdict(settings),
+            **optimisers.state(),
         }
         partial = checkpoint.with_suffix(".partial")
         torch.save(state, partial)
@@ -70,18 +70,16 @@ def train(
     for step in range(first, settings.steps):
         batch = draw_batch(vocabulary, settings, step, rank, processes).to(device)
         rate = settings.rate_at(step)
-        for group in optimiser.param_groups:
-            group["lr"] = rate
         network.at_step(step, settings)
         loss = network.loss(batch)
         if not math.isfinite(value := loss.item()):
             raise RuntimeError(f"The loss is {value} at step {step}; resume from {checkpoint} with a lower rate.")
-        optimiser.zero_grad(set_to_none=True)
+        optimisers.forget_gradients()
         loss.backward()
         if processes > 1:
-            average_gradients(learning)
-        torch.nn.utils.clip_grad_norm_(learning, 1.0)
-        optimiser.step()
+            average_gradients(optimisers.learning)
+        torch.nn.utils.clip_grad_norm_(optimisers.learning, 1.0)
+        optimisers.step(rate)
         if rank > 0:
             continue
         keep = min(settings.ema, (step + 1) / (step + 10))

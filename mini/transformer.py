@@ -45,6 +45,11 @@ class TransformerNetwork(MiniNetwork):
             if "adaLN_modulation" in name or name.startswith("final_layer.linear"):
                 torch.nn.init.zeros_(weight)
 
+    def matrices(self) -> list[torch.nn.Parameter]:
+        """Of attention and feed-forward, not those that make gates and scales out of the noise level."""
+        named = self.transformer.layers.named_parameters()
+        return [weight for name, weight in named if weight.ndim == 2 and "adaLN_modulation" not in name]
+
     def load_tensors(self, tensors: dict[str, torch.Tensor]) -> None:
         """Of HRV-mini's weights the text model."""
         if not any(name.startswith("transformer.") for name in tensors):

@@ -11,6 +11,7 @@ import torch
 from hrv_pack.host.mini.loader import WEIGHTS, load_mini
 from hrv_pack.host.prompts.encoding import encode_prompt
 from hrv_pack.mini.batches import Batch, Reading, TrainingSettings, Vocabulary, draw_batch, draw_reading
+from hrv_pack.mini.kinds import KINDS, Kind
 from hrv_pack.mini.networks import LARGE_MAPS, MiniNetwork, explicit_attention
 from hrv_pack.mini.training import load_weights, train
 from hrv_pack.mini.unet import UNetNetwork
@@ -139,15 +140,16 @@ def test_rates_warm_up_stay_and_fall() -> None:
 
 
 @pytest.mark.slow
-def test_a_run_that_was_interrupted_gives_the_same_weights(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_a_run_that_was_interrupted_gives_the_same_weights(kind: Kind, tmp_path: Path) -> None:
     settings = TrainingSettings(steps=2, batch=2, warm_up=1, decay=1, **CURE)
-    whole = train(UNetNetwork, settings, tmp_path / "whole.pt", lambda *_: None, start=WEIGHTS)
+    whole = train(kind, settings, tmp_path / "whole.pt", lambda *_: None, start=WEIGHTS)
 
     def stop(step: int, loss: float, rate: float) -> None:
         if step:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(UNetNetwork, settings, tmp_path / "parts.pt", stop, save_every=1, start=WEIGHTS)
-    resumed = train(UNetNetwork, settings, tmp_path / "parts.pt", lambda *_: None, start=WEIGHTS)
+        train(kind, settings, tmp_path / "parts.pt", stop, save_every=1, start=WEIGHTS)
+    resumed = train(kind, settings, tmp_path / "parts.pt", lambda *_: None, start=WEIGHTS)
     assert all(torch.equal(one, other) for one, other in zip(whole.parameters(), resumed.parameters(), strict=True))
