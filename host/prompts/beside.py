@@ -42,5 +42,5 @@ def prepare_beside(guider: Any, of_list: str, prompts: Iterable[PromptBeside]) -
 
 def prepared_beside(guider: Any, of_list: str) -> dict[Any, dict[str, Any]]:
     """What the host made of :func:`prepare_beside`'s prompts, by their keys: what the model is given for each."""
-    # An area of another list may have a copy of ours.
-    return {entry[_OF_KEY]: entry["model_conds"] for entry in reversed(guider.conds.get(of_list, ()))}
+    # Others are the host's, for areas of other lists (comfy/samplers.py, create_cond_with_same_area_if_none).
+    return {entry[_OF_KEY]: entry["model_conds"] for entry in guider.conds.get(of_list, ()) if _OF_KEY in entry}

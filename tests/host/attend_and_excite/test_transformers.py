@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from comfy.quant_ops import QuantizedTensor
 from comfy.samplers import KSAMPLER, CFGGuider
+from comfy_extras.nodes_video_model import ConditioningSetAreaPercentageVideo
 from hrv_pack.host.attend_and_excite.subjects import excite
 from hrv_pack.host.models.capabilities import Capability
 from hrv_pack.host.models.layouts import head_layout
@@ -39,6 +40,8 @@ from hrv_pack.tests.support.small_transformers import (
     with_backend,
     with_changed_weight,
 )
+
+from nodes import ConditioningSetArea
 
 each_kind = pytest.mark.parametrize("kind", kinds_with(Capability.EXCITEMENT), ids=str)
 one_of_each = pytest.mark.parametrize("kind", [ANIMA, FLUX], ids=str)
@@ -233,6 +236,26 @@ def test_several_frames_are_refused() -> None:
     excited, positive, _ = excite(model, own, MIXED_SUBJECTS, random_hrv(head_layout(model)), ONE_UPDATE)
     with pytest.raises(HRVError, match=r"^Attend and Excite moves single images, but this latent has 2 frames\. Set"):
         one_call(excited, positive, own, torch.zeros(1, *kind.latent), sigma_of(model))
+
+
+@pytest.mark.parametrize("kind", [WAN, ANIMA, QWEN_IMAGE], ids=str)
+@pytest.mark.parametrize("node", ["area", "area of a video"])
+def test_a_prompt_for_an_area_moves_the_area_alone(kind: Kind, node: str) -> None:
+    """By what its part of the latent [B, C, T, h, w] alone would be moved by: of a video one frame may be an area."""
+    model, own = small(kind), prompt(WORDS, seed=1)
+    if node == "area":
+        (placed,), frames = ConditioningSetArea().append(own, 64, 64, 32, 64, 1.0), 1
+        place = (slice(None), slice(None), slice(None), slice(8, 16), slice(4, 12))
+    else:
+        shares = (0.5, 0.5, 0.34, 0.25, 0.5, 0.34)
+        (placed,), frames = ConditioningSetAreaPercentageVideo().append(own, *shares, 1.0), 3
+        place = (slice(None), slice(None), slice(1, 2), slice(8, 16), slice(4, 12))
+    x = torch.randn(2, kind.latent[0], frames, 16, 16, generator=torch.Generator().manual_seed(3))
+    losses, gradient = found_in(model, placed, x, MIXED_SUBJECTS)
+    part = gradient[place].clone()
+    assert_close((losses, part), explicit(model, kind, own, x[place], MIXED_SUBJECTS))
+    gradient[place] = 0.0
+    assert not gradient.any()
 
 
 def test_masked_tokens_are_refused() -> None:

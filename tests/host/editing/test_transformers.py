@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from comfy_extras.nodes_video_model import ConditioningSetAreaPercentageVideo
 from hrv_pack.host.mechanism import add_control
 from hrv_pack.host.models.capabilities import Capability
 from hrv_pack.host.models.layouts import head_layout
@@ -28,6 +29,7 @@ from hrv_pack.tests.support.small_transformers import (
     FLUX_2,
     QWEN_IMAGE,
     SHALLOW_ANIMA,
+    WAN,
     Z_IMAGE,
     Kind,
     Row,
@@ -41,6 +43,8 @@ from hrv_pack.tests.support.small_transformers import (
     with_backend,
     with_changed_weight,
 )
+
+from nodes import ConditioningSetArea, ConditioningSetMask
 
 each_kind = pytest.mark.parametrize("kind", kinds_with(Capability.EDITING), ids=str)
 one_of_each = pytest.mark.parametrize("kind", [ANIMA, FLUX], ids=str)
@@ -142,6 +146,30 @@ def test_both_windows_act_in_their_steps_alone(kind: Kind) -> None:
     assert [torch.equal(one.output, other.output) for one, other in zip(found, expected, strict=True)] == [
         True, False, True, True,
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [WAN, QWEN_IMAGE], ids=str)
+def test_edits_of_areas_and_masks_of_videos(kind: Kind) -> None:
+    """Placed behind Prompt Edit, beside a prompt for all of it; of an area the model gets a part of the latent."""
+    kind = replace(kind, latent=(kind.latent[0], 3, 8, 8))
+    model, source, target, negative = small(kind), *prompts()
+    mask = torch.zeros(1, 64, 64)
+    mask[..., :32] = 1.0
+    background = prompt(("a", "street"), seed=4, tokens=12)
+    how: dict[str, Any] = {"seeds": (5, 6), "steps": 1}
+    own, edited = edit_of(model, kind, source, target, **WHOLE, self_end=1.0)
+    for placed, sides in (
+        (ConditioningSetArea().append(edited, 48, 32, 16, 16, 1.0)[0], (3, 4, 6)),
+        (ConditioningSetAreaPercentageVideo().append(edited, 0.75, 0.5, 0.7, 0.0, 0.5, 0.3, 1.0)[0], (2, 4, 6)),
+        (ConditioningSetMask().append(edited, mask, "default", 1.0)[0], (3, 8, 8)),
+    ):
+        positive = [*placed, *background]
+        plain = run((model, plainly(positive)), negative, kind, **how)
+        its = edited[0][0][1]
+        assert {tuple(row.output.shape[1:]) for row in plain if torch.equal(row.context, its)} == {sides}
+        with explicitly_edited(model, kind, its, by_words(model, kind), itself=True) as explicit:
+            expected = run((explicit, plainly(positive)), negative, kind, **how)
+        assert_edited(run((own, positive), negative, kind, **how), expected, plain, its)
 
 
 def test_prompts_of_unequal_lengths_are_repeated_where_that_changes_nothing() -> None:
