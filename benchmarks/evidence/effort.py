@@ -69,7 +69,8 @@ class Effort:
                     numbers[f"{key}.{measure}"] = of_parts(number, found, number * each)
                 curves.setdefault(kind, []).append((number * each, numbers[f"{key}.effect"].value))
                 cells = [str(numbers[f"{key}.{measure}"]) for measure in ("agreement", "effect")]
-                rows.append([kind, f"{number * each} {'pairs a concept' if kind == 'causal' else 'images'}", *cells])
+                unit = "images" if kind != "causal" else "pair a concept" if number * each == 1 else "pairs a concept"
+                rows.append([kind, f"{number * each} {unit}", *cells])
         values = self.hrvs.hrv("values", store, sizes).values.astype(np.float64)
         instant = exactly(effect_held(values, truth), len(values))
         numbers[f"{self.name}.values.0.effect"] = instant

@@ -77,8 +77,9 @@ def exactly(value: float, n: int) -> Measured:
 def of_parts(count: int, found: Callable[[npt.NDArray[np.bool_]], float], n: int) -> Measured:
     """What is estimated from ``count`` prompts or batches, with a jackknife's interval over eighths of them.
 
-    ``found`` estimates it from those that are True [count]. Of fewer than eight each is a part, and fewer than four say
-    nothing of an interval, which then is NaN.
+    It is a share or an agreement, so never more than 1, and neither is its interval. ``found`` estimates it from those
+    that are True [count]. Of fewer than eight each is a part, and fewer than four say nothing of an interval, which
+    then is NaN.
     """
     value, parts = found(np.ones(count, dtype=bool)), min(count, _PARTS)
     if parts < _FEWEST_PARTS:
@@ -87,4 +88,4 @@ def of_parts(count: int, found: Callable[[npt.NDArray[np.bool_]], float], n: int
     without = np.array([found(part != one) for one in range(parts)])
     error = math.sqrt((parts - 1) / parts * np.square(without - without.mean()).sum())
     half = float(stdtrit(parts - 1, 0.975)) * error
-    return Measured(value, value - half, value + half, n)
+    return Measured(value, value - half, min(value + half, 1.0), n)

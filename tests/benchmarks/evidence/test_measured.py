@@ -36,13 +36,20 @@ def test_concepts_that_share_prompts_are_drawn_together() -> None:
 
 @pytest.mark.parametrize("count", [4, 8, 40])
 def test_the_jackknife_of_a_mean_is_its_standard_error(count: int) -> None:
-    values = np.random.default_rng(1).normal(size=count)
+    values = np.random.default_rng(1).normal(scale=0.1, size=count)
     found = of_parts(count, lambda which: float(values[which].mean()), 5 * count)
     assert found.value == pytest.approx(values.mean()) and found.n == 5 * count
     parts = min(count, 8)
     means = [values[np.arange(count) % parts == part].mean() for part in range(parts)]
     t = {4: 3.1824, 8: 2.3646}[parts]
     assert found.high - found.value == pytest.approx(t * np.std(means, ddof=1) / math.sqrt(parts), rel=1e-4)
+
+
+def test_no_interval_goes_beyond_1() -> None:
+    found = of_parts(8, lambda which: float(np.array([1.0, 0.9] * 4)[which].mean()), 8)
+    assert found.value == pytest.approx(0.95) and found.low < 0.92 and found.high < 1.0
+    found = of_parts(8, lambda which: float(np.array([1.0] * 7 + [0.5])[which].mean()), 8)
+    assert found.low < 0.85 and found.high == 1.0
 
 
 def test_few_batches_say_nothing_of_an_interval() -> None:
