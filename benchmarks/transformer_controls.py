@@ -36,21 +36,25 @@ from hrv_pack.host.prompts.carried import TOKEN_MAP_KEY
 from hrv_pack.hrv.controls.control import Control
 from hrv_pack.hrv.controls.reading import Reading
 from hrv_pack.hrv.prompts.tokens import PromptWord, TokenMap
-from hrv_pack.tests.support.small_transformers import transformer_of_full_width
+from hrv_pack.tests.support.full_size_transformers import FULL_SIZE, of_full_width
 
-# Tokens of a prompt as the model gets them, and their features.
-MODELS = {"Flux": (512, 4096), "ZImage": (64, 2560), "Anima": (512, 1024)}
+# The published models, and the tokens of a prompt as they get them.
+MODELS = {
+    "Flux": (FULL_SIZE["Flux.1 dev"], 512),
+    "ZImage": (FULL_SIZE["Z-Image"], 64),
+    "Anima": (FULL_SIZE["Anima"], 512),
+}
 WORDS = ("red", "circle", "left", "night")
 
 
 def prompt(name: str, seed: int) -> Any:
     """A conditioning of random numbers with some words."""
-    tokens, width = MODELS[name]
+    published, tokens = MODELS[name]
     words = tuple(PromptWord(word, (1 + place,)) for place, word in enumerate(WORDS))
     generator = torch.Generator().manual_seed(seed)
     extras = {"pooled_output": torch.randn(1, 768, generator=generator), "guidance": 3.5}
     extras[TOKEN_MAP_KEY] = TokenMap(" ".join(WORDS), words, tokens)
-    return [[torch.randn(1, tokens, width, generator=generator), extras]]
+    return [[torch.randn(1, tokens, published.text, generator=generator), extras]]
 
 
 def with_controls(model: Any, positive: Any, count: int) -> tuple[Any, Any]:
@@ -76,7 +80,7 @@ def with_reading(model: Any, positive: Any, other: Any) -> tuple[Any, Any]:
 
 def ways(options: argparse.Namespace) -> dict[str, Callable[[], None]]:
     """Ways to make the steps, by name; the plain one comes first."""
-    model, positive = transformer_of_full_width(options.model), prompt(options.model, 1)
+    model, positive = of_full_width(MODELS[options.model][0]), prompt(options.model, 1)
     latent = torch.zeros(empty_latent(model, options.batch, options.pixels, options.pixels))
     noise = comfy.sample.prepare_noise(latent, 0)
 

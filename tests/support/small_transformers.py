@@ -173,7 +173,9 @@ def _patcher(config: Any, dtype: torch.dtype) -> Any:
     return comfy.model_patcher.ModelPatcher(model, load_device=CPU, offload_device=CPU)
 
 
-def _of(config: type, unet_config: dict[str, Any], **more: Any) -> Callable[[torch.dtype], Any]:
+def making(config: type, unet_config: dict[str, Any], **more: Any) -> Callable[[torch.dtype], Any]:
+    """What makes a MODEL of random weights by the host's configuration."""
+
     def make(dtype: torch.dtype) -> Any:
         return _patcher(config({**unet_config, **more, "dtype": dtype}), dtype)
 
@@ -186,7 +188,7 @@ def _anima(dtype: torch.dtype, **more: Any) -> Any:
         comfy.ldm.anima.model.LLMAdapter, source_dim=16, target_dim=WIDTH, model_dim=WIDTH, num_layers=1, num_heads=2
     )
     with patch.object(comfy.ldm.anima.model, "LLMAdapter", narrow):
-        return _of(comfy.supported_models.Anima, _COSMOS, image_model="anima", **more)(dtype)
+        return making(comfy.supported_models.Anima, _COSMOS, image_model="anima", **more)(dtype)
 
 
 def _cross(denoiser: Any) -> list[torch.nn.Module]:
@@ -212,27 +214,27 @@ def _at_once(tokens: int) -> int:
 _MODELS = comfy.supported_models
 ANIMA = Kind("Anima", _anima, (16, 1, 8, 8), _cross)
 COSMOS = Kind(
-    "Cosmos-Predict2", _of(_MODELS.CosmosT2IPredict2, _COSMOS, image_model="cosmos_predict2"), (16, 1, 8, 8), _cross
+    "Cosmos-Predict2", making(_MODELS.CosmosT2IPredict2, _COSMOS, image_model="cosmos_predict2"), (16, 1, 8, 8), _cross
 )
 Z_IMAGE = Kind(
     "Z-Image",
-    _of(_MODELS.ZImage, _LUMINA, **_OF_Z_IMAGE),
+    making(_MODELS.ZImage, _LUMINA, **_OF_Z_IMAGE),
     (16, 8, 8),
     _layers,
     lambda tokens: -(-tokens // 32) * 32,
 )
-LUMINA_2 = Kind("Lumina 2", _of(_MODELS.Lumina2, _LUMINA, n_kv_heads=2), (16, 8, 8), _layers, _at_once)
-FLUX = Kind("Flux.1", _of(_MODELS.Flux, _FLUX), (16, 8, 8), _both, _at_once)
-FLUX_2 = Kind("Flux.2", _of(_MODELS.Flux2, _FLUX, **_OF_FLUX_2), (128, 4, 4), _both, _at_once, padded_to=512)
-CHROMA = Kind("Chroma", _of(_MODELS.Chroma, _CHROMA), (16, 8, 8), _both, _at_once)
-WAN = Kind("Wan", _of(_MODELS.WAN21_T2V, _WAN), (16, 2, 8, 8), _cross)
-WAN_FROM_IMAGES = Kind("Wan from images", _of(_MODELS.WAN21_I2V, _WAN, model_type="i2v"), (16, 2, 8, 8), _cross)
-QWEN_IMAGE = Kind("Qwen-Image", _of(_MODELS.QwenImage, _QWEN_IMAGE), (16, 1, 8, 8), _blocks, _at_once)
+LUMINA_2 = Kind("Lumina 2", making(_MODELS.Lumina2, _LUMINA, n_kv_heads=2), (16, 8, 8), _layers, _at_once)
+FLUX = Kind("Flux.1", making(_MODELS.Flux, _FLUX), (16, 8, 8), _both, _at_once)
+FLUX_2 = Kind("Flux.2", making(_MODELS.Flux2, _FLUX, **_OF_FLUX_2), (128, 4, 4), _both, _at_once, padded_to=512)
+CHROMA = Kind("Chroma", making(_MODELS.Chroma, _CHROMA), (16, 8, 8), _both, _at_once)
+WAN = Kind("Wan", making(_MODELS.WAN21_T2V, _WAN), (16, 2, 8, 8), _cross)
+WAN_FROM_IMAGES = Kind("Wan from images", making(_MODELS.WAN21_I2V, _WAN, model_type="i2v"), (16, 2, 8, 8), _cross)
+QWEN_IMAGE = Kind("Qwen-Image", making(_MODELS.QwenImage, _QWEN_IMAGE), (16, 1, 8, 8), _blocks, _at_once)
 
 # Of one layer each, for what takes long for every layer.
 SHALLOW_ANIMA = replace(ANIMA, make=functools.partial(_anima, num_blocks=1))
-SHALLOW_FLUX = replace(FLUX, make=_of(_MODELS.Flux, _FLUX, depth=1, depth_single_blocks=1))
-SHALLOW_Z_IMAGE = replace(Z_IMAGE, make=_of(_MODELS.ZImage, _LUMINA, **_OF_Z_IMAGE, n_layers=1))
+SHALLOW_FLUX = replace(FLUX, make=making(_MODELS.Flux, _FLUX, depth=1, depth_single_blocks=1))
+SHALLOW_Z_IMAGE = replace(Z_IMAGE, make=making(_MODELS.ZImage, _LUMINA, **_OF_Z_IMAGE, n_layers=1))
 
 KINDS = (ANIMA, COSMOS, Z_IMAGE, LUMINA_2, FLUX, FLUX_2, CHROMA, WAN, QWEN_IMAGE)
 
@@ -416,95 +418,6 @@ def explicitly(model: Any, kind: Kind, rescalings: Sequence[Rescaling]) -> Itera
     with attending(model, kind, attend) as clone:
         clone.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "note", note)
         yield clone
-
-
-def full_size_transformer(config: str) -> Any:
-    """A MODEL of the published size without memory for its weights, by the host's name of its configuration.
-
-    The sizes are those that the host finds in the published files (``comfy/model_detection.py``).
-    """
-    chosen = getattr(_MODELS, config)({**_FULL_SIZE[config], "dtype": torch.bfloat16})
-    chosen.set_inference_dtype(torch.bfloat16, None)
-    model = chosen.get_model({}, device=torch.device("meta"))
-    return comfy.model_patcher.ModelPatcher(model, load_device=CPU, offload_device=CPU)
-
-
-def transformer_of_full_width(config: str, dtype: torch.dtype = torch.float32, **numbers: int) -> Any:
-    """A MODEL of one block of each kind as the published ones are, or of other ``numbers``, with random weights."""
-    one = dict.fromkeys(("num_blocks", "n_layers", "n_refiner_layers", "depth", "depth_single_blocks"), 1)
-    sizes = {name: one.get(name, size) for name, size in _FULL_SIZE[config].items()}
-    return _of(getattr(_MODELS, config), sizes, **numbers)(dtype)
-
-
-_FULL_COSMOS = {**_COSMOS, "model_channels": 2048, "num_blocks": 28, "num_heads": 16, "crossattn_emb_channels": 1024}
-_FULL_FLUX: dict[str, Any] = {
-    **_FLUX,
-    "vec_in_dim": 768,
-    "context_in_dim": 4096,
-    "hidden_size": 3072,
-    "mlp_ratio": 4.0,
-    "num_heads": 24,
-    "depth": 19,
-    "depth_single_blocks": 38,
-    "axes_dim": [16, 56, 56],
-}
-_FULL_SIZE: dict[str, dict[str, Any]] = {
-    "Anima": {**_FULL_COSMOS, "image_model": "anima"},
-    "CosmosT2IPredict2": {**_FULL_COSMOS, "image_model": "cosmos_predict2"},
-    "ZImage": {
-        **_LUMINA,
-        **_OF_Z_IMAGE,
-        "dim": 3840,
-        "cap_feat_dim": 2560,
-        "n_layers": 30,
-        "n_refiner_layers": 2,
-        "n_heads": 30,
-        "n_kv_heads": 30,
-        "axes_dims": [32, 48, 48],
-    },
-    "Lumina2": {
-        **_LUMINA,
-        "dim": 2304,
-        "cap_feat_dim": 2304,
-        "n_layers": 26,
-        "n_refiner_layers": 2,
-        "n_heads": 24,
-        "n_kv_heads": 8,
-        "axes_dims": [32, 32, 32],
-    },
-    "Flux": _FULL_FLUX,
-    "Flux2": {
-        **_FULL_FLUX,
-        **_OF_FLUX_2,
-        "context_in_dim": 15360,
-        "hidden_size": 6144,
-        "mlp_ratio": 3.0,
-        "num_heads": 48,
-        "depth": 8,
-        "depth_single_blocks": 48,
-        "axes_dim": [32, 32, 32, 32],
-    },
-    "Chroma": {
-        **_CHROMA,
-        **{name: value for name, value in _FULL_FLUX.items() if name not in _CHROMA or name in _FLUX},
-        "in_channels": 64,
-        "out_channels": 64,
-        "out_dim": 3072,
-        "hidden_dim": 5120,
-        "n_layers": 5,
-        "image_model": "chroma",
-    },
-    "WAN21_T2V": {**_WAN, "dim": 1536, "ffn_dim": 8960, "text_dim": 4096, "num_heads": 12, "num_layers": 30},
-    "QwenImage": {
-        **_QWEN_IMAGE,
-        "num_layers": 60,
-        "attention_head_dim": 128,
-        "num_attention_heads": 24,
-        "joint_attention_dim": 3584,
-        "axes_dims_rope": (16, 56, 56),
-    },
-}
-_FULL_SIZE["Chroma"].pop("guidance_embed")
 
 
 def _small_clip(tokenizer: type, model: type, **sizes: dict[str, int]) -> Any:

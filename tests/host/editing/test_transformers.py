@@ -21,6 +21,7 @@ from hrv_pack.tests.host.controls.test_transformers import controlled, rescaling
 from hrv_pack.tests.support.compiling import compiled_and_counted
 from hrv_pack.tests.support.explicit_edits import prompt_edit, words_edit
 from hrv_pack.tests.support.explicit_transformer_edits import ChangeText, edit_of, explicitly_edited
+from hrv_pack.tests.support.full_size_transformers import FULL_SIZE, of_full_width
 from hrv_pack.tests.support.small_host import TOLERANCE, encoded, picture_of_model, random_hrv, relative_error
 from hrv_pack.tests.support.small_transformers import (
     ANIMA,
@@ -39,7 +40,6 @@ from hrv_pack.tests.support.small_transformers import (
     rows_of,
     small,
     small_clip_anima,
-    transformer_of_full_width,
     with_backend,
     with_changed_weight,
 )
@@ -286,7 +286,7 @@ def test_a_compiled_model_edits_as_it_does_without(kind: Kind, part: str) -> Non
 
 def test_a_block_of_the_published_width_is_controlled_and_edited_in_half_precision() -> None:
     """Z-Image's, with its 30 heads of 128 channels and text states of 2560."""
-    kind, model = Z_IMAGE, transformer_of_full_width("ZImage", torch.bfloat16, n_refiner_layers=0)
+    kind, model = Z_IMAGE, of_full_width(FULL_SIZE["Z-Image"], torch.bfloat16, n_refiner_layers=0)
     source, target = (prompt(words, seed=seed, width=2560) for words, seed in ((SOURCE, 1), (TARGET, 3)))
     how: dict[str, Any] = {"cfg": 1.0, "steps": 1}
     limit = 4 * torch.finfo(torch.bfloat16).eps

@@ -5,11 +5,8 @@ Every key and shape is the host's: its model classes without memory, named as it
 
 from __future__ import annotations
 
-import json
-import math
 import shutil
-import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,6 +26,7 @@ from hrv_pack.hrv.heads.families import FAMILIES
 from hrv_pack.hrv.heads.layout import HeadLayout
 from hrv_pack.nodes.controls import ConceptStrengthen
 from hrv_pack.tests.support.full_size_unets import FULL_SIZE
+from hrv_pack.tests.support.random_files import assert_complete, write_random
 from hrv_pack.tests.support.small_host import encoded, latents, random_hrv
 
 from nodes import CheckpointLoaderSimple
@@ -53,8 +51,8 @@ VAE = {
 }
 
 
-def checkpoint_shapes(config_class: Any, unet: dict[str, Any], text_model: Any) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of everything in a checkpoint: UNet, text encoders and VAE."""
+def checkpoint(config_class: Any, unet: dict[str, Any], text_model: Any) -> dict[str, torch.Tensor]:
+    """Everything in a checkpoint by name, without memory: UNet, text encoders and VAE."""
     config = config_class({**unet, "dtype": torch.float16})
     model = config.get_model({}, device="meta")
     with torch.device("meta"):
@@ -66,45 +64,21 @@ def checkpoint_shapes(config_class: Any, unet: dict[str, Any], text_model: Any) 
             **config.process_clip_state_dict_for_saving(text.state_dict()),
             **config.process_vae_state_dict_for_saving(vae.state_dict()),
         }
-    return {name: tuple(tensor.shape) for name, tensor in parts.items()}
-
-
-def write_random(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """A safetensors file of half-precision noise, written tensor by tensor so that it never lies in memory.
-
-    Matrices keep the size of what they get, norms and biases are near 1 and 0.
-    """
-    header: dict[str, Any] = {}
-    offset = 0
-    for name, shape in shapes.items():
-        size = 2 * math.prod(shape)
-        header[name] = {"dtype": "F16", "shape": shape, "data_offsets": [offset, offset + size]}
-        offset += size
-    text = json.dumps(header).encode()
-    noise = np.random.default_rng(0).standard_normal(2**20).astype(np.float32)
-    with path.open("wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
-        for name, shape in shapes.items():
-            matrix = len(shape) > 1
-            block = noise / math.prod(shape[1:]) ** 0.5 if matrix else noise * 0.02 + name.endswith("weight")
-            data = block.astype(np.float16).tobytes()
-            left = 2 * math.prod(shape)
-            while left:
-                left -= file.write(data[:left])
+    return {name: tensor.to(torch.float16) for name, tensor in parts.items()}
 
 
 @contextmanager
 def loaded(folder: Path, patch: pytest.MonkeyPatch, family: str, text: Any, needs: int) -> Iterator[Any]:
     """MODEL, CLIP and VAE of a random checkpoint by the host's Load Checkpoint; the file is gone afterwards."""
-    shapes = checkpoint_shapes(*FULL_SIZE[family], text)
-    size = 2 * sum(math.prod(shape) for shape in shapes.values())
+    tensors = checkpoint(*FULL_SIZE[family], text)
+    size = sum(tensor.nbytes for tensor in tensors.values())
     if comfy.model_management.get_free_memory(torch.device("cpu")) < needs * GIB:
         pytest.skip(f"{needs} GiB of free memory are needed")
     if shutil.disk_usage(folder).free < size + GIB:
         pytest.skip(f"{size / GIB:.0f} GiB of free disk space are needed")
     path = folder / "random.safetensors"
     try:
-        write_random(path, shapes)
+        write_random(path, tensors)
         patch.setitem(folder_paths.folder_names_and_paths, "checkpoints", ([str(folder)], {".safetensors"}))
         # As on a GPU; without it the host widens the weights to float32 on a CPU.
         patch.setattr(comfy.cli_args.args, "fp16_unet", True)
@@ -158,17 +132,12 @@ def assert_half_precision(model: Any) -> None:
     assert dtypes == {torch.float16}
 
 
-def assert_complete(caplog: pytest.LogCaptureFixture) -> None:
-    """The host found every tensor that it looked for, and none too many."""
-    assert not [text for text in caplog.messages if "missing" in text or "unexpected" in text or "left over" in text]
-
-
 def test_a_checkpoint_of_sd_15(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     with loaded(tmp_path, monkeypatch, "SD 1.x", SD1ClipModel, needs=5) as (model, clip, vae):
         assert type(model.model.model_config) is comfy.supported_models.SD15
-        assert_complete(caplog)
+        assert_complete(caplog.messages)
         assert_half_precision(model)
         assert_layout(head_layout(model), "sd_v1_4", "SD 1.x", 128)
         assert_a_word_can_be_strengthened(model, clip)
@@ -180,7 +149,7 @@ def test_a_checkpoint_of_sdxl(
 ) -> None:
     with loaded(tmp_path, monkeypatch, "SDXL", SDXLClipModel, needs=11) as (model, clip, vae):
         assert type(model.model.model_config) is comfy.supported_models.SDXL
-        assert_complete(caplog)
+        assert_complete(caplog.messages)
         assert_half_precision(model)
         assert_layout(head_layout(model), "sd_xl_base_1_0", "SDXL", 1300)
         assert_a_word_can_be_strengthened(model, clip)
