@@ -49,8 +49,8 @@ def write_random(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
                 left -= file.write(data[:left])
 
 
-def _bytes(tensor: torch.Tensor) -> memoryview:
-    return memoryview(tensor.contiguous().view(torch.uint8).numpy()).cast("B")
+def _bytes(tensor: torch.Tensor) -> bytes:
+    return tensor.contiguous().view(torch.uint8).numpy().tobytes()
 
 
 def assert_complete(messages: Sequence[str]) -> None:

@@ -174,7 +174,7 @@ def loaded(
 
 
 def strengthened(model: Any, conditioning: Conditioning, strength: float) -> tuple[Any, Conditioning]:
-    """What Concept Strengthen makes of a word."""
+    """What Apply Concept Strengthen makes of a word."""
     made: tuple[Any, Conditioning] = ConceptStrengthen.execute(
         model=model,
         conditioning=conditioning,
