@@ -168,7 +168,7 @@ class Recorder:
                 of_pass = None if self.passes is None else self.passes.into(call, context)
                 return wrapping.into(call, context) if of_pass is None else of_pass
 
-            at_every_call(options, _WRAPPER_KEY, into)
+            at_every_call(options, _WRAPPER_KEY, into, self.passes)
             return executor(*args, **kwargs)
 
     def _begin_evaluation(self, executor: Any, *args: Any, **kwargs: Any) -> Any:

@@ -66,7 +66,7 @@ class WordPasses:
             conds = _of_rows(conds, rows, len(x)) | {name: made[name] for name in _OF_TEXT if name in made}
             row_entry = {**own, "model_conds": conds, "uuid": uuid4()}
             its = evaluation._replace(conds=[[row_entry]], x=x[rows], timestep=evaluation.timestep[rows])
-            its.telling(_PASS_KEY, (rows, tokens.shape, length)).run()
+            its.beside(self).telling(_PASS_KEY, (rows, tokens.shape, length)).run()
 
     def into(self, options: dict[str, Any], context: torch.Tensor | None) -> dict[str, Any] | None:
         """The transformer options of a call of the model that is one of these passes; None for any other."""

@@ -240,7 +240,7 @@ class PassedTexts:
                     entries.append({**own, "model_conds": prepared[owner["uuid"], one], "uuid": uuid4()})
                     passes[entries[-1]["uuid"]] = reader
         if entries:
-            evaluation._replace(conds=[entries]).telling(_PASSES_KEY, passes).run()
+            evaluation._replace(conds=[entries]).beside(self).telling(_PASSES_KEY, passes).run()
 
     def _is_open(self, one: PromptReading, timestep: torch.Tensor) -> bool:
         # A whole pass costs more than the wait for the number.

@@ -92,7 +92,7 @@ class ReadingRun:
     def install(self, options: dict[str, Any]) -> None:
         """Get into a run by its own model options."""
         at_every_evaluation(options, _WRAPPER_KEY, self.evaluate)
-        at_every_call(options, _WRAPPER_KEY, self.prepare_call)
+        at_every_call(options, _WRAPPER_KEY, self.prepare_call, self.texts)
 
     def evaluate(self, evaluation: Evaluation) -> Any:
         """Tell the layers which chunk reads what."""

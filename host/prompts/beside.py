@@ -8,11 +8,13 @@ from uuid import uuid4
 
 import torch
 
-from .carried import CONTROLS_KEY, READINGS_KEY, TEXT_KEYS
+from .carried import CONTROLS_KEY, EXCITEMENT_KEY, READINGS_KEY, ROWS_KEY, TEXT_KEYS
 
 _OF_KEY = "hrv_beside"
 # What an entry carries that is not for its text: where and when it acts, and what acts on it.
-_NOT_TEXT = ("control", "hooks", "gligen", "area", "mask", "default", CONTROLS_KEY, READINGS_KEY)
+_NOT_TEXT = (
+    "control", "hooks", "gligen", "area", "mask", "default", CONTROLS_KEY, EXCITEMENT_KEY, READINGS_KEY, ROWS_KEY
+)  # fmt: skip
 
 
 class PromptBeside:

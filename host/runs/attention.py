@@ -23,12 +23,16 @@ _Options = dict[str, Any]
 CallOptions = Callable[[torch.Tensor, "torch.Tensor | None", _Options], _Options]
 """(x [B, ...], context [B, T, C] or None, transformer options) of a call of the model to those it shall run with."""
 
+# Where the transformer options of a pass beside a sampler's evaluations say who makes it.
+_MAKER_KEY = "hrv_maker_of_pass"
 
-def at_every_call(options: _Options, key: str, change: CallOptions) -> None:
+
+def at_every_call(options: _Options, key: str, change: CallOptions, maker: Any = None) -> None:
     """Have ``change`` make the transformer options of every call of the model that runs with ``options``.
 
     ``options`` is a run's own model options. The host calls it with all that nodes and hooks have put there
-    (``comfy/model_base.py``, BaseModel.apply_model).
+    (``comfy/model_base.py``, BaseModel.apply_model). Passes beside the sampler's evaluations
+    (:meth:`Evaluation.beside`) are left out, but for those of a ``maker``.
     """
 
     def apply_model(
@@ -43,7 +47,9 @@ def at_every_call(options: _Options, key: str, change: CallOptions) -> None:
     ) -> Any:
         if kwargs.get("ref_latents"):
             transformer_options = {**transformer_options, REFERENCES_KEY: True}
-        return executor(x, t, c_concat, c_crossattn, control, change(x, c_crossattn, transformer_options), **kwargs)
+        if transformer_options.get(_MAKER_KEY, maker) is maker:
+            transformer_options = change(x, c_crossattn, transformer_options)
+        return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
 
     comfy.patcher_extension.add_wrapper_with_key(
         WrappersMP.APPLY_MODEL, key, apply_model, options, is_model_options=True
@@ -73,12 +79,22 @@ class Evaluation(NamedTuple):
         of_layers = {**self.options.get("transformer_options", {}), key: value}
         return self._replace(options={**self.options, "transformer_options": of_layers})
 
+    def beside(self, maker: Any) -> Evaluation:
+        """The same as a pass of ``maker`` beside what the sampler asks for: nobody else gets into it."""
+        return self.telling(_MAKER_KEY, maker)
+
+    @property
+    def is_beside(self) -> bool:
+        """Whether it is such a pass."""
+        return _MAKER_KEY in self.options.get("transformer_options", {})
+
 
 def at_every_evaluation(options: _Options, key: str, evaluate: Callable[[Evaluation], Any]) -> None:
-    """Have ``evaluate`` do every evaluation of the model that runs with ``options``, a run's own model options."""
+    """Have ``evaluate`` do every evaluation that a sampler asks for with ``options``, a run's own model options."""
 
     def calc_cond_batch(*arguments: Any) -> Any:
-        return evaluate(Evaluation(*arguments))
+        evaluation = Evaluation(*arguments)
+        return evaluation.run() if evaluation.is_beside else evaluate(evaluation)
 
     comfy.patcher_extension.add_wrapper_with_key(
         WrappersMP.CALC_COND_BATCH, key, calc_cond_batch, options, is_model_options=True

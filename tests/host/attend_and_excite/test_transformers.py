@@ -16,11 +16,13 @@ from comfy.quant_ops import QuantizedTensor
 from comfy.samplers import KSAMPLER, CFGGuider
 from comfy_extras.nodes_video_model import ConditioningSetAreaPercentageVideo
 from hrv_pack.host.attend_and_excite.subjects import excite
+from hrv_pack.host.mechanism import add_reading
 from hrv_pack.host.models.capabilities import Capability
 from hrv_pack.host.models.layouts import head_layout
 from hrv_pack.host.prompts.carried import Conditioning
 from hrv_pack.host.runs.gradients import gradients
 from hrv_pack.hrv.attend_and_excite.settings import ExcitementSettings
+from hrv_pack.hrv.controls.reading import Reading
 from hrv_pack.hrv.errors import HRVError
 from hrv_pack.tests.host.attend_and_excite.test_run import blurred, gaussian, one_call
 from hrv_pack.tests.support.compiling import compiled_and_counted
@@ -228,6 +230,33 @@ def test_a_step_size_of_zero_changes_no_bit(kind: Kind) -> None:
             made.append(guider.sample(x, torch.zeros_like(x), sampler, sigmas, disable_pbar=True, seed=5))
     plain, watching, moving = made
     assert torch.equal(watching, plain) and relative_error(moving, plain) > 1e-3
+
+
+@one_of_each
+def test_other_prompts_that_heads_read_have_no_subjects(kind: Kind) -> None:
+    """The words of another prompt stand elsewhere. Here it is read so little that it changes nothing."""
+    model, own, other, x = small(kind), prompt(WORDS, seed=1), prompt(("two", "trees"), seed=3), latents_of(kind)
+    layout = head_layout(model)
+    gates = np.full(layout.head_count, 1e-9, np.float32)
+    expected = found_in(model, own, x, MIXED_SUBJECTS)
+    found = found_in(*add_reading(model, own, other, lambda _: Reading(gates, layout)), x, MIXED_SUBJECTS)
+    assert_close(found, expected)
+
+
+@one_of_each
+def test_the_gradient_goes_through_what_heads_read_of_another_prompt(kind: Kind) -> None:
+    """Against differences of the loss along it; where the text depends on the image, so does what is read."""
+    model, own, other, x = small(kind), prompt(WORDS, seed=1), prompt(("two", "trees"), seed=3), latents_of(kind)
+    layout = head_layout(model)
+    gates = np.random.default_rng(4).uniform(0.2, 1.0, layout.head_count).astype(np.float32)
+    graph = add_reading(model, own, other, lambda _: Reading(gates, layout))
+    without, _ = found_in(model, own, x, HRV_SUBJECTS)
+    losses, gradient = found_in(*graph, x, HRV_SUBJECTS)
+    assert relative_error(losses, without) > 10 * TOLERANCE
+    assert_close(found_in(*graph, x, HRV_SUBJECTS, checkpointing=True), (losses, gradient))
+    step = 1e-3 * gradient / gradient.norm()
+    ahead, behind = (found_in(*graph, x + sign * step, HRV_SUBJECTS)[0] for sign in (1, -1))
+    assert float((ahead - behind) / 2e-3) == pytest.approx(float(gradient.norm()), rel=0.02)
 
 
 def test_several_frames_are_refused() -> None:

@@ -234,6 +234,38 @@ one_of_each = pytest.mark.parametrize("kind", [ANIMA, FLUX], ids=str)
 
 
 @one_of_each
+def test_recorders_around_each_other_count_as_each_does_alone(kind: Kind) -> None:
+    """As for several estimators of the same images: of other words, other draws, and so of passes of other lengths."""
+    model, clip = small(kind), clip_of(kind)
+    more = parse_vocabulary("Texture: a very rough surface, smooth\nLight: dark, bright")
+    asked = ((VOCABULARY, SEED, PAPER_ESTIMATOR), (more, SEED + 1, PAPER_ESTIMATOR), (more, SEED, ALL_WORDS_ESTIMATOR))
+
+    def recording(model: Any, vocabulary: Any, seed: int, estimator: str) -> Recorder:
+        recorder = Recorder(model, ConceptWords(clip, vocabulary, in_texts=True), seed, estimator)
+        recorder.begin(IMAGES)
+        return recorder
+
+    with torch.inference_mode():
+        plain, expected = sampled(model, clip), []
+        for settings in asked:
+            alone = recording(model, *settings)
+            sampled(alone.model, clip, lambda *_, alone=alone: alone.step_done())
+            expected.append(alone.counts())
+        together: list[Recorder] = []
+        for settings in asked:
+            together.append(recording(together[-1].model if together else model, *settings))
+
+        def step_done(*_: Any) -> None:
+            for one in together:
+                one.step_done()
+
+        images = sampled(together[-1].model, clip, step_done)
+    assert torch.equal(images, plain)
+    for one, counts in zip(together, expected, strict=True):
+        assert np.array_equal(one.counts(), counts)
+
+
+@one_of_each
 def test_counts_beside_loras_of_both_models_and_other_backends(kind: Kind) -> None:
     """Of the model and of the text encoder, of which the prompt and the words are made."""
     model, clip = small(kind), clip_of(kind)
