@@ -2,10 +2,11 @@
 
 Prompts are "a large forest circle" and their like: large, so that shapes can be told. What is intended is the reading
 that the unsteered model gives less often on the tuning seeds, word by word. "wrong" is any other reading (the other
-meaning, both or neither); "kept" has the shape that the prompt names, once, and no other. Strengths are chosen on the
+meaning, both or neither); "kept" has the shape that the prompt names, once, and no other. Settings are chosen on the
 tuning seeds: of those that keep no more than a tenth fewer than unsteered the one with the fewest wrong. Ways: adjusted
 with the HRV by the published estimator and weights; adjusted with the causal HRV; the intended concept strengthened by
-the causal HRV; the causal HRV's relevances at other heads; all heads alike.
+the causal HRV; the most relevant heads of the other concept set to zero; the causal HRV's relevances at other heads;
+all heads alike; and, as one who looks at images would do it, what of the causal HRV's ways is best for each word.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ import numpy as np
 
 from ...host.mechanism import add_control
 from ...host.prompts.encoding import encode_prompt
-from ...hrv.controls.control import Control, adjust, strengthen
+from ...hrv.controls.control import Control, adjust, strengthen, weaken
 from ...hrv.progress import WHOLE
 from ...hrv.relevance.comparison import cosines
+from ...hrv.relevance.orders import MOST_RELEVANT_FIRST
 from ...mini.evaluation import table
 from ...mini.scorer import meaning
 from ...mini.world import SCENE_COLORS, SHAPES
@@ -34,12 +36,17 @@ COLOR, SCENE = "Color", "Scene"
 
 SAMPLER = Sampler(6, 3.0)
 STRENGTHS = (0.25, 0.5, 1.0, 1.5)
+WEAKENED_HEADS = (8.0, 16.0, 32.0)
 UNSTEERED = "unsteered"
+WEAKENED = "weakened"
 KINDS = {
-    "adjusted": "paper", "adjusted_causally": "causal", "strengthened": "causal", "shuffled": "shuffled",
-    "uniform": "causal",
+    "adjusted": "paper", "adjusted_causally": "causal", "strengthened": "causal", WEAKENED: "causal",
+    "shuffled": "shuffled", "uniform": "causal",
 }  # fmt: skip
 """Ways to steer, and by which HRV."""
+
+BY_WORD = "causally_by_word"
+_OF_WORDS = ("adjusted_causally", "strengthened", WEAKENED)
 
 _MOST_LOST = 0.1
 _GOALS = (
@@ -70,6 +77,16 @@ def draw_prompts(count: int) -> list[Prompt]:
     return pairs[:count]
 
 
+def settings(way: str) -> tuple[float, ...]:
+    """What is tried of a way: strengths, or numbers of heads that are set to zero."""
+    return WEAKENED_HEADS if way == WEAKENED else STRENGTHS
+
+
+def said_setting(way: str, setting: float) -> str:
+    """A setting as the document names it."""
+    return f"{setting:g} heads" if way == WEAKENED else f"{setting:g}"
+
+
 class Misinterpretation:
     name = "misinterpretation"
 
@@ -81,7 +98,7 @@ class Misinterpretation:
         prompt: Prompt,
         intended: str,
         way: str,
-        strength: float,
+        setting: float,
         first: int,
         seeds: int,
         store: Store,
@@ -89,7 +106,7 @@ class Misinterpretation:
     ) -> Piece:
         hrv = "" if way == UNSTEERED else self.hrvs.hrv(KINDS[way], store, sizes).digest
         what = {
-            **prompt._asdict(), "intended": intended, "way": way, "strength": strength, "first": first, "seeds": seeds,
+            **prompt._asdict(), "intended": intended, "way": way, "strength": setting, "first": first, "seeds": seeds,
             "hrv": hrv,
         }  # fmt: skip
         return Piece(self.name, what, seeds * (SAMPLER.cost + 1.0))
@@ -102,14 +119,14 @@ class Misinterpretation:
             return found
         intended = self._intended(store, sizes)
         tuned = [
-            self.piece(one, intended[one.word], way, strength, TUNING, sizes.two_meaning_tuned, store, sizes)
+            piece
             for way in sizes.two_meaning_ways
-            for strength in STRENGTHS
-            for one in draw_prompts(sizes.two_meaning_prompts)
+            for setting in settings(way)
+            for piece in self._tuned(way, setting, intended, store, sizes)
         ]
         reported = self._unsteered(REPORTING, sizes.two_meaning_seeds, store, sizes)
         if all(map(store.has, tuned)):
-            reported += [one for way in sizes.two_meaning_ways for one in self._reported(way, intended, store, sizes)]
+            reported += [one for way in self._ways(sizes) for one in self._reported(way, intended, store, sizes)]
         return [*unsteered, *tuned, *reported]
 
     def make(self, store: Store, sizes: Sizes, what: dict[str, Any]) -> Any:
@@ -134,16 +151,16 @@ class Misinterpretation:
         numbers: Numbers = {}
         intended = self._intended(store, sizes)
         reported = {UNSTEERED: self._unsteered(REPORTING, sizes.two_meaning_seeds, store, sizes)}
-        reported |= {way: self._reported(way, intended, store, sizes) for way in sizes.two_meaning_ways}
+        reported |= {way: self._reported(way, intended, store, sizes) for way in self._ways(sizes)}
         rows = []
         for way, pieces in reported.items():
             wrong, kept = self._measures(pieces, intended, store)
             key = f"{self.name}.{way}"
             numbers |= {f"{key}.wrong": of_shares(wrong), f"{key}.kept": of_shares(kept)}
-            strength = "" if way == UNSTEERED else f"{self._strength(way, intended, store, sizes):g}"
-            by = "" if way == UNSTEERED else KINDS[way] if way != "uniform" else ""
+            setting = said_setting(way, pieces[0].what["strength"]) if way in KINDS else ""
+            by = "" if way in (UNSTEERED, "uniform") else KINDS.get(way, "causal")
             cells = [str(numbers[f"{key}.{measure}"]) for measure in ("wrong", "kept")]
-            rows.append([way.replace("_", " "), by, strength, *cells])
+            rows.append([way.replace("_", " "), by, setting, *cells])
         shared = []
         for kind in dict.fromkeys(KINDS[way] for way in sizes.two_meaning_ways if KINDS[way] != "shuffled"):
             hrv = self.hrvs.hrv(kind, store, sizes)
@@ -160,12 +177,19 @@ class Misinterpretation:
             by_word.append(cells)
         each = len(reported[UNSTEERED]) // len(intended)
         said = ", ".join(f"{word} as {concept}" for word, concept in intended.items())
+        chosen = ", ".join(
+            f"{piece.what['word']} {piece.what['way'].replace('_', ' ')} "
+            f"({said_setting(piece.what['way'], piece.what['strength'])})"
+            for piece in reported.get(BY_WORD, [])[: len(intended)]
+        )
+        chosen = f" {BY_WORD.replace('_', ' ').capitalize()}: {chosen}." if chosen else ""
         text = (
             f"{len(reported[UNSTEERED])} prompts such as “{draw_prompts(1)[0].text}”, {sizes.two_meaning_seeds} "
-            f"seeds each; {SAMPLER}. Intended, the rarer reading: {said}. Strengths chosen on "
-            f"{sizes.two_meaning_tuned} other seeds out of {', '.join(map(str, STRENGTHS))}. Cosines of {COLOR} and "
-            f"{SCENE}: {', '.join(shared)}.\n\n"
-            f"{table(['way', 'HRV', 'strength', 'wrong', 'kept'], rows)}\n"
+            f"seeds each; {SAMPLER}. Intended, the rarer reading: {said}. Settings chosen on "
+            f"{sizes.two_meaning_tuned} other seeds: strengths out of {', '.join(map(str, STRENGTHS))}; heads of the "
+            f"other concept set to zero out of {', '.join(f'{heads:g}' for heads in WEAKENED_HEADS)}.{chosen} "
+            f"Cosines of {COLOR} and {SCENE}: {', '.join(shared)}.\n\n"
+            f"{table(['way', 'HRV', 'setting', 'wrong', 'kept'], rows)}\n"
             f"Wrong readings by word and intended meaning, {each} prompts each:\n\n"
             f"{table(['word', *(way.replace('_', ' ') for way in reported)], by_word)}\n"
             f"{goals(numbers, _GOALS)}\nThe paper has .63 and .16, by people and on Stable Diffusion.\n"
@@ -176,12 +200,28 @@ class Misinterpretation:
         prompts = draw_prompts(sizes.two_meaning_prompts)
         return [self.piece(one, "", UNSTEERED, 0.0, first, seeds, store, sizes) for one in prompts]
 
-    def _reported(self, way: str, intended: dict[str, str], store: Store, sizes: Sizes) -> list[Piece]:
-        strength = self._strength(way, intended, store, sizes)
+    def _ways(self, sizes: Sizes) -> list[str]:
+        """All that are reported, besides unsteered."""
+        ways = list(sizes.two_meaning_ways)
+        return [*ways, BY_WORD] if set(_OF_WORDS) <= set(ways) else ways
+
+    def _tuned(self, way: str, setting: float, intended: dict[str, str], store: Store, sizes: Sizes) -> list[Piece]:
+        """One setting of a way on the tuning seeds, of every prompt."""
         return [
-            self.piece(one, intended[one.word], way, strength, REPORTING, sizes.two_meaning_seeds, store, sizes)
+            self.piece(one, intended[one.word], way, setting, TUNING, sizes.two_meaning_tuned, store, sizes)
             for one in draw_prompts(sizes.two_meaning_prompts)
         ]
+
+    def _reported(self, way: str, intended: dict[str, str], store: Store, sizes: Sizes) -> list[Piece]:
+        def of(prompt: Prompt) -> Piece:
+            if way == BY_WORD:
+                chosen, setting = self._chosen(_OF_WORDS, intended, store, sizes, prompt.word)
+            else:
+                chosen, setting = self._chosen((way,), intended, store, sizes)
+            seeds = (REPORTING, sizes.two_meaning_seeds)
+            return self.piece(prompt, intended[prompt.word], chosen, setting, *seeds, store, sizes)
+
+        return [of(one) for one in draw_prompts(sizes.two_meaning_prompts)]
 
     def _intended(self, store: Store, sizes: Sizes) -> dict[str, str]:
         """The concept of every word's rarer reading on the tuning seeds."""
@@ -192,20 +232,24 @@ class Misinterpretation:
             found[word] = COLOR if read.count("color") <= read.count("scene") else SCENE
         return found
 
-    def _strength(self, way: str, intended: dict[str, str], store: Store, sizes: Sizes) -> float:
-        """The strength of a way, chosen on the tuning seeds."""
-        prompts = draw_prompts(sizes.two_meaning_prompts)
-        unsteered = self._unsteered(TUNING, sizes.two_meaning_tuned, store, sizes)
-        floor = np.mean(self._measures(unsteered, intended, store)[1]) - _MOST_LOST
+    def _chosen(
+        self, ways: Sequence[str], intended: dict[str, str], store: Store, sizes: Sizes, word: str | None = None
+    ) -> tuple[str, float]:
+        """Of some ways the way and setting that are best on the tuning seeds, for one word or all of them."""
+
+        def measured(pieces: list[Piece]) -> tuple[float, float]:
+            own = [piece for piece in pieces if word in (None, piece.what["word"])]
+            wrong, kept = (float(np.mean(one)) for one in self._measures(own, intended, store))
+            return wrong, kept
+
+        floor = measured(self._unsteered(TUNING, sizes.two_meaning_tuned, store, sizes))[1] - _MOST_LOST
         best = []
-        for strength in STRENGTHS:
-            pieces = [
-                self.piece(one, intended[one.word], way, strength, TUNING, sizes.two_meaning_tuned, store, sizes)
-                for one in prompts
-            ]
-            wrong, kept = (float(np.mean(one)) for one in self._measures(pieces, intended, store))
-            best.append((kept < floor, -kept if kept < floor else wrong, strength))
-        return min(best)[-1]
+        for place, way in enumerate(ways):
+            for setting in settings(way):
+                wrong, kept = measured(self._tuned(way, setting, intended, store, sizes))
+                best.append((kept < floor, -kept if kept < floor else wrong, place, setting))
+        _, _, place, setting = min(best)
+        return ways[place], setting
 
     def _measures(
         self, pieces: Sequence[Piece], intended: dict[str, str], store: Store
@@ -219,12 +263,14 @@ class Misinterpretation:
         return wrong, kept
 
     def _control(
-        self, way: str, intended: str, positions: tuple[int, ...], strength: float, store: Store, sizes: Sizes
+        self, way: str, intended: str, positions: tuple[int, ...], setting: float, store: Store, sizes: Sizes
     ) -> Control:
         hrv = self.hrvs.hrv(KINDS[way], store, sizes)
         if way == "uniform":
-            return Control(np.full(hrv.layout.head_count, 2.0, np.float32), positions, hrv.layout, strength)
+            return Control(np.full(hrv.layout.head_count, 2.0, np.float32), positions, hrv.layout, setting)
         if way == "strengthened":
-            return strengthen(hrv, intended, positions, strength, WHOLE, None)
+            return strengthen(hrv, intended, positions, setting, WHOLE, None)
         undesired = SCENE if intended == COLOR else COLOR
-        return adjust(hrv, intended, undesired, positions, strength, WHOLE, None)
+        if way == WEAKENED:
+            return weaken(hrv, undesired, MOST_RELEVANT_FIRST, round(setting), positions, 1.0, WHOLE, 0.0)
+        return adjust(hrv, intended, undesired, positions, setting, WHOLE, None)

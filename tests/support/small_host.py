@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import comfy.model_base
+import comfy.model_management
 import comfy.model_patcher
 import comfy.sample
 import comfy.samplers
@@ -393,6 +394,8 @@ def picture(value: Any) -> Any:
 
 
 def picture_of_model(model: Any) -> Any:
-    """:func:`picture` of all that a MODEL carries, weights included."""
+    """:func:`picture` of all that a MODEL carries, and of its weights when it is loaded."""
+    # The host leaves a LoRA of one clone in the weights until it loads another.
+    comfy.model_management.load_models_gpu([model])
     kept = ("model_options", "wrappers", "callbacks", "patches", "object_patches", "attachments", "hook_patches")
     return picture([{name: getattr(model, name) for name in kept}, dict(model.model.state_dict(keep_vars=True))])

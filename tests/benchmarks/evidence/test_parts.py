@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -122,6 +123,25 @@ def test_the_rarer_reading_is_intended_and_strengths_are_chosen_on_other_seeds(h
     assert numbers["misinterpretation.unsteered.wrong"][::3] == (1.0, 32)
     assert numbers["misinterpretation.adjusted_causally.wrong"][::3] == (0.25, 32)
     assert numbers["misinterpretation.adjusted_causally.kept"].value == 0.75
+
+
+def test_each_word_gets_the_way_that_is_best_for_it_on_the_tuning_seeds(hrvs: Given, store: Store) -> None:
+    sizes = replace(QUICK, two_meaning_ways=("adjusted_causally", "strengthened", "weakened"), two_meaning_prompts=6)
+    part = Misinterpretation(hrvs)
+    best = {"forest": ("strengthened", 0.5), "ocean": ("weakened", 16.0), "desert": ("adjusted_causally", 1.0)}
+    asked: list[dict[str, Any]] = []
+    while pieces := missing([part], store, sizes):
+        for piece in pieces:
+            what, asked = piece.what, [*asked, piece.what]
+            right = best[what["word"]] == (what["way"], what["strength"])
+            store.keep(piece, [["scene" if right else "color", True]] * what["seeds"], 1.0)
+    reported = {(what["way"], what["strength"], what["word"]) for what in asked if what["first"] == 50_000}
+    assert {(*way, word) for word, way in best.items()} <= reported
+    section = part.section(store, sizes)
+    assert section.numbers["misinterpretation.causally_by_word.wrong"][::3] == (0.0, 48)
+    # One setting is best for a third of the words, and of each way that one is taken.
+    assert section.numbers["misinterpretation.weakened.wrong"].value == pytest.approx(2 / 3)
+    assert "forest strengthened (0.5), ocean weakened (16 heads), desert adjusted causally (1)" in section.text
 
 
 @pytest.mark.parametrize("count", [3, 4, 12])
