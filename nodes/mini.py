@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..host.mini.loader import load_mini
+from ..host.mini.loader import TRANSFORMER_WEIGHTS, WEIGHTS, load_mini
 from .menu import MAKE
 from .node import Node
+
+UNET, TRANSFORMER = "HRV-mini", "HRV-mini-T (transformer)"
+_WEIGHTS = {UNET: WEIGHTS, TRANSFORMER: TRANSFORMER_WEIGHTS}
 
 
 class LoadMini(Node):
@@ -16,10 +19,28 @@ class LoadMini(Node):
             node_id="HRV_LoadMini",
             display_name="Load HRV-mini",
             category=MAKE,
-            description="Loads the small text-to-image model that comes with the pack, to try the other nodes "
-            "without a checkpoint or a GPU. It has 128 heads like SD 1.x and makes images of 128 x 128.",
-            search_aliases=["hrv mini", "embedded model", "demo model", "tiny model", "mini model"],
-            inputs=[],
+            description="Loads a small text-to-image model that comes with the pack, to try the other nodes "
+            "without a checkpoint or a GPU. HRV-mini has 128 heads like SD 1.x; both make images of 128 x 128.",
+            search_aliases=[
+                "hrv mini",
+                "embedded model",
+                "demo model",
+                "tiny model",
+                "mini model",
+                "hrv mini t",
+                "small transformer",
+            ],
+            inputs=[
+                io.Combo.Input(
+                    "weights",
+                    options=list(_WEIGHTS),
+                    default=UNET,
+                    # Graphs from before there was a choice have no such input.
+                    optional=True,
+                    tooltip="HRV-mini is a UNet like Stable Diffusion. HRV-mini-T is a transformer, built like "
+                    "Lumina 2 and Z-Image, with 64 heads; it draws the same things, a little less well.",
+                ),
+            ],
             outputs=[
                 io.Model.Output(tooltip="The denoiser, with the attention heads that an HRV describes."),
                 io.Clip.Output(tooltip="Its text encoder, with the tokens of SD 1.x."),
@@ -28,5 +49,5 @@ class LoadMini(Node):
         )
 
     @classmethod
-    def execute(cls) -> io.NodeOutput:
-        return io.NodeOutput(*load_mini())
+    def execute(cls, weights: str = UNET) -> io.NodeOutput:
+        return io.NodeOutput(*load_mini(_WEIGHTS[weights]))

@@ -1,4 +1,4 @@
-"""Loading the shipped HRV-mini as the host's MODEL, CLIP and VAE."""
+"""Loading the shipped HRV-mini or HRV-mini-T as the host's MODEL, CLIP and VAE."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ from .model import (
     MiniTransformerConfig,
 )
 
-WEIGHTS = Path(__file__).resolve().parents[2] / "hrv_presets" / "mini" / "model.safetensors"
+_FOLDER = Path(__file__).resolve().parents[2] / "hrv_presets" / "mini"
+
+WEIGHTS, TRANSFORMER_WEIGHTS = _FOLDER / "model.safetensors", _FOLDER / "transformer.safetensors"
+"""HRV-mini, a UNet, and HRV-mini-T, a transformer."""
 
 ENLARGEMENT = 4
 """Side of the square that shows one pixel, so that a latent is 8 pixels wide as everywhere in Stable Diffusion."""
@@ -68,7 +71,8 @@ def load_mini(weights: Path = WEIGHTS) -> tuple[Any, Any, Any]:
     Raises HRVError when the weights are not there.
     """
     if not weights.is_file():
-        raise HRVError(f"The weights of HRV-mini are missing at {weights}. Install the pack again.")
+        name = "HRV-mini-T" if weights == TRANSFORMER_WEIGHTS else "HRV-mini"
+        raise HRVError(f"The weights of {name} are missing at {weights}. Install the pack again.")
     parts: dict[str, dict[str, torch.Tensor]] = {}
     for name, tensor in load_file(weights).items():
         part, _, rest = name.partition(".")

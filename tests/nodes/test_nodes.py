@@ -324,6 +324,7 @@ def test_loading_makes_the_folders_known_that_schemas_list(monkeypatch: pytest.M
         == hrv_files()
         == [
             "hrv-mini-causal.safetensors",
+            "hrv-mini-t-causal.safetensors",
             "hrv-mini-values.safetensors",
             "hrv-mini.safetensors",
         ]
