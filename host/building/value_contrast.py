@@ -194,7 +194,7 @@ def _encoded(
     for batch in batches:
         total: torch.Tensor | int = 0
         for frame in frames:
-            means = torch.stack([word.tokens.mean(dim=0) for word in word_tokens(clip, batch, frame)])
+            means = torch.stack([word.tokens.mean(dim=0) for word in word_tokens(clip, batch, frame, whole=False)])
             for word, mean in zip(batch, means, strict=True):
                 if not mean.isfinite().all():
                     raise HRVError(

@@ -71,8 +71,7 @@ def load_mini(weights: Path = WEIGHTS) -> tuple[Any, Any, Any]:
     Raises HRVError when the weights are not there.
     """
     if not weights.is_file():
-        name = "HRV-mini-T" if weights == TRANSFORMER_WEIGHTS else "HRV-mini"
-        raise HRVError(f"The weights of {name} are missing at {weights}. Install the pack again.")
+        raise HRVError(f"The weights of HRV-mini are missing at {weights}. Install the pack again.")
     parts: dict[str, dict[str, torch.Tensor]] = {}
     for name, tensor in load_file(weights).items():
         part, _, rest = name.partition(".")

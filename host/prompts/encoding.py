@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from ...hrv.prompts.tokens import PromptWord, TokenMap
 from ..page.texts import show_on_running_node
 from . import letters
 from .carried import TOKEN_MAP_KEY, Conditioning
+from .first_tokens import only_first
 
 # An encoder's chunks of (token id or embedding vector [C], weight, number of the weighted segment or 0).
 Chunks = list[list[tuple[Any, float, int]]]
@@ -76,12 +78,14 @@ def tag_conditioning(conditioning: Conditioning, clip: Any, text: str) -> Condit
     return _tagged(conditioning, _read_prompt(clip, text))
 
 
-def word_tokens(clip: Any, words: Sequence[str], frame: str = ALONE) -> list[WordEmbedding]:
+def word_tokens(clip: Any, words: Sequence[str], frame: str = ALONE, *, whole: bool = True) -> list[WordEmbedding]:
     """Encode concept-words and return the embeddings of their own tokens (arXiv 2412.02237, section 3).
 
     Each is alone by default, else in the sentence that a ``frame`` (:mod:`...hrv.prompts.frames`) makes of it. C is the
     full context width of the model (for SDXL that of both encoders together). Every word is a chunk of its own and sees
     nothing of the others; they go through the encoder together because the host looks after its memory at each call.
+    Unless they are encoded ``whole`` that takes a fraction of the time, and the numbers differ by rounding
+    (:mod:`.first_tokens`).
     Raises HRVError as :func:`token_map` does, for a word that has no token, and for one that does not fit into one
     chunk.
     """
@@ -104,7 +108,11 @@ def word_tokens(clip: Any, words: Sequence[str], frame: str = ALONE) -> list[Wor
             )
         for name, chunks in prompt.tokens.items():
             tokens[name].extend(chunks)
-    context = clip.encode_from_tokens(tokens)[0].float().cpu().unflatten(0, (len(words), -1))
+    with ExitStack() as how:
+        if not whole:
+            # A word sees nothing of what comes behind it.
+            how.enter_context(only_first(clip, max(positions[-1] for positions in own) + 1))
+        context = clip.encode_from_tokens(tokens)[0].float().cpu().unflatten(0, (len(words), -1))
     return [
         WordEmbedding(tokens=encoded[positions], start=encoded[[0]])
         for encoded, positions in zip(context, own, strict=True)
