@@ -46,7 +46,7 @@ class BuildHRV(Node):
             inputs=[
                 io.Model.Input(
                     "model",
-                    tooltip="The model to look into, LoRAs included: SD 1.x, SD 2.x, SDXL or a relative of these.",
+                    tooltip="The model to look into, LoRAs included. docs/architectures.md lists which ones work.",
                 ),
                 io.Clip.Input("clip", tooltip="Its text encoder: encodes the prompts and every concept word alone."),
                 ConceptsSocket.Input("concepts", tooltip="From HRV Concepts."),

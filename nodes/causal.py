@@ -45,7 +45,7 @@ class BuildCausalHRV(Node):
             inputs=[
                 io.Model.Input(
                     "model",
-                    tooltip="The model to measure, LoRAs included: SD 1.x, SD 2.x, SDXL or a relative of these. Its "
+                    tooltip="The model to measure, LoRAs included; docs/architectures.md lists which ones work. Its "
                     "weights must not be quantized.",
                 ),
                 io.Clip.Input("clip", tooltip="Its text encoder."),

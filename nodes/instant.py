@@ -41,7 +41,7 @@ class InstantHRV(Node):
                     default=_DEFAULT_FRAMES,
                     optional=True,
                     tooltip="Sentences that every word is put into, one per line, with {word} in its place; at most "
-                    "12. Only what comes before {word} makes a difference.",
+                    "12. With CLIP only what comes before {word} makes a difference.",
                     advanced=True,
                 ),
                 io.Combo.Input(

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..host.mini.loader import TRANSFORMER_WEIGHTS, WEIGHTS, load_mini
+from ..host.mini.loader import MINI, SHIPPED, load_mini
 from .menu import MAKE
 from .node import Node
-
-UNET, TRANSFORMER = "HRV-mini", "HRV-mini-T (transformer)"
-_WEIGHTS = {UNET: WEIGHTS, TRANSFORMER: TRANSFORMER_WEIGHTS}
 
 
 class LoadMini(Node):
@@ -33,8 +30,8 @@ class LoadMini(Node):
             inputs=[
                 io.Combo.Input(
                     "weights",
-                    options=list(_WEIGHTS),
-                    default=UNET,
+                    options=list(SHIPPED),
+                    default=MINI,
                     # Graphs from before there was a choice have no such input.
                     optional=True,
                     tooltip="HRV-mini is a UNet like Stable Diffusion. HRV-mini-T is a transformer, built like "
@@ -49,5 +46,5 @@ class LoadMini(Node):
         )
 
     @classmethod
-    def execute(cls, weights: str = UNET) -> io.NodeOutput:
-        return io.NodeOutput(*load_mini(_WEIGHTS[weights]))
+    def execute(cls, weights: str = MINI) -> io.NodeOutput:
+        return io.NodeOutput(*load_mini(SHIPPED[weights]))

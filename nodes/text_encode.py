@@ -23,7 +23,9 @@ class TextEncode(Node):
             "word, so that HRV controls can find words by name.",
             search_aliases=["prompt", "text", "clip text encode", "tokens", "words", "attention", "style"],
             inputs=[
-                io.Clip.Input("clip", tooltip="A CLIP text encoder: SD 1.x, SD 2.x, SDXL or HRV-mini."),
+                io.Clip.Input(
+                    "clip", tooltip="The text encoder of your model. docs/architectures.md lists which ones work."
+                ),
                 io.String.Input(
                     "text",
                     multiline=True,

@@ -1,6 +1,7 @@
 """Build a causal HRV of a checkpoint without a graph: the same as Build Causal HRV's.
 
     python scripts/build_causal_hrv.py --checkpoint sd15.safetensors --concepts concepts.txt --out causal.safetensors
+    python scripts/build_causal_hrv.py ... --shard 2/8 --out causal-2.safetensors     (and merge_hrvs.py for the eight)
 
 Runs in the Python environment of the ComfyUI at COMFYUI_PATH, or of the one whose custom_nodes the pack lies in. The
 report is written beside the HRV, as JSON and as a picture. If interrupted, the same command resumes.
@@ -23,6 +24,7 @@ from hrv_commands import (
     read,
     require_place,
     run_in_host,
+    shard,
 )
 
 
@@ -34,6 +36,10 @@ def parse_arguments() -> argparse.Namespace:
         "--frames", type=Path, help='sentences for the words, one a line, such as "a photo of a {word}"'
     )
     parser.add_argument("--pairs", type=at_least(1), default=16, help="pairs of prompts for each concept")
+    parser.add_argument(
+        "--levels", type=float, nargs="+", metavar="LEVEL", help="noise levels, from 0 (pure noise) to 1 (the image)"
+    )
+    parser.add_argument("--shard", type=shard, default=(1, 1), metavar="I/N", help="measure only the I-th of N parts")
     parser.add_argument("--seed", type=at_least(0), default=0)
     parser.add_argument("--steps", type=at_least(1), default=20)
     parser.add_argument("--cfg", type=float, default=7.5)
@@ -66,13 +72,14 @@ def examples(options: argparse.Namespace) -> dict[str, Sequence[Any]]:
 
 def build(options: argparse.Namespace) -> None:
     import torch
-    from hrv_pack.host.building.causal import CausalSettings, build_causal_hrv
+    from hrv_pack.host.building.causal import LEVELS, CausalSettings, build_causal_hrv
     from hrv_pack.host.work.job import Progress
     from hrv_pack.hrv.relevance.files import save_hrv
 
     require_place(options.out, overwrite=options.overwrite)
     names = ("pairs", "seed", "steps", "cfg", "sampler_name", "scheduler", "width", "height", "batch_size", "negative")
-    settings = CausalSettings(**{name: getattr(options, name) for name in (*names, "stop_at")})
+    chosen = {name: getattr(options, name) for name in (*names, "stop_at", "shard")}
+    settings = CausalSettings(**chosen, levels=tuple(options.levels or LEVELS))
     of_concepts = examples(options)
     model, clip = load_model(options.checkpoint)
     with torch.inference_mode(), progress_bar("step") as bar, executor_of(options) as executor:

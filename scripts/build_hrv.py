@@ -23,16 +23,9 @@ from hrv_commands import (
     read,
     require_place,
     run_in_host,
+    shard,
 )
 from launcher.errors import LauncherError
-
-
-def shard(text: str) -> tuple[int, int]:
-    """ "2/8" as (2, 8)."""
-    index, slash, count = text.partition("/")
-    if not (slash and index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
-        raise argparse.ArgumentTypeError(f"{text!r} isn't a shard: write the second of eight as 2/8")
-    return int(index), int(count)
 
 
 def parse_arguments() -> argparse.Namespace:

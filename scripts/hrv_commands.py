@@ -15,7 +15,7 @@ from pack_import import PACK_ROOT, import_pack
 from tqdm import tqdm
 
 VOCABULARIES = PACK_ROOT / "hrv_presets" / "vocabularies"
-MINI = "hrv-mini"
+MINI, MINI_TRANSFORMER = "hrv-mini", "hrv-mini-t"
 
 
 def at_least(least: int) -> Callable[[str], int]:
@@ -29,10 +29,18 @@ def at_least(least: int) -> Callable[[str], int]:
     return read_number
 
 
+def shard(text: str) -> tuple[int, int]:
+    """ "2/8" as (2, 8)."""
+    index, slash, count = text.partition("/")
+    if not (slash and index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
+        raise argparse.ArgumentTypeError(f"{text!r} isn't a shard: write the second of eight as 2/8")
+    return int(index), int(count)
+
+
 def add_model_and_files(parser: argparse.ArgumentParser) -> None:
     """The options for the model, the concepts and the file to write."""
     parser.add_argument(
-        "--checkpoint", required=True, help=f"file, name in ComfyUI's models/checkpoints, or {MINI} for HRV-mini"
+        "--checkpoint", required=True, help=f"file, name in ComfyUI's models/checkpoints, {MINI} or {MINI_TRANSFORMER}"
     )
     parser.add_argument(
         "--concepts", type=Path, default=VOCABULARIES / "paper-34-concepts.txt", help='file of lines "Color: red, blue"'
@@ -60,6 +68,13 @@ def require_place(out: Path, *, overwrite: bool) -> None:
         raise LauncherError(f"There is no folder {out.parent} for the HRV file. Create it, or choose another --out.")
 
 
+def _shipped() -> dict[str, str]:
+    """The models that ship, by what commands call them."""
+    from hrv_pack.host.mini import loader
+
+    return {MINI: loader.MINI, MINI_TRANSFORMER: loader.MINI_TRANSFORMER}
+
+
 def load_model(name: str) -> tuple[Any, Any]:
     """MODEL and CLIP of a checkpoint."""
     return load_parts(name, vae=False)[:2]
@@ -69,10 +84,10 @@ def load_parts(name: str, *, vae: bool = True) -> tuple[Any, Any, Any]:
     """MODEL, CLIP and, if ``vae``, VAE of a checkpoint."""
     import comfy.sd
     import folder_paths
-    from hrv_pack.host.mini.loader import load_mini
+    from hrv_pack.host.mini.loader import SHIPPED, load_mini
 
-    if name == MINI:
-        return load_mini()
+    if name in _shipped():
+        return load_mini(SHIPPED[_shipped()[name]])
     path = name if Path(name).is_file() else folder_paths.get_full_path("checkpoints", name)
     if path is None:
         folders = ", ".join(folder_paths.get_folder_paths("checkpoints"))
@@ -100,8 +115,8 @@ def executor_of(options: argparse.Namespace, scorer: tuple[str, dict[str, Any]] 
         return model.with_node("scorer", *scorer) if scorer else model
 
     def loaded() -> Recipe:
-        if options.checkpoint == MINI:
-            return mini_recipe()
+        if options.checkpoint in _shipped():
+            return mini_recipe(_shipped()[options.checkpoint])
         if folder_paths.get_full_path("checkpoints", options.checkpoint) is None:
             raise LauncherError(
                 f"Workers find a checkpoint by its name in models/checkpoints, so {options.checkpoint} has to be there."

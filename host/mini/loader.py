@@ -28,6 +28,10 @@ _FOLDER = Path(__file__).resolve().parents[2] / "hrv_presets" / "mini"
 WEIGHTS, TRANSFORMER_WEIGHTS = _FOLDER / "model.safetensors", _FOLDER / "transformer.safetensors"
 """HRV-mini, a UNet, and HRV-mini-T, a transformer."""
 
+MINI, MINI_TRANSFORMER = "HRV-mini", "HRV-mini-T (transformer)"
+SHIPPED = {MINI: WEIGHTS, MINI_TRANSFORMER: TRANSFORMER_WEIGHTS}
+"""The models that ship, by the names that saved graphs know them by."""
+
 ENLARGEMENT = 4
 """Side of the square that shows one pixel, so that a latent is 8 pixels wide as everywhere in Stable Diffusion."""
 

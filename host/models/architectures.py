@@ -53,7 +53,7 @@ def architecture_of(model: Any, capability: Capability | None = None) -> Archite
         raise HRVError(f"{name} can't be used with HRVs: {reason}.")
     if family is None:
         raise HRVError(
-            f"This model ({type(denoiser).__name__}) has no cross-attention heads that an HRV could describe. "
+            f"This model ({type(denoiser).__name__}) has no cross-attention heads that this pack can find. "
             f"Supported are {'; '.join(family.supported or family.name for family in FAMILIES)}."
         )
     if capability is not None and capability not in family.capabilities:

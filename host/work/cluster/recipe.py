@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ....hrv.errors import HRVError
+from ...mini.loader import MINI
 
 _PACK = __name__.partition(".host.")[0]
 _HOST_EXTRAS = re.compile(r"comfy_extras\.nodes_\w+")
@@ -86,9 +87,9 @@ def checkpoint_recipe(name: str) -> Recipe:
     return Recipe({"1": ("CheckpointLoaderSimple", {"ckpt_name": name}, "nodes")}, _LOADED)
 
 
-def mini_recipe() -> Recipe:
-    """MODEL, CLIP and VAE of HRV-mini."""
-    return Recipe({"1": ("HRV_LoadMini", {}, "")}, _LOADED)
+def mini_recipe(weights: str = MINI) -> Recipe:
+    """MODEL, CLIP and VAE of a model that ships."""
+    return Recipe({"1": ("HRV_LoadMini", {"weights": weights}, "")}, _LOADED)
 
 
 def _is_link(value: Any) -> bool:

@@ -9,7 +9,7 @@ import comfy.sample
 import pytest
 import torch
 from hrv_pack.host.mechanism import add_reading
-from hrv_pack.host.mini.loader import TRANSFORMER_WEIGHTS
+from hrv_pack.host.mini.loader import MINI_TRANSFORMER, TRANSFORMER_WEIGHTS
 from hrv_pack.host.models.layouts import head_layout
 from hrv_pack.host.prompts.encoding import encode_prompt
 from hrv_pack.hrv.controls.reading import Reading, read_concept
@@ -17,7 +17,7 @@ from hrv_pack.hrv.progress import WHOLE
 from hrv_pack.hrv.relevance.files import load_hrv
 from hrv_pack.hrv.relevance.vectors import HRV
 from hrv_pack.mini.scorer import read_pictures
-from hrv_pack.nodes.mini import TRANSFORMER, LoadMini
+from hrv_pack.nodes.mini import LoadMini
 
 PICTURES, STEPS, CFG = 8, 8, 4.0
 
@@ -31,7 +31,7 @@ def inference() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def mini() -> tuple[Any, Any, Any]:
-    return LoadMini.execute(weights=TRANSFORMER).result
+    return LoadMini.execute(weights=MINI_TRANSFORMER).result
 
 
 @pytest.fixture(scope="module")

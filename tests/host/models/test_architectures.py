@@ -155,7 +155,7 @@ def test_who_comes_with_another_architecture_is_told_which_there_are(monkeypatch
     with pytest.raises(HRVError) as told:
         architecture_of(model)
     assert str(told.value) == (
-        "This model (Pixels) has no cross-attention heads that an HRV could describe. Supported are models with the "
+        "This model (Pixels) has no cross-attention heads that this pack can find. Supported are models with the "
         "UNet of Stable Diffusion: SD 1.x, SD 2.x, SDXL and its refiner, pruned variants of these, and HRV-mini; "
         "Anima; Cosmos-Predict2; Z-Image; Lumina 2; Flux.2; Flux.1; Chroma; Wan 2.1 and 2.2; Qwen-Image."
     )
