@@ -1,12 +1,13 @@
 """What controls and readings cost in a step of a transformer: one block of each kind at its published width.
 
-    python benchmarks/transformer_controls.py [--model Flux] [--pixels 512] [--rounds 5] [--out FOLDER]
+    python benchmarks/transformer_controls.py [--model Flux] [--pixels 512] [--rounds 5] [--calls] [--out FOLDER]
 
 The blocks have random weights and compute in single precision. Every round makes steps of one prompt plainly, with a
 prompt without controls, with one control, with four, and with 6 % of the heads reading another prompt, in turn. Time is
 the processor's, which other work on the machine disturbs less. A model of full depth spends nearly all of it in its
-blocks. Needs a host on COMFYUI_PATH. Writes
-``transformer-controls-MODEL.json`` and ``.md``.
+blocks. ``--calls`` counts the time of the calls of attention alone, of those that have the text and the image, and
+nothing else of the step. Needs a host on COMFYUI_PATH. Writes ``transformer-controls-MODEL.json`` and ``.md``, or
+``joint-attention-MODEL`` for calls.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from pack_import import import_pack
 enter_host(gpu=False)
 import_pack()
 
+import comfy.ldm.flux.math
+import comfy.ldm.lumina.model
 import comfy.sample
 import numpy as np
 import torch
@@ -43,6 +46,11 @@ MODELS = {
     "Flux": (FULL_SIZE["Flux.1 dev"], 512),
     "ZImage": (FULL_SIZE["Z-Image"], 64),
     "Anima": (FULL_SIZE["Anima"], 512),
+}
+# Where their attention is called, by what name.
+JOINT = {
+    "Flux": (comfy.ldm.flux.math, "optimized_attention"),
+    "ZImage": (comfy.ldm.lumina.model, "optimized_attention_masked"),
 }
 WORDS = ("red", "circle", "left", "night")
 
@@ -78,6 +86,24 @@ def with_reading(model: Any, positive: Any, other: Any) -> tuple[Any, Any]:
     return add_reading(model, positive, other, lambda _: Reading(gates, layout))
 
 
+class Calls:
+    """The processor's time in a module's calls of attention that have the most queries."""
+
+    def __init__(self, module: Any, name: str):
+        self._called, self._seconds = getattr(module, name), dict[int, float]()
+        setattr(module, name, self._call)
+
+    def _call(self, q: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        started = time.process_time()
+        made: torch.Tensor = self._called(q, *args, **kwargs)
+        length = q.shape[-2]
+        self._seconds[length] = self._seconds.get(length, 0.0) + time.process_time() - started
+        return made
+
+    def clock(self) -> float:
+        return self._seconds[max(self._seconds)] if self._seconds else 0.0
+
+
 def ways(options: argparse.Namespace) -> dict[str, Callable[[], None]]:
     """Ways to make the steps, by name; the plain one comes first."""
     model, positive = of_full_width(MODELS[options.model][0]), prompt(options.model, 1)
@@ -107,9 +133,16 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1)
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--calls", action="store_true", help="the calls of attention alone")
     parser.add_argument("--out", type=Path, default=Path("benchmark-results"))
     options = parser.parse_args()
-    compare(options, torch.device("cpu"), "transformer-controls", ways(options), time.process_time)
+    if options.calls:
+        if options.model not in JOINT:
+            parser.error(f"--calls is for {' and '.join(JOINT)}, which have one attention for text and image.")
+        calls = Calls(*JOINT[options.model])
+        compare(options, torch.device("cpu"), "joint-attention", ways(options), calls.clock)
+    else:
+        compare(options, torch.device("cpu"), "transformer-controls", ways(options), time.process_time)
 
 
 if __name__ == "__main__":
