@@ -24,6 +24,8 @@ from hrv_pack.tests.support.small_host import TOLERANCE, encoded, picture_of_mod
 from hrv_pack.tests.support.small_transformers import (
     ANIMA,
     FLUX,
+    FLUX_2,
+    QWEN_IMAGE,
     SHALLOW_ANIMA,
     SHALLOW_Z_IMAGE,
     WAN_FROM_IMAGES,
@@ -237,15 +239,19 @@ def test_reference_images_of_z_image_are_refused() -> None:
         rows_of(*controlled(model, own, ["car"]), negative, Z_IMAGE.latent, cfg=1.0)
 
 
-def test_reference_images_of_flux_count_as_image() -> None:
-    model, negative = small(FLUX), prompt(("ugly",), seed=2)
-    own = prompt(WORDS, seed=1, reference_latents=[torch.randn(1, 16, 8, 8)])
-    plain = rows_of(model, own, negative, FLUX.latent)
-    found = rows_of(*controlled(model, own, ["car"]), negative, FLUX.latent)
+@pytest.mark.parametrize("kind", [FLUX, FLUX_2, QWEN_IMAGE], ids=str)
+def test_reference_images_count_as_image(kind: Kind) -> None:
+    model, negative = small(kind), prompt(("ugly",), seed=2)
+    own = prompt(WORDS, seed=1, reference_latents=[torch.randn(1, *kind.latent)])
+    plain = rows_of(model, own, negative, kind.latent)
+    without = rows_of(model, prompt(WORDS, seed=1), negative, kind.latent)
+    assert not torch.equal(plain[0].output, without[0].output)
+    found = rows_of(*controlled(model, own, ["car"]), negative, kind.latent)
     assert_changed(found, plain)
     positive = next(row for row in plain if not row.negative)
-    with explicitly(model, FLUX, [rescaling(model, positive, (3,))]) as explicit:
-        assert_close(found, rows_of(explicit, own, negative, FLUX.latent))
+    padding = max(0, kind.padded_to - own[0][0].shape[1])
+    with explicitly(model, kind, [rescaling(model, positive, (padding + 3,))]) as explicit:
+        assert_close(found, rows_of(explicit, own, negative, kind.latent))
 
 
 def test_wan_from_images_reads_its_start_image_as_it_was() -> None:

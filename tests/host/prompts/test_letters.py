@@ -172,3 +172,7 @@ def test_textual_inversions_and_other_tokenisers_are_refused() -> None:
 
 def test_encoders_whose_text_has_every_word_twice_are_not_read() -> None:
     assert not letters.reads(["l", "g", "t5xxl"]) and letters.reads(["l", "t5xxl"])
+    tokenizer = ENCODERS.sd3_clip.SD3Tokenizer()
+    clip = SimpleNamespace(tokenizer=tokenizer, tokenize=tokenizer.tokenize_with_weights)
+    with pytest.raises(HRVError, match=r"l, g, t5xxl|g, l, t5xxl"):
+        token_map(clip, "a red car")
