@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from ....hrv.errors import HRVError
-from ...mini.loader import MINI
 
 _PACK = __name__.partition(".host.")[0]
 _HOST_EXTRAS = re.compile(r"comfy_extras\.nodes_\w+")
@@ -87,9 +86,9 @@ def checkpoint_recipe(name: str) -> Recipe:
     return Recipe({"1": ("CheckpointLoaderSimple", {"ckpt_name": name}, "nodes")}, _LOADED)
 
 
-def mini_recipe(weights: str = MINI) -> Recipe:
-    """MODEL, CLIP and VAE of a model that ships."""
-    return Recipe({"1": ("HRV_LoadMini", {"weights": weights}, "")}, _LOADED)
+def mini_recipe(weights: str = "") -> Recipe:
+    """MODEL, CLIP and VAE of HRV-mini, or of another of the ``weights`` that its loader names."""
+    return Recipe({"1": ("HRV_LoadMini", {"weights": weights} if weights else {}, "")}, _LOADED)
 
 
 def _is_link(value: Any) -> bool:
