@@ -12,6 +12,9 @@ from PIL import Image
 
 from ..host.page.hrvs import remember
 from ..host.page.texts import show_text
+from ..host.page.tokens import tokens_told
+from ..host.prompts.carried import TOKEN_MAP_KEY
+from ..hrv.prompts.tokens import TokenMap
 from ..hrv.relevance.vectors import HRV
 
 
@@ -26,8 +29,13 @@ def hrv_output(hrv: HRV, *others: Any, shown: Mapping[str, Any] | None = None) -
 
 
 def encoded_output(conditioning: Any, text: str) -> io.NodeOutput:
-    """A conditioning, and for the page the text that it was made from, which may be known only in the run."""
-    return io.NodeOutput(conditioning, ui={"hrv_text": [text]})
+    """A conditioning with its token map; for the page the text that it was made from, known only in the run perhaps.
+
+    Where the text encoder isn't CLIP, whose tokens the page knows before a run, the tokens as well.
+    """
+    words: TokenMap | None = conditioning[0][1][TOKEN_MAP_KEY] if conditioning else None
+    tokens = {"hrv_tokens": [tokens_told(words)]} if words and words.groups else {}
+    return io.NodeOutput(conditioning, ui={"hrv_text": [text], **tokens})
 
 
 def picture_output(node: type[io.ComfyNode], picture: Image.Image, *others: Any) -> io.NodeOutput:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from comfy_extras.nodes_hooks import SetClipHooks
 from hrv_pack.host.prompts.carried import CONTROLS_KEY, TOKEN_MAP_KEY
+from hrv_pack.host.prompts.encoding import token_map
 from hrv_pack.hrv.errors import HRVError
 from hrv_pack.nodes.head_controls import ScaleHeads
 from hrv_pack.nodes.text_encode import TextEncode
@@ -24,6 +25,7 @@ from hrv_pack.tests.support.small_host import (
     small_clip_sdxl,
     with_explicit_maps,
 )
+from hrv_pack.tests.support.small_transformers import small_clip_flux
 
 from nodes import CLIPTextEncode, ConditioningCombine, ConditioningSetArea
 from nodes import ConditioningConcat as HostConcat
@@ -256,3 +258,22 @@ def test_concatenating_needs_the_words_of_both(clip: Any, untagged: str) -> None
     inputs = {"conditioning_to": encoded(clip, FIRST), "conditioning_from": encoded(clip, SECOND), untagged: plain}
     with pytest.raises(HRVError, match=f"^{untagged} {UNTAGGED}"):
         ConditioningConcat.execute(**inputs)
+
+
+def test_the_page_is_told_the_tokens_of_encoders_that_it_does_not_know(clips: dict[str, Any]) -> None:
+    assert TextEncode.execute(clips["sd15"], FIRST).ui == {"hrv_text": [FIRST]}
+    told = TextEncode.execute(small_clip_flux(), "an antique rose-colored skyscraper").ui
+    (tokens,) = told["hrv_tokens"]
+    words = token_map(small_clip_flux(), "an antique rose-colored skyscraper")
+    assert [(word["text"], word["positions"]) for word in tokens["words"]] == [
+        (word.text, list(word.positions)) for word in words.words
+    ]
+    assert tokens["length"] == tokens["chunk"] == words.length
+    assert tokens["groups"] == {name: len(positions) for name, positions in words.groups if positions} != {}
+
+
+def test_hrv_tokens_shows_the_tokens_of_a_transformers_encoder() -> None:
+    (conditioning,) = TextEncode.execute(small_clip_flux(), FIRST).result
+    (text,) = Tokens.execute(conditioning).result
+    assert text.startswith(token_map(small_clip_flux(), FIRST).describe())
+    assert "(padding)" in text and "car" in text

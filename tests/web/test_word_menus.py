@@ -37,3 +37,13 @@ def test_words_that_a_run_decides_are_known_after_it(report: dict[str, Any]) -> 
         "before": "The words of this prompt are known after a run.",
         "offered": ["", "*", "a", "red", "… type"],
     }
+
+
+def test_tokens_of_encoders_that_are_not_clip_are_shown_once_a_run_has_told_them(report: dict[str, Any]) -> None:
+    seen = report["words"]["otherEncoder"]
+    assert seen["chips"] == ["a", "skyscraper", "template", "padding"]
+    assert seen["pieces"] == ["sky", "scraper"]
+    assert seen["says"] == "3 of 12 tokens are words"
+    assert seen["offered"] == ["", "*", "a", "skyscraper", "template", "padding", "… type"]
+    assert seen["clicked"] == "template"
+    assert seen["changed"] == ["a", "red", "skyscraper"]

@@ -28,6 +28,7 @@ export async function wordMenus({ page, load, setting, screenshot, workflow }) {
   await setting("Comfy.VueNodes.Enabled", false);
   seen.chips = await chips(page, screenshot);
   seen.afterRun = await afterRun(page);
+  seen.otherEncoder = await otherEncoder(page, screenshot);
   return seen;
 }
 
@@ -98,6 +99,43 @@ async function afterRun(page) {
   const before = await tooltip(page, "after a run");
   await page.evaluate(() => app.queuePrompt(0));
   return { before, offered: await offered(page, CONTROL, "words", "red") };
+}
+
+/** What is shown of a prompt once a run has told that its text encoder is not CLIP, and after the prompt has changed. */
+async function otherEncoder(page, screenshot) {
+  await page.evaluate(
+    ([type, control]) => {
+      app.rootGraph.clear();
+      const [encoder, reader] = [addNode(type), addNode(control, [600, 0], { words: "" })];
+      encoder.widgets.find(({ name }) => name === "text").value = "a skyscraper";
+      encoder.connect(0, reader, "conditioning");
+      const word = (text, pieces, positions) => ({ text, pieces, positions, weight: 1 });
+      const words = [word("a", ["a"], [3]), word("skyscraper", ["sky", "scraper"], [4, 5])];
+      const output = { hrv_text: ["a skyscraper"], hrv_tokens: [{ words, length: 12, chunk: 12, groups: { template: 4, padding: 5 } }] };
+      const id = String(encoder.id);
+      // As the host tells it (comfy_execution, "executed").
+      app.api.dispatchCustomEvent("executed", { node: id, display_node: id, output, prompt_id: "told" });
+      app.canvas.centerOnNode(encoder);
+    },
+    [ENCODER, CONTROL],
+  );
+  const shown = page.locator(".hrv-words-chip");
+  await shown.nth(3).waitFor();
+  const seen = {
+    chips: await shown.allTextContents(),
+    pieces: await shown.nth(1).locator(".piece").allTextContents(),
+    says: await page.locator(".hrv-words-says").innerText(),
+    offered: await offered(page, CONTROL, "words", "template"),
+  };
+  await shown.nth(2).click();
+  await screenshot("words-chips-other-encoder");
+  seen.clicked = await page.evaluate((type) => {
+    const reader = app.rootGraph.nodes.find((node) => node.type === type);
+    return reader.widgets.find(({ name }) => name === "words").value;
+  }, CONTROL);
+  await setWidget(page, ENCODER, "text", "a red skyscraper");
+  await page.waitForFunction(() => document.querySelectorAll(".hrv-words-chip").length === 3);
+  return { ...seen, changed: await shown.allTextContents() };
 }
 
 /** What the control's field shows. */

@@ -9,19 +9,6 @@ import { sourceOf, widgetValue } from "./sources.js";
 const ENCODERS = new Set(["HRV_TextEncode", "HRV_TagConditioning"]);
 
 /**
- * The texts behind an input, in the order of the inputs on the way; null if one of them is not known before a run.
- * @param {Place} place
- * @param {string} input
- * @param {(place: Place) => string | undefined} lastText the text of a node in its last run
- * @returns {string[] | null}
- */
-export function textsBehind(place, input, lastText) {
-  const texts = encodersBehind(place, input)?.map((encoder) => textOf(encoder, lastText));
-  const known = texts?.filter((text) => text !== undefined);
-  return texts && known?.length === texts.length ? [...new Set(known)] : null;
-}
-
-/**
  * The nodes that encode the prompts behind an input, each once, in the order of the inputs on the way; null if one is
  * not known.
  * @param {Place} place

@@ -1,8 +1,8 @@
 // The words of a prompt under the node that encodes it, as the model's tokenizer splits them.
 
-import { asGraphNode, isOurs, lastText, rootGraph } from "./page.js";
-import { encodersBehind, textOf } from "./prompts.js";
-import { known } from "./server.js";
+import { asGraphNode, isOurs, rootGraph } from "./page.js";
+import { tokensAt } from "./prompt_tokens.js";
+import { encodersBehind } from "./prompts.js";
 import { holderOf, nodesWithin, placesOf } from "./sources.js";
 import { addStyle } from "./styles.js";
 import { say } from "./texts.js";
@@ -121,20 +121,37 @@ function mark(element, node) {
  */
 function wordsAt(node) {
   const place = placesOf(rootGraph(), asGraphNode(node))[0];
-  const text = place && textOf(place, lastText);
-  if (text === undefined) return say("The words of this prompt are known after a run.");
-  const { answer, error } = known("/hrv/tokens", { text });
-  return answer ?? error ?? "…";
+  if (!place) return say("The words of this prompt are known after a run.");
+  const found = tokensAt(place);
+  return found.tokens ?? found.why;
 }
 
 /** @param {Tokens} tokens */
 function chips(tokens) {
-  return chunksOf(tokens).flatMap((words, number) => {
-    const line = document.createElement("div");
-    line.className = number > 0 ? "hrv-words-chunk" : "";
-    line.append(...words.map(chip));
-    return number === 0 ? [said(describe(tokens)), line] : [line];
-  });
+  const lines = chunksOf(tokens).map((words, number) => lineOf(words.map(chip), number > 0));
+  const groups = Object.entries(tokens.groups ?? {}).map(([name, count]) => groupChip(name, count));
+  return [said(describe(tokens)), ...lines, ...(groups.length > 0 ? [lineOf(groups, true)] : [])];
+}
+
+/**
+ * @param {HTMLElement[]} parts
+ * @param {boolean} isApart
+ */
+function lineOf(parts, isApart) {
+  const line = document.createElement("div");
+  line.className = isApart ? "hrv-words-chunk" : "";
+  line.append(...parts);
+  return line;
+}
+
+/**
+ * @param {string} name
+ * @param {number} count
+ */
+function groupChip(name, count) {
+  const element = chip({ text: name, pieces: [], positions: [], weight: 1 });
+  element.dataset.tokens = say("{count} tokens beside the words.", { count });
+  return element;
 }
 
 /** @param {import("./words.js").Word} word */

@@ -2,16 +2,15 @@
 
 import { addMenu } from "./field_menus.js";
 import { wordChoices } from "./menu_entries.js";
-import { lastText } from "./page.js";
-import { textsBehind } from "./prompts.js";
-import { known } from "./server.js";
+import { tokensAt } from "./prompt_tokens.js";
+import { encodersBehind } from "./prompts.js";
 import { say } from "./texts.js";
 import { WORD_FIELDS } from "./word_fields.js";
+import { namesIn } from "./words.js";
 
 /** @import { Place } from "./graph.js" */
 /** @import { Known } from "./field_menus.js" */
 /** @import { PageNode } from "./page.js" */
-/** @import { Word } from "./words.js" */
 
 /**
  * Turn the field for words of a new node into a menu.
@@ -31,12 +30,12 @@ function wordsAt(places) {
   /** @type {string[][]} */
   const prompts = [];
   for (const place of places) {
-    const texts = textsBehind(place, "conditioning", lastText);
-    if (!texts) return { choices: null, why: say("The words of this prompt are known after a run.") };
-    for (const text of texts) {
-      const words = /** @type {Word[] | undefined} */ (known("/hrv/tokens", { text }).answer?.words);
-      if (!words) return { choices: null };
-      prompts.push(words.map((word) => word.text));
+    const encoders = encodersBehind(place, "conditioning");
+    if (!encoders) return { choices: null, why: say("The words of this prompt are known after a run.") };
+    for (const encoder of encoders) {
+      const found = tokensAt(encoder);
+      if (!found.tokens) return { choices: null, why: found.why };
+      prompts.push(namesIn(found.tokens));
     }
   }
   return { choices: wordChoices(prompts) };

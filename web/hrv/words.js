@@ -5,7 +5,10 @@ import { say } from "./texts.js";
 
 /** @typedef {{ text: string, pieces: string[], positions: number[], weight: number }} Word as the server gives it */
 
-/** @typedef {{ words: Word[], length: number, chunk: number }} Tokens likewise */
+/**
+ * @typedef {{ words: Word[], length: number, chunk: number, groups?: Record<string, number> }} Tokens likewise; `groups`
+ * are the numbers of tokens beside the words by their names, of text encoders that are not CLIP
+ */
 
 /** The phrase that means all words. */
 export const ALL_WORDS = "*";
@@ -118,6 +121,14 @@ export function offeredWords(prompts) {
 }
 
 /**
+ * All that a control can name in a prompt.
+ * @param {Tokens} tokens
+ */
+export function namesIn({ words, groups = {} }) {
+  return [...words.map(({ text }) => text), ...Object.keys(groups)];
+}
+
+/**
  * What is wrong with some phrases in a sentence, or null.
  * @param {readonly string[]} phrases
  * @param {readonly (readonly string[])[]} prompts
@@ -154,8 +165,9 @@ export function chunksOf({ words, length, chunk }) {
  * How much of its chunks a prompt fills, in a sentence.
  * @param {Tokens} tokens
  */
-export function describe({ words, length, chunk }) {
+export function describe({ words, length, chunk, groups }) {
   const used = words.reduce((sum, { positions }) => sum + positions.length, 0);
+  if (groups) return say("{used} of {length} tokens are words", { used, length });
   const chunks = Math.max(1, Math.round(length / chunk));
   const values = { used, room: chunks * (chunk - 2), chunks };
   return chunks > 1 ? say("{used} of {room} tokens in {chunks} chunks", values) : say("{used} of {room} tokens", values);

@@ -1,13 +1,14 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { textOf, textsBehind } from "../../../web/hrv/prompts.js";
+import { encodersBehind, textOf } from "../../../web/hrv/prompts.js";
 import {
   chunksOf,
   describe,
   gonePhrases,
   hasPhrase,
   isSubject,
+  namesIn,
   namesWord,
   offeredWords,
   toggledSubject,
@@ -59,12 +60,15 @@ const encoder = (id, text, type = "HRV_TextEncode") =>
 const control = (id, inputs = ["conditioning:CONDITIONING"]) =>
   nodeOf(id, "HRV_ConceptStrengthen", ["model:MODEL", ...inputs], ["MODEL:MODEL", "CONDITIONING:CONDITIONING"]);
 
+/** The texts of the encoders behind a node, given what a run told last. */
+const textsBehind = (node, last) => encodersBehind({ path: [], node }, "conditioning")?.map((encoder) => textOf(encoder, () => last)) ?? null;
+
 test("prompts are found behind controls, combinations and nodes of others", () => {
   const combine = nodeOf(5, "ConditioningCombine", ["a:CONDITIONING", "b:CONDITIONING"], ["c:CONDITIONING"]);
   const last = control(6);
   const graph = graphOf([encoder(1, "a cat"), encoder(2, "a dog", "HRV_TagConditioning"), control(3), combine, last]);
   graph.wire(1, 0, 3, "conditioning").wire(3, 1, 5, "a").wire(2, 0, 5, "b").wire(5, 0, 6, "conditioning");
-  assert.deepEqual(textsBehind({ path: [], node: last }, "conditioning", () => undefined), ["a cat", "a dog"]);
+  assert.deepEqual(textsBehind(last), ["a cat", "a dog"]);
 });
 
 test("a prompt that comes by many ways is one, and a way back to itself ends nowhere", () => {
@@ -73,19 +77,18 @@ test("a prompt that comes by many ways is one, and a way back to itself ends now
   const graph = graphOf([encoder(1, "a cat"), ...combines, last]);
   for (const { id } of combines) graph.wire(id - 1, 0, id, "a").wire(id - 1, 0, id, "b");
   graph.wire(41, 0, 99, "conditioning");
-  assert.deepEqual(textsBehind({ path: [], node: last }, "conditioning", () => undefined), ["a cat"]);
+  assert.deepEqual(textsBehind(last), ["a cat"]);
   graph.wire(41, 0, 2, "b");
-  assert.equal(textsBehind({ path: [], node: last }, "conditioning", () => undefined), null);
+  assert.equal(textsBehind(last), null);
 });
 
 test("what is decided by a run is known from the last one, or not at all", () => {
   const [dynamic, foreign, last] = [encoder(1, "a {red|blue} cat"), nodeOf(2, "Other", [], ["c:CONDITIONING"]), control(3)];
   const graph = graphOf([dynamic, foreign, last]).wire(1, 0, 3, "conditioning");
-  const place = { path: [], node: last };
-  assert.equal(textsBehind(place, "conditioning", () => undefined), null);
-  assert.deepEqual(textsBehind(place, "conditioning", () => "a red cat"), ["a red cat"]);
+  assert.deepEqual(textsBehind(last), [undefined]);
+  assert.deepEqual(textsBehind(last, "a red cat"), ["a red cat"]);
   graph.wire(2, 0, 3, "conditioning");
-  assert.equal(textsBehind(place, "conditioning", () => "a red cat"), null);
+  assert.equal(textsBehind(last, "a red cat"), null);
   assert.equal(textOf({ path: [], node: encoder(9, "a \\{cat") }, () => "no"), "a \\{cat");
 });
 
@@ -98,4 +101,13 @@ test("chunks hold their words, and say how full they are", () => {
   assert.deepEqual(chunksOf(long).map((words) => words.map(({ text }) => text)), [["a", "both"], ["both", "b"]]);
   assert.equal(describe(long), "4 of 150 tokens in 2 chunks");
   assert.deepEqual(chunksOf({ words: [], length: 77, chunk: 77 }), [[]]);
+});
+
+test("encoders that are not CLIP have groups beside the words, which can be named", () => {
+  const word = (text, ...positions) => ({ text, pieces: [], positions, weight: 1 });
+  const tokens = { words: [word("red", 4), word("skyscraper", 5, 6)], length: 12, chunk: 12, groups: { template: 9 } };
+  assert.equal(describe(tokens), "3 of 12 tokens are words");
+  assert.deepEqual(namesIn(tokens), ["red", "skyscraper", "template"]);
+  assert.deepEqual(namesIn({ words: [word("red", 1)], length: 77, chunk: 77 }), ["red"]);
+  assert.deepEqual(chunksOf(tokens).length, 1);
 });
