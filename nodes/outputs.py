@@ -12,7 +12,7 @@ from PIL import Image
 
 from ..host.page.hrvs import remember
 from ..host.page.texts import show_text
-from ..host.page.tokens import tokens_told
+from ..host.page.tokens import run_tokens_told
 from ..host.prompts.carried import TOKEN_MAP_KEY
 from ..hrv.prompts.tokens import TokenMap
 from ..hrv.relevance.vectors import HRV
@@ -34,7 +34,7 @@ def encoded_output(conditioning: Any, text: str) -> io.NodeOutput:
     Where the text encoder isn't CLIP, whose tokens the page knows before a run, the tokens as well.
     """
     words: TokenMap | None = conditioning[0][1][TOKEN_MAP_KEY] if conditioning else None
-    tokens = {"hrv_tokens": [tokens_told(words)]} if words and words.groups else {}
+    tokens = {"hrv_tokens": [run_tokens_told(words)]} if words and words.groups else {}
     return io.NodeOutput(conditioning, ui={"hrv_text": [text], **tokens})
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import folder_paths
 from comfy.sd1_clip import SD1Tokenizer
 
+from ..page.tokens import tokens_told
 from ..prompts.encoding import token_map
 
 # The width of CLIP-L's embeddings: textual inversions of another one leave no tokens in it.
@@ -25,19 +26,7 @@ def words_of(text: str) -> dict[str, Any]:
     words = token_map(clip, text)
     chunks = clip.tokenize(text)["l"]
     weights = [float(weight) for chunk in chunks for _, weight in chunk]
-    return {
-        "words": [
-            {
-                "text": word.text,
-                "pieces": list(word.pieces),
-                "positions": list(word.positions),
-                "weight": weights[word.positions[0]],
-            }
-            for word in words.words
-        ],
-        "length": words.length,
-        "chunk": len(chunks[0]),
-    }
+    return tokens_told(words, len(chunks[0]), lambda word: weights[word.positions[0]])
 
 
 @cache
