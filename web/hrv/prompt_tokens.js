@@ -9,10 +9,10 @@ import { say } from "./texts.js";
 /** @import { Tokens } from "./words.js" */
 
 /**
- * The tokens of an encoder's prompt, or what is to be said while they are not known: those that its last run found in
+ * The tokens of an encoder's prompt, or why they are not known, if it is more than that the server is being asked: those that its last run found in
  * this prompt, where its text encoder is not CLIP, and those that CLIP makes of it otherwise.
  * @param {Place} encoder
- * @returns {{ tokens: Tokens } | { tokens: null, why: string }}
+ * @returns {{ tokens: Tokens } | { tokens: null, why?: string }}
  */
 export function tokensAt(encoder) {
   const text = textOf(encoder, lastText);
@@ -21,5 +21,5 @@ export function tokensAt(encoder) {
   const found = lastOutput(encoder)?.hrv_tokens?.[0];
   if (found && lastText(encoder) === text) return { tokens: found };
   const { answer, error } = known("/hrv/tokens", { text });
-  return answer ? { tokens: /** @type {Tokens} */ (answer) } : { tokens: null, why: error ?? "…" };
+  return answer ? { tokens: /** @type {Tokens} */ (answer) } : { tokens: null, ...(error ? { why: error } : {}) };
 }

@@ -123,7 +123,7 @@ function wordsAt(node) {
   const place = placesOf(rootGraph(), asGraphNode(node))[0];
   if (!place) return say("The words of this prompt are known after a run.");
   const found = tokensAt(place);
-  return found.tokens ?? found.why;
+  return found.tokens ?? found.why ?? "…";
 }
 
 /** @param {Tokens} tokens */

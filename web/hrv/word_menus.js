@@ -34,7 +34,7 @@ function wordsAt(places) {
     if (!encoders) return { choices: null, why: say("The words of this prompt are known after a run.") };
     for (const encoder of encoders) {
       const found = tokensAt(encoder);
-      if (!found.tokens) return { choices: null, why: found.why };
+      if (!found.tokens) return { choices: null, ...(found.why ? { why: found.why } : {}) };
       prompts.push(namesIn(found.tokens));
     }
   }
