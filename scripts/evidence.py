@@ -26,7 +26,8 @@ PARTS = (
 )  # fmt: skip
 
 OF_TRANSFORMERS = ("ordered_weakening", "read_by_concept")
-TRANSFORMER_WEIGHTS = PACK_ROOT / "hrv_presets" / "mini" / "transformer.safetensors"
+SHIPPED = Path()
+"""In place of a file, the weights that ship."""
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -38,7 +39,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--stage", type=Path, metavar="FILE", help="weights of another stage or seed of training")
     parser.add_argument(
-        "--transformer", type=Path, nargs="?", const=TRANSFORMER_WEIGHTS, metavar="FILE",
+        "--transformer", type=Path, nargs="?", const=SHIPPED, metavar="FILE",
         help="HRV-mini-T in place of HRV-mini; FILE has other weights of it",
     )  # fmt: skip
     parser.add_argument("--state", type=Path, default=WORK_DIR / "evidence", metavar="FOLDER", help="%(default)s")
@@ -68,10 +69,10 @@ def main() -> None:
 
         scale = "transformer" if options.transformer else "quick" if options.quick else "full"
         state = options.state / scale
-        of_others = options.transformer not in (None, TRANSFORMER_WEIGHTS)
-        out = options.out or (state if scale == "quick" or of_others else PACK_ROOT / "docs")
+        weights = None if options.transformer == SHIPPED else options.transformer
+        out = options.out or (state if scale == "quick" or weights else PACK_ROOT / "docs")
         parts = tuple(options.only or (OF_TRANSFORMERS if options.transformer else PARTS))
-        measure(Asked(scale, parts, options.processes, options.stage, state, out, options.transformer))
+        measure(Asked(scale, parts, options.processes, options.stage, state, out, weights))
 
 
 if __name__ == "__main__":

@@ -61,9 +61,10 @@ def measure(asked: Asked) -> None:
     from hrv_pack.benchmarks.evidence.parts import all_parts
     from hrv_pack.benchmarks.evidence.pieces import Store, missing
     from hrv_pack.benchmarks.evidence.sizes import SIZES
-    from hrv_pack.host.mini.loader import WEIGHTS
+    from hrv_pack.host.mini.loader import TRANSFORMER_WEIGHTS, WEIGHTS
 
-    file = asked.weights or WEIGHTS
+    transformer = asked.scale == "transformer"
+    file = asked.weights or (TRANSFORMER_WEIGHTS if transformer else WEIGHTS)
     weights = sha256(file.read_bytes()).hexdigest()
     folder = asked.state / f"{weights[:16]}-{_STATE}"
     store, sizes = Store(folder), SIZES[asked.scale]
@@ -79,13 +80,13 @@ def measure(asked: Asked) -> None:
     complete = [part for part in parts.values() if not missing([part], store, sizes)]
     sections = [part.section(store, sizes) for part in complete]
     asked.out.mkdir(parents=True, exist_ok=True)
-    model = f"HRV-mini{'-T' if asked.weights else ''}, weights {weights[:16]}"
-    document = OF_TRANSFORMER if asked.weights else OF_MINI
+    model = f"HRV-mini{'-T' if transformer else ''}, weights {weights[:16]}"
+    document = OF_TRANSFORMER if transformer else OF_MINI
     write(asked.out, document, sections, {**_made(model, store), "sizes": sizes.to_json()})
     print(f"Wrote {asked.out / document.page}: {', '.join(part.name for part in complete)}.")
     wrong = flipped({key: found for section in sections for key, found in section.numbers.items()})
     # Of HRV-mini-T nothing is claimed.
-    if wrong and asked.weights is None:
+    if wrong and not transformer:
         raise LauncherError("\n".join(["A direction flipped.", *wrong]))
 
 
