@@ -21,6 +21,7 @@ from typing import Any
 
 from hrv_commands import (
     MINI,
+    MINI_TRANSFORMER,
     VOCABULARIES,
     add_places,
     at_least,
@@ -44,7 +45,7 @@ NOT_SETTINGS = ("checkpoint", "check", "hrv", "download", "out", "states", "gpu"
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--checkpoint", required=True, help=f"file, name in ComfyUI's models/checkpoints, or {MINI} for HRV-mini"
+        "--checkpoint", required=True, help=f"file, name in ComfyUI's models/checkpoints, {MINI} or {MINI_TRANSFORMER}"
     )
     parser.add_argument("--scorer", help="a CLIP in a folder below ComfyUI's models folder; nothing is downloaded")
     parser.add_argument("--experiment", type=Path, help="prompts with words in angle brackets (the paper's concepts)")
@@ -69,7 +70,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--states", type=Path, help="folder of unfinished work (the host's user folder)")
     add_places(parser)
     options = parser.parse_args()
-    mini = options.checkpoint == MINI
+    mini = options.checkpoint in (MINI, MINI_TRANSFORMER)
     if not mini and options.scorer is None:
         parser.error("--scorer is needed: the folder of a CLIP, such as clip/clip-vit-large-patch14")
     options.width, options.height = (side or (128 if mini else 512) for side in (options.width, options.height))
