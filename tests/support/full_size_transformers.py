@@ -14,6 +14,7 @@ import comfy.model_patcher
 import comfy.supported_models
 import torch
 
+from ...hrv.heads.layout import AttentionLayer, HeadLayout
 from .small_transformers import (
     ANIMA,
     CHROMA,
@@ -122,6 +123,7 @@ _COSMOS: dict[str, Any] = {
     "extra_t_extrapolation_ratio": 1.0,
     "rope_enable_fps_modulation": False,
 }
+_COSMOS_14B = {**_COSMOS, "model_channels": 5120, "num_heads": 40}
 _LUMINA: dict[str, Any] = {
     "image_model": "lumina2",
     "patch_size": 2,
@@ -222,6 +224,15 @@ _WAN: dict[str, Any] = {
     "in_dim": 16,
     "model_type": "t2v",
 }
+_WAN_14B = {**_WAN, "dim": 5120, "num_heads": 40, "ffn_dim": 13824, "num_layers": 40}
+_WAN_5B = {
+    **_WAN,
+    "dim": 3072,
+    "out_dim": 48,
+    "num_heads": 24,
+    "ffn_dim": 14336,
+    "in_dim": 48,
+}
 _KLEIN = {
     **_FLUX_2,
     "num_heads": 24,
@@ -231,6 +242,14 @@ _KLEIN = {
     "depth_single_blocks": 20,
     "guidance_embed": False,
 }
+_KLEIN_9B = {
+    **_KLEIN,
+    "num_heads": 32,
+    "hidden_size": 4096,
+    "context_in_dim": 12288,
+    "depth": 8,
+    "depth_single_blocks": 24,
+}
 
 FULL_SIZE = {
     "Anima": FullSize(
@@ -238,6 +257,9 @@ FULL_SIZE = {
     ),
     "Cosmos-Predict2 2B": FullSize(
         COSMOS, "CosmosT2IPredict2", 1024, 3.91, _COSMOS, uncounted={"num_blocks": 28}, prefix="net."
+    ),
+    "Cosmos-Predict2 14B": FullSize(
+        COSMOS, "CosmosT2IPredict2", 1024, 28.5, _COSMOS_14B, uncounted={"num_blocks": 36}, prefix="net."
     ),
     "Z-Image": FullSize(Z_IMAGE, "ZImage", 2560, 12.31, _Z_IMAGE, uncounted={"n_refiner_layers": 2}),
     "Lumina 2": FullSize(
@@ -252,10 +274,44 @@ FULL_SIZE = {
     "Flux.1 dev": FullSize(FLUX, "Flux", 4096, 23.8, _FLUX, scales=True),
     "Flux.2 dev": FullSize(FLUX_2, "Flux2", 15360, 64.45, _FLUX_2, scales=True),
     "Flux.2 klein 4B": FullSize(FLUX_2, "Flux2", 7680, 7.75, _KLEIN, scales=True),
+    "Flux.2 klein 9B": FullSize(FLUX_2, "Flux2", 12288, 18.16, _KLEIN_9B, scales=True),
     "Chroma": FullSize(CHROMA, "Chroma", 4096, 17.8, _CHROMA, scales=True),
     "Wan 2.1 1.3B": FullSize(WAN, "WAN21_T2V", 4096, 2.84, _WAN),
+    "Wan 2.1 14B": FullSize(WAN, "WAN21_T2V", 4096, 28.6, _WAN_14B),
+    "Wan 2.2 5B": FullSize(WAN, "WAN22_T2V", 4096, 10.0, _WAN_5B),
     "Qwen-Image": FullSize(
         QWEN_IMAGE, "QwenImage", 3584, 40.86, {"image_model": "qwen_image", "in_channels": 64, "num_layers": 60}
     ),
 }
 """By the name that people call them."""
+
+LAYOUTS: dict[str, tuple[str, dict[str, tuple[int, int]]]] = {
+    "Anima": ("anima", {"block": (28, 16)}),
+    "Cosmos-Predict2 2B": ("cosmos-predict2", {"block": (28, 16)}),
+    "Cosmos-Predict2 14B": ("cosmos-predict2", {"block": (36, 40)}),
+    "Z-Image": ("z-image", {"block": (30, 30)}),
+    "Lumina 2": ("lumina2", {"block": (26, 24)}),
+    "Flux.1 dev": ("flux", {"double": (19, 24), "single": (38, 24)}),
+    "Flux.2 dev": ("flux2", {"double": (8, 48), "single": (48, 48)}),
+    "Flux.2 klein 4B": ("flux2", {"double": (5, 24), "single": (20, 24)}),
+    "Flux.2 klein 9B": ("flux2", {"double": (8, 32), "single": (24, 32)}),
+    "Chroma": ("chroma", {"double": (19, 24), "single": (38, 24)}),
+    "Wan 2.1 1.3B": ("wan", {"block": (30, 12)}),
+    "Wan 2.1 14B": ("wan", {"block": (40, 40)}),
+    "Wan 2.2 5B": ("wan", {"block": (30, 24)}),
+    "Qwen-Image": ("qwen-image", {"block": (60, 24)}),
+}
+"""By model: the family, and the layers and heads of its sections."""
+
+
+def layout_of(name: str, layers: int | None = None) -> HeadLayout:
+    """The layout of a published model, or that of so many layers of each kind."""
+    family, sections = LAYOUTS[name]
+    return HeadLayout(
+        tuple(
+            AttentionLayer(section, number, 0, heads)
+            for section, (published, heads) in sections.items()
+            for number in range(layers or published)
+        ),
+        family,
+    )

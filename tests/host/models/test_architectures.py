@@ -20,6 +20,7 @@ from hrv_pack.host.models.families.unet import UNet
 from hrv_pack.host.models.layouts import head_layout
 from hrv_pack.hrv.errors import HRVError
 from hrv_pack.hrv.heads.layout import AttentionLayer, HeadLayout
+from hrv_pack.tests.support.documented_families import UNET, documented
 from hrv_pack.tests.support.small_host import small_sd15, small_sd20, small_sdxl
 from hrv_pack.tests.support.small_transformers import FLUX, KINDS, Kind, small
 from pack_import import PACK_ROOT
@@ -198,19 +199,10 @@ def test_blocks_that_another_pack_has_exchanged_are_told() -> None:
         head_layout(model)
 
 
-def documented() -> dict[str, list[str]]:
-    """The capabilities of each family by the table of docs/architectures.md."""
-    lines = (PACK_ROOT / "docs" / "architectures.md").read_text(encoding="utf-8").splitlines()
-    head, _, *rows = [[field.strip() for field in line.strip("|").split("|")] for line in lines if line[:1] == "|"]
-    assert head[2:] == [capability.value for capability in Capability]
-    assert all(field in ("yes", "") for row in rows for field in row[2:])
-    return {row[0]: [name for name, field in zip(head[2:], row[2:], strict=True) if field] for row in rows}
-
-
 def test_the_documents_say_what_each_family_can_do() -> None:
     for family, told in zip(architectures.FAMILIES, documented().items(), strict=True):
-        name, capabilities = told
-        assert name.startswith("UNet" if family is UNet else family.name)
+        name, (_, capabilities) = told
+        assert name == (UNET if family is UNet else family.name)
         assert capabilities == [one.value for one in Capability if one in family.capabilities]
     # All that is said of a transformer is tested with a small one of its family (kinds_with).
     families = [family for family in architectures.FAMILIES if family is not UNet]

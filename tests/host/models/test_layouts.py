@@ -18,6 +18,7 @@ from hrv_pack.host.models.layouts import head_layout, require_fitting
 from hrv_pack.hrv.errors import HRVError
 from hrv_pack.hrv.heads.families import FAMILIES
 from hrv_pack.hrv.relevance.vectors import HRV
+from hrv_pack.tests.support.documented_families import UNET, documented
 from hrv_pack.tests.support.full_size_unets import FULL_SIZE
 
 _, SDXL_UNET = FULL_SIZE["SDXL"]
@@ -84,6 +85,15 @@ def full_size(family: str) -> Any:
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
 def test_known_layouts_are_those_of_the_hosts_models(family: Any) -> None:
     assert head_layout(full_size(family.name)) == family.layout()
+
+
+def test_the_documents_list_the_layouts_of_these_families_and_no_other() -> None:
+    layouts = [family.layout() for family in FAMILIES]
+    counts = [(len(layout.layers), sorted({layer.heads for layer in layout.layers})) for layout in layouts]
+    assert documented()[UNET].layouts == [
+        f"{layers} x {heads[0]}" if len(heads) == 1 else f"{layers} x {heads[0]}-{heads[-1]}"
+        for layers, heads in counts
+    ]
 
 
 @pytest.mark.parametrize("name", RELATIVES)

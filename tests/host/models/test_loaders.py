@@ -25,50 +25,25 @@ from hrv_pack.host.models.architectures import architecture_of
 from hrv_pack.host.models.layouts import head_layout
 from hrv_pack.host.prompts.carried import Conditioning
 from hrv_pack.hrv.errors import HRVError
-from hrv_pack.hrv.heads.layout import AttentionLayer, HeadLayout
 from hrv_pack.nodes.controls import ConceptStrengthen
-from hrv_pack.tests.support.full_size_transformers import FULL_SIZE, FullSize, without_memory
+from hrv_pack.tests.support.documented_families import UNET, documented
+from hrv_pack.tests.support.full_size_transformers import FULL_SIZE, LAYOUTS, FullSize, layout_of, without_memory
 from hrv_pack.tests.support.random_files import assert_complete, write_random
 from hrv_pack.tests.support.small_host import encoded, random_hrv, relative_error
 from hrv_pack.tests.support.small_transformers import prompt, rows_of
 
 from nodes import KSampler, UNETLoader
 
-# By model: the family, and the layers and heads of its sections.
-LAYOUTS = {
-    "Anima": ("anima", {"block": (28, 16)}),
-    "Cosmos-Predict2 2B": ("cosmos-predict2", {"block": (28, 16)}),
-    "Z-Image": ("z-image", {"block": (30, 30)}),
-    "Lumina 2": ("lumina2", {"block": (26, 24)}),
-    "Flux.1 dev": ("flux", {"double": (19, 24), "single": (38, 24)}),
-    "Flux.2 dev": ("flux2", {"double": (8, 48), "single": (48, 48)}),
-    "Flux.2 klein 4B": ("flux2", {"double": (5, 24), "single": (20, 24)}),
-    "Chroma": ("chroma", {"double": (19, 24), "single": (38, 24)}),
-    "Wan 2.1 1.3B": ("wan", {"block": (30, 12)}),
-    "Qwen-Image": ("qwen-image", {"block": (60, 24)}),
-}
 # What takes more than ten seconds where cores are slow, most of all Flux.2's 512 tokens and Chroma's 344 modulations.
-# Flux.2 dev would be a file of 4.6 GB.
 SLOW = ("Z-Image", "Flux.1 dev", "Flux.2 klein 4B", "Chroma")
+# One of each family: a block of its larger ones is a file of 1 to 4.6 GB.
+LARGER = ("Cosmos-Predict2 14B", "Flux.2 dev", "Flux.2 klein 9B", "Wan 2.1 14B", "Wan 2.2 5B")
 RUNNING = [
-    pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in FULL_SIZE if name != "Flux.2 dev"
+    pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in FULL_SIZE if name not in LARGER
 ]
 WAN = FULL_SIZE["Wan 2.1 1.3B"]
 FP8 = torch.float8_e4m3fn
 WORDS = ("a", "red", "car")
-
-
-def layout_of(name: str, layers: int | None = None) -> HeadLayout:
-    """The layout of a model, or that of so many layers of each kind."""
-    family, sections = LAYOUTS[name]
-    return HeadLayout(
-        tuple(
-            AttentionLayer(section, number, 0, heads)
-            for section, (published, heads) in sections.items()
-            for number in range(layers or published)
-        ),
-        family,
-    )
 
 
 def loaded_without_memory(tensors: Mapping[str, torch.Tensor]) -> Any:
@@ -95,6 +70,20 @@ def test_layouts_are_those_of_the_published_models(name: str, caplog: pytest.Log
     for layer in architecture.layout.layers:
         found_by_heads = torch.empty(1, layer.heads * width, device="meta")
         assert architecture.written(layer, found_by_heads).shape == found_by_heads.shape
+
+
+def test_the_documents_list_these_layouts_and_no_other() -> None:
+    """Whatever its table names, the test above has the loader make."""
+    found: dict[str, list[str]] = {}
+    for name, published in FULL_SIZE.items():
+        _, sections = LAYOUTS[name]
+        (heads,) = {heads for _, heads in sections.values()}
+        layers = " + ".join(str(count) for count, _ in sections.values())
+        listed = found.setdefault(published.kind.name, [])
+        if (layout := f"{layers} x {heads}") not in listed:
+            listed.append(layout)
+    listed_there = {name: family.layouts for name, family in documented().items()}
+    assert listed_there == {UNET: listed_there[UNET], **found}
 
 
 @pytest.mark.parametrize(
