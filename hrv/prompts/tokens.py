@@ -111,9 +111,14 @@ class TokenMap:
     def find_words(self, phrase: str) -> list[tuple[PromptWord, ...]]:
         """The words of every occurrence of a phrase, as :meth:`find` finds them.
 
-        Raises HRVError for an empty phrase and for one that is not in the prompt.
+        Raises HRVError for an empty phrase and for one that is not in the prompt, nor names tokens beside its words.
         """
         found = self.occurrences(phrase)
+        if not found and (name := caseless(phrase).strip()) in dict(self.groups):
+            raise HRVError(
+                f"The text encoder adds no {name} to this prompt. What the model itself puts beside the text has no "
+                "place in the conditioning, so it can't be named."
+            )
         if not found:
             raise HRVError(f"The prompt does not contain {quoted(phrase, _MARK)}. {self._words_there(phrase)}")
         return found

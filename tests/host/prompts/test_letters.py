@@ -1,7 +1,8 @@
-"""Words in the tokens of T5, Qwen and SentencePiece, against what the tokens themselves spell."""
+"""Words in the tokens of T5, Qwen, SentencePiece and Mistral, against what the tokens themselves spell."""
 
 from __future__ import annotations
 
+import functools
 import io
 import logging
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from hrv_pack.host.prompts import letters
 from hrv_pack.host.prompts.encoding import tag_conditioning, token_map, word_tokens
 from hrv_pack.hrv.errors import HRVError
 from hrv_pack.hrv.prompts.tokens import TokenMap, find_phrases
+from hrv_pack.tests.support.tekken import flux_2_tokenizer
 
 TEXT = 'A rose-colored "vase", a (red:1.3) skyscraper, 7girl — \\(nice\\) and é 😀'
 WORDS = ["rose", "colored", "vase", "red", "skyscraper", "7", "girl", "nice", "and", "é", "😀"]
@@ -47,6 +49,8 @@ def sentence_piece() -> torch.Tensor:
     return torch.frombuffer(bytearray(made.getvalue()), dtype=torch.uint8)
 
 
+# What has a token of its own in Mistral's model; everything else is spelled in bytes.
+MERGED = ["A", " a", " rose", "-colored", " red", "red", "girl", "nice", " image", " You", " structured"]
 ENCODERS = comfy.text_encoders
 # The tokenizer of a family, the encoder that is read, where the words begin, and the length of the text.
 FAMILIES: dict[str, tuple[Callable[[], Any], str, int, int]] = {
@@ -56,6 +60,7 @@ FAMILIES: dict[str, tuple[Callable[[], Any], str, int, int]] = {
     "Chroma": (ENCODERS.pixart_t5.PixArtTokenizer, "clip_t5xxl", 0, 0),
     "Z-Image": (ENCODERS.z_image.ZImageTokenizer, "qwen3_4b", 3, 0),
     "Flux.2 Klein": (ENCODERS.flux.KleinTokenizer, "qwen3_4b", 3, 512),
+    "Flux.2 dev": (functools.partial(flux_2_tokenizer, MERGED), "mistral3_24b", 140, 0),
     "Qwen-Image": (ENCODERS.qwen_image.QwenImageTokenizer, "qwen25_7b", 0, 0),
     "Wan": (
         lambda: ENCODERS.wan.WanT5Tokenizer(tokenizer_data={"spiece_model": sentence_piece()}),
@@ -127,6 +132,15 @@ def test_templates_and_padding_can_be_named_unless_the_prompt_has_that_word() ->
     assert named.find("template") == (4,)
 
 
+@pytest.mark.parametrize("family", ["Flux.2 dev", "Z-Image"])
+def test_padding_that_the_model_adds_cannot_be_named(family: str) -> None:
+    words = token_map(clip_of(family), "a red car")
+    assert words.find("template")
+    with pytest.raises(HRVError, match=r"^The text encoder adds no padding to this prompt\. What the model"):
+        words.find("padding")
+    assert token_map(clip_of(family), "a padding").find("padding")
+
+
 def test_words_behind_signs_are_found_with_and_without_them() -> None:
     words = token_map(clip_of("Z-Image"), "rose-colored")
     assert [(word.text, word.signs) for word in words.words] == [("rose", ""), ("colored", "-")]
@@ -144,7 +158,7 @@ def test_scripts_without_spaces_have_a_word_for_each_letter() -> None:
 def test_weights_that_count_for_nothing_are_said(family: str, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         token_map(clip_of(family), "a (red:1.3) car")
-    honours = family not in ("Z-Image", "Flux.2 Klein", "Qwen-Image")
+    honours = family not in ("Z-Image", "Flux.2 Klein", "Flux.2 dev", "Qwen-Image")
     assert ("has no weights: (red:1.3) is read as it is written" in caplog.text) == (not honours)
 
 
