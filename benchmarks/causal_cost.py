@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -58,7 +59,7 @@ def ways(options: argparse.Namespace, device: torch.device) -> dict[str, Callabl
     made: dict[str, Callable[[], None]] = {"a step of sampling": lambda: sample(model.clone(), a)}
     for alphas in options.alphas:
         for more, checkpointing in (("", False), (", checkpointing", True))[options.checkpointing :]:
-            attribution = Attribution(model, alphas, checkpointing)
+            attribution = Attribution(model, alphas, 0.0 if checkpointing else math.inf)
             made[f"alphas: {alphas}{more}"] = lambda own=attribution: own.effects(pairs, SIGMA)  # type: ignore[misc]
     return made
 
@@ -89,9 +90,9 @@ def count(options: argparse.Namespace) -> None:
     builds = "".join(f" build, {steps} steps |" for steps in options.image_steps)
     text = "| checkpointing | weights | graph | at most, weights included | a pair at a level, in steps |"
     text += f"{builds}\n|{'---|' * (5 + len(options.image_steps))}\n"
-    for checkpointing in (False, True):
-        counted = count_effects(model, pairs, checkpointing)
-        plain, gated = count_work(model, pairs, checkpointing)
+    for checkpointing, room in ((False, math.inf), (True, 0.0)):
+        counted = count_effects(model, pairs, room)
+        plain, gated = count_work(model, pairs, room)
         pair = 1 + ALPHAS * gated / plain
         shares = {steps: build_over_published(pair, image_steps(model, steps)) for steps in options.image_steps}
         rows.append(
@@ -120,7 +121,9 @@ def main() -> None:
     parser.add_argument("--count", action="store_true", help="count memory and work of sd15 or sdxl from shapes alone")
     parser.add_argument("--image-steps", type=int, nargs="+", default=[20, 12, 8], help="sampling steps of a build")
     parser.add_argument("--alphas", type=int, nargs="+", default=[1, 3])
-    parser.add_argument("--checkpointing", action="store_true", help="measure with it alone, as builds do")
+    parser.add_argument(
+        "--checkpointing", action="store_true", help="measure with it alone, as builds do where memory is short"
+    )
     parser.set_defaults(steps=1)
     options = parser.parse_args()
     if options.count:

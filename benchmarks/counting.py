@@ -128,13 +128,16 @@ def count_update(model: Any, positive: Any, negative: Any, latent: torch.Tensor,
     return found[0]
 
 
-def count_effects(model: Any, pairs: Pairs, checkpointing: bool, numbers: bool = False) -> Counted:
-    """What the effects of all heads at one alpha take, plain passes included. With ``numbers`` really computed."""
+def count_effects(model: Any, pairs: Pairs, room: float, numbers: bool = False) -> Counted:
+    """What the effects of all heads at one alpha take, plain passes included, where a graph may keep ``room`` bytes.
+
+    With ``numbers`` really computed.
+    """
     found: list[Counted] = []
 
     def measure(guider: Any, x: torch.Tensor, sigma: torch.Tensor, options: dict[str, Any]) -> None:
         def effects(x: torch.Tensor, sigma: torch.Tensor) -> None:
-            Level(architecture_of(model), checkpointing, guider, pairs.names, x, sigma, options).head_effects(0.5)
+            Level(architecture_of(model), room, guider, pairs.names, x, sigma, options).head_effects(0.5)
 
         found.append(_counted(effects, numbers, x, sigma))
 
@@ -146,7 +149,7 @@ def count_effects(model: Any, pairs: Pairs, checkpointing: bool, numbers: bool =
     return found[0]
 
 
-def count_work(model: Any, pairs: Pairs, checkpointing: bool) -> tuple[int, int]:
+def count_work(model: Any, pairs: Pairs, room: float) -> tuple[int, int]:
     """Floating-point operations of the two plain passes of pairs at one level, and of all heads' effects at one alpha.
 
     A step of sampling with guidance has as many rows as the two plain passes, so it takes as much.
@@ -157,7 +160,7 @@ def count_work(model: Any, pairs: Pairs, checkpointing: bool) -> tuple[int, int]
         shapes = FakeTensorMode(allow_non_fake_inputs=True)
         with shapes, FlopCounterMode(display=False, custom_mapping=_ATTENTION) as counted:
             x, sigma = shapes.from_tensor(x), shapes.from_tensor(sigma)
-            level = Level(architecture_of(model), checkpointing, guider, pairs.names, x, sigma, options)
+            level = Level(architecture_of(model), room, guider, pairs.names, x, sigma, options)
             found.append(counted.get_total_flops())
             # When the gradient is there it is asked whether it is finite.
             with suppress(DataDependentOutputException):

@@ -105,7 +105,7 @@ def effects_of(
     model: Any, clip: Any, captions: Sequence[tuple[str, str]], latents: torch.Tensor, levels: Sequence[int]
 ) -> Numbers:
     """The effect of every head [H], mean over the noise levels; nearly 1 in sum."""
-    attribution, sigmas = Attribution(model, checkpointing=False), model.get_model_object("model_sampling").sigmas
+    attribution, sigmas = Attribution(model), model.get_model_object("model_sampling").sigmas
     found: list[Numbers] = []
     for level in levels:
         noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(level))

@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import comfy.model_management
 import comfy.samplers
 import numpy as np
 import torch
@@ -67,16 +68,18 @@ class PairEffects(NamedTuple):
 class Attribution:
     """Measures with one MODEL, which stays as it is.
 
-    ``alphas`` is the number n of alphas for each effect of heads. With ``checkpointing`` layers run twice and little
-    is kept for the backward pass. Raises HRVError for an unsupported architecture and for weights that cannot be
-    differentiated.
+    ``alphas`` is the number n of alphas for each effect of heads. A backward pass may keep ``room`` bytes; where it
+    would keep more, layers run twice and hardly anything is kept. None is half of the memory that is free when heads
+    are first measured. Raises HRVError for an unsupported architecture and for weights that cannot be differentiated.
     """
 
-    def __init__(self, model: Any, alphas: int = 3, checkpointing: bool = True):
+    def __init__(self, model: Any, alphas: int = 3, room: float | None = None):
         self.architecture = architecture_of(model, Capability.CAUSAL)
         self.layout = self.architecture.layout
         require_differentiable(model, _NEEDED_BY)
-        self.model, self.alphas, self.checkpointing = model, alphas, checkpointing
+        self.model, self.alphas, self._room = model, alphas, room
+        # By the shape of latents: larger batches keep more.
+        self._rooms: dict[torch.Size, float] = {}
 
     def effects(self, pairs: Pairs, sigma: float, patches: Sequence[Patch] = ()) -> PairEffects:
         """Effects of all heads, and of patches, at one noise level; all 0 for pairs whose prompts do the same.
@@ -95,9 +98,10 @@ class Attribution:
         found: list[PairEffects] = []
 
         def measure(guider: Any, x: torch.Tensor, sigmas: torch.Tensor, options: dict[str, Any]) -> None:
-            level = Level(self.architecture, self.checkpointing, guider, pairs.names, x, sigmas, options)
+            level = Level(self.architecture, self._room_for(x), guider, pairs.names, x, sigmas, options)
             level.require_sound()
             heads = [level.head_effects(alpha) for alpha in alphas]
+            self._rooms[x.shape] = level.room
             of_patches = [level.patch_effects(patch) for patch in patches]
             nothing = torch.zeros(len(x), 0, dtype=torch.float64)
             made = (
@@ -114,6 +118,12 @@ class Attribution:
         sigmas = torch.tensor([sigma, 0.0])
         guider.sample(pairs.noise, pairs.latents, AtOneLevel(measure), sigmas, disable_pbar=True, seed=0)
         return found[0]
+
+    def _room_for(self, x: torch.Tensor) -> float:
+        """What a backward pass for these latents may keep; 0 if one of their shape had no room before."""
+        if self._room is None:
+            self._room = comfy.model_management.get_free_memory(x.device) / 2
+        return self._rooms.get(x.shape, self._room)
 
 
 def _with_text(extras: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,9 +13,10 @@ import torch
 from ...hrv.errors import HRVError
 from ..models.families.architecture import Architecture
 from ..models.families.attention_call import Wrapping
+from ..models.older_hosts import is_out_of_memory
 from ..models.ours import our_key
 from ..runs.attention import at_every_call
-from ..runs.gradients import checkpointed, gradients, options_for_gradients, scaled_gradient
+from ..runs.gradients import NoRoomError, checkpointed, gradients, options_for_gradients, scaled_gradient
 from .patching import Patch, TextReader, gated, patched
 
 _WRAPPER_KEY = our_key("attribution")
@@ -53,12 +55,13 @@ class Level:
     """P pairs at one noise level, inside the run of a guider with A's conditioning as positive and B's as other.
 
     x is x_t [P, C, h, w], ``sigma`` [P], ``options`` the run's model options. All numbers it gives are on the CPU.
+    ``room`` is how many bytes a graph may keep: layers run twice where it would keep more, and :attr:`room` is 0 then.
     """
 
     def __init__(
         self,
         architecture: Architecture,
-        checkpointing: bool,
+        room: float,
         guider: Any,
         names: Sequence[str],
         x: torch.Tensor,
@@ -66,7 +69,7 @@ class Level:
         options: dict[str, Any],
     ):
         self.architecture, self.layout = architecture, architecture.layout
-        self.checkpointing = checkpointing
+        self.room = room
         self.names, self.x, self.sigma, self.options = names, x, sigma, options
         self.model, self.conds = guider.inner_model, guider.conds["positive"]
         self.reading_b, self.reading_a = TextReader(architecture), TextReader(architecture)
@@ -99,27 +102,18 @@ class Level:
         # Brought to a common size for half precision, whose range is small.
         largest = self.difference.abs().amax(tuple(range(1, self.difference.ndim)), keepdim=True)
         largest = torch.where(largest > 0, largest, 1.0)
-        dtype = self.model.get_dtype_inference()
-        with gradients() as kept:
-            gates = torch.full(
-                (len(self.x), self.layout.head_count),
-                alpha,
-                dtype=torch.promote_types(dtype, torch.float32),
-                device=self.x.device,
-                requires_grad=True,
-            )
-            model = self.model
-            if self.checkpointing:
-                model = checkpointed(model, self.architecture.checkpointed, kept)
-            wrapping = gated(self.architecture, gates, self.reading_b.readings)
-            prediction = self._predict(model, self.conds, wrapping)
-            if not prediction.requires_grad:
-                raise HRVError(
-                    "No gradient reaches the heads: another node on this model computes without gradients. Take it off "
-                    "the model whose heads are measured."
-                )
-            along = (prediction * (self.difference / largest)).sum()
-            by_gates = scaled_gradient(along, gates, half=dtype == torch.float16)
+        along = self.difference / largest
+        try:
+            by_gates = self._by_gates(alpha, along)
+        except Exception as error:
+            if not isinstance(error, NoRoomError) and not (self.room and is_out_of_memory(error)):
+                raise
+            self.room = 0.0
+            by_gates = None
+        # Outside of the handler, whose error holds on to what the first try kept.
+        if by_gates is None:
+            comfy.model_management.soft_empty_cache()
+            by_gates = self._by_gates(alpha, along)
         broken = (~by_gates.isfinite()).nonzero()
         if len(broken):
             pair, head = broken[0].tolist()
@@ -128,6 +122,30 @@ class Level:
                 f"'{self.layout.head_names()[head]}': the model's precision is too low for gradients."
             )
         return by_gates.cpu().double() * largest.flatten(1).cpu().double()
+
+    def _by_gates(self, alpha: float, along: torch.Tensor) -> torch.Tensor:
+        """The derivative of <v, along> by every head's gate [P, H]; raises NoRoomError where a graph keeps too much."""
+        dtype = self.model.get_dtype_inference()
+        room = self.room or math.inf
+        with gradients(room, self.model.diffusion_model.parameters()) as kept:
+            gates = torch.full(
+                (len(self.x), self.layout.head_count),
+                alpha,
+                dtype=torch.promote_types(dtype, torch.float32),
+                device=self.x.device,
+                requires_grad=True,
+            )
+            model = self.model
+            if not self.room:
+                model = checkpointed(model, self.architecture.checkpointed, kept)
+            wrapping = gated(self.architecture, gates, self.reading_b.readings)
+            prediction = self._predict(model, self.conds, wrapping)
+            if not prediction.requires_grad:
+                raise HRVError(
+                    "No gradient reaches the heads: another node on this model computes without gradients. Take it off "
+                    "the model whose heads are measured."
+                )
+            return scaled_gradient((prediction * along).sum(), gates, half=dtype == torch.float16)
 
     def patch_effects(self, patch: Patch) -> torch.Tensor:
         """<v(x_t, patch) - v(x_t, A), d>, float64 [P]."""

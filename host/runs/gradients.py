@@ -8,7 +8,8 @@ from __future__ import annotations
 import copy
 import functools
 import importlib
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 from weakref import WeakSet
@@ -49,23 +50,37 @@ class KeptTensor:
         self.tensor = tensor
 
 
+class NoRoomError(Exception):
+    """A graph would keep more than it may."""
+
+
 class KeptTensors(TorchDispatchMode):
     """Copies what is kept before anything changes it in place, through whatever view.
+
+    What is kept may take ``room`` bytes in all, beside the memory of ``weights``: :meth:`keep` raises NoRoomError then.
 
     PyTorch's own ``allow_mutation_on_saved_tensors`` goes by addresses and ids: it misses changes through views that
     begin elsewhere, and takes a new tensor in the place of one that changed for that one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, room: float = math.inf, weights: Iterable[torch.Tensor] = ()) -> None:
         super().__init__()
+        self._left, self._weights = room, {_memory(weight) for weight in weights}
         # By the memory that they are in, which cannot be another's as long as one of them is alive.
         self._by_memory: dict[int, WeakSet[KeptTensor]] = {}
 
     def keep(self, tensor: torch.Tensor) -> KeptTensor:
         # Not what made it: a graph that keeps its own results would never be freed.
-        kept = KeptTensor(tensor.detach())
-        self._by_memory.setdefault(_memory(tensor), WeakSet()).add(kept)
+        kept, memory = KeptTensor(tensor.detach()), _memory(tensor)
+        if memory not in self._weights and not self._by_memory.get(memory):
+            self._take(tensor)
+        self._by_memory.setdefault(memory, WeakSet()).add(kept)
         return kept
+
+    def _take(self, tensor: torch.Tensor) -> None:
+        self._left -= tensor.untyped_storage().nbytes()
+        if self._left < 0:
+            raise NoRoomError
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -96,13 +111,14 @@ def _changed_by(func: Any) -> list[tuple[int, str]]:
 
 
 @contextmanager
-def gradients() -> Iterator[KeptTensors]:
+def gradients(room: float = math.inf, weights: Iterable[torch.Tensor] = ()) -> Iterator[KeptTensors]:
     """Inside, operations on a tensor that requires a gradient build a graph, whatever mode the caller is in.
 
     The host and other nodes change activations in place (``h += control``); what the graph needs is copied then, and
-    what else :meth:`KeptTensors.keep` was given.
+    what else :meth:`KeptTensors.keep` was given. Raises NoRoomError once all of that takes more than ``room`` bytes,
+    not counting what is in the memory of ``weights``.
     """
-    kept = KeptTensors()
+    kept = KeptTensors(room, weights)
     hooks = saved_tensors_hooks(kept.keep, lambda saved: saved.tensor)
     with torch.inference_mode(False), torch.enable_grad(), hooks, kept, _OrdinaryTensors():
         yield kept

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ from hrv_pack.host.building.patching import Patch
 from hrv_pack.host.models.architectures import unet_of
 from hrv_pack.host.models.families.replacers import plain_attention
 from hrv_pack.host.models.layouts import head_layout
+from hrv_pack.host.runs.gradients import NoRoomError, gradients
 from hrv_pack.host.work.sampling import stacked
 from hrv_pack.hrv.errors import HRVError
 from hrv_pack.tests.support.small_host import (
@@ -106,7 +108,7 @@ class Explicit:
     def __init__(self, small: Small, pairs: Pairs):
         self.layout = head_layout(small.model)
         model, calls = watched(small.model)
-        Attribution(model).patched(pairs, SIGMA, [])
+        Attribution(model, room=0.0).patched(pairs, SIGMA, [])
         (x, times, context_b, y), (_, _, context_a, _) = calls[0].given, calls[1].given
         self.unet = copy.deepcopy(small.model.model.diffusion_model).double()
         self.given = x.double(), times, context_a.double(), None if y is None else y.double()
@@ -169,7 +171,7 @@ def test_effects_are_those_of_the_explicit_network(small: Small) -> None:
     explicit = Explicit(small, pairs)
     with torch.enable_grad():
         expected = sum(explicit.by_gates(alpha) for alpha in (1 / 6, 1 / 2, 5 / 6)) / 3 / explicit.squares[:, None]
-    found = shares(Attribution(small.model).effects(pairs, SIGMA))
+    found = shares(Attribution(small.model, room=0.0).effects(pairs, SIGMA))
     assert found.shape == (2, head_layout(small.model).head_count)
     assert relative_error(found, expected) <= TOLERANCE
 
@@ -178,7 +180,7 @@ def test_effects_are_finite_differences() -> None:
     small = Small(small_sd15(torch.float64), small_clip_sd15())
     pairs = small.pairs(slice(0, 2))
     explicit = Explicit(small, pairs)
-    found = shares(Attribution(small.model, alphas=1).effects(pairs, SIGMA))
+    found = shares(Attribution(small.model, alphas=1, room=0.0).effects(pairs, SIGMA))
     h = 1e-4
     for head in range(0, explicit.layout.head_count, 5):
         moved = torch.zeros(1, explicit.layout.head_count, dtype=torch.float64)
@@ -193,7 +195,7 @@ def test_true_patching_is_the_explicit_networks(small: Small) -> None:
     heads = frozenset(range(1, explicit.layout.head_count, 3))
     gates = torch.zeros(2, explicit.layout.head_count)
     gates[:, list(heads)] = 1.0
-    found = Attribution(small.model).patched(pairs, SIGMA, [Patch(heads)])
+    found = Attribution(small.model, room=0.0).patched(pairs, SIGMA, [Patch(heads)])
     expected = explicit.along(explicit(gates)) / explicit.squares
     assert relative_error(torch.from_numpy(found.patches[:, 0] / found.squares), expected) <= TOLERANCE
     assert found.heads.shape == (2, 0)
@@ -203,7 +205,7 @@ def test_closed_gates_read_a_and_open_gates_b_bit_for_bit(small: Small) -> None:
     pairs = small.pairs(slice(0, 2))
     model, calls = watched(small.model)
     every = frozenset(range(head_layout(small.model).head_count))
-    effects = Attribution(model, checkpointing=False)._measured(
+    effects = Attribution(model, room=math.inf)._measured(
         pairs, SIGMA, [Patch(frozenset()), Patch(), Patch(every)], [0.0, 1.0]
     )
     b, a, closed, opened, none, whole, each = (call.output for call in calls)
@@ -261,7 +263,7 @@ def test_effects_are_complete_where_heads_add_up(sd15: Small, alphas: int) -> No
     pairs = small.pairs()
     count = head_layout(small.model).head_count
     some = [Patch(frozenset([head])) for head in range(0, count, 5)]
-    found = Attribution(small.model, alphas=alphas).effects(pairs, SIGMA, some)
+    found = Attribution(small.model, alphas=alphas, room=0.0).effects(pairs, SIGMA, some)
     assert np.allclose(found.heads.sum(1), found.squares, rtol=1e-4)
     # And each head's share is what exchanging it alone does.
     assert np.allclose(found.heads[:, ::5], found.patches, rtol=1e-3, atol=1e-4 * found.squares.max())
@@ -269,7 +271,7 @@ def test_effects_are_complete_where_heads_add_up(sd15: Small, alphas: int) -> No
 
 
 def test_pairs_do_not_see_each_other(sd15: Small) -> None:
-    attribution = Attribution(sd15.model, alphas=1)
+    attribution = Attribution(sd15.model, alphas=1, room=0.0)
     positions = np.arange(77) < 4
     patches = [Patch(frozenset([3, 20])), Patch(positions=positions)]
     together = attribution.effects(sd15.pairs(), SIGMA, patches)
@@ -281,12 +283,62 @@ def test_pairs_do_not_see_each_other(sd15: Small) -> None:
 
 def test_measuring_again_gives_the_same_and_checkpointing_changes_nothing(small: Small) -> None:
     pairs = small.pairs(slice(0, 2))
-    first, again = (Attribution(small.model, alphas=1).effects(pairs, SIGMA, [Patch(frozenset([1]))]) for _ in range(2))
-    kept = Attribution(small.model, alphas=1, checkpointing=False).effects(pairs, SIGMA, [Patch(frozenset([1]))])
+    some = [Patch(frozenset([1]))]
+    first, again = (Attribution(small.model, alphas=1, room=0.0).effects(pairs, SIGMA, some) for _ in range(2))
+    kept = Attribution(small.model, alphas=1, room=math.inf).effects(pairs, SIGMA, some)
     with torch.inference_mode():
-        inside = Attribution(small.model, alphas=1).effects(pairs, SIGMA, [Patch(frozenset([1]))])
+        inside = Attribution(small.model, alphas=1, room=0.0).effects(pairs, SIGMA, some)
     for other in (again, kept, inside):
         assert all(np.array_equal(one, two) for one, two in zip(first, other, strict=True))
+
+
+def test_layers_run_twice_only_where_a_graph_has_no_room(small: Small) -> None:
+    """Two plain passes and a gated one for each alpha; the pass that finds no room is made again, and once only."""
+    pairs = small.pairs(slice(0, 2))
+    expected = Attribution(small.model, alphas=2, room=0.0).effects(pairs, SIGMA)
+    for room, first, then in ((None, 4, 4), (1e4, 4, 4), (0.0, 4, 4)):
+        model, calls = watched(small.model)
+        attribution = Attribution(model, alphas=2, room=room)
+        for passes in (first, then):
+            calls.clear()
+            found = attribution.effects(pairs, SIGMA)
+            assert all(np.array_equal(one, two) for one, two in zip(found, expected, strict=True))
+            assert len(calls) == passes
+
+
+def test_a_graph_is_given_up_before_it_takes_more_than_its_room() -> None:
+    """4000 bytes for each result that is kept, once however often it is; the memory of weights doesn't count."""
+    weight = torch.full((1000,), 2.0)
+    with gradients(room=9000, weights=[weight]):
+        x = torch.zeros(1000, requires_grad=True)
+        y = (weight * x).exp()
+        z = (y * y).exp()
+        with pytest.raises(NoRoomError):
+            z.exp()
+        assert torch.autograd.grad(z.sum(), x)[0].allclose(torch.full((1000,), 4 * np.e))
+
+
+def test_a_device_without_memory_for_a_graph_gets_a_smaller_one(sd15: Small) -> None:
+    """What the host itself raises when a device's memory ends, in the first pass with a gradient."""
+    pairs = sd15.pairs(slice(0, 2))
+    expected = Attribution(sd15.model, alphas=2, room=0.0).effects(pairs, SIGMA)
+    full = []
+
+    def run_full(executor: Any, *given: Any) -> Any:
+        output = executor(*given)
+        if output.requires_grad and not full:
+            full.append(True)
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+        return output
+
+    model = sd15.model.clone()
+    model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "full", run_full)
+    found = Attribution(model, alphas=2).effects(pairs, SIGMA)
+    assert full and all(np.array_equal(one, two) for one, two in zip(found, expected, strict=True))
+    full.clear()
+    # With nothing left to save it is an error as any other.
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        Attribution(model, alphas=2, room=0.0).effects(pairs, SIGMA)
 
 
 def test_tokens_are_exchanged_where_they_are(sd15: Small) -> None:
@@ -296,13 +348,13 @@ def test_tokens_are_exchanged_where_they_are(sd15: Small) -> None:
     positions[0, 2], positions[1, 3:] = True, True
     (a, extras), ((b, _),) = pairs.a[0], pairs.b
     mixed = torch.where(torch.from_numpy(positions)[..., None], b, a)
-    attribution = Attribution(sd15.model, alphas=1)
+    attribution = Attribution(sd15.model, alphas=1, room=0.0)
     found = attribution.patched(pairs, SIGMA, [Patch(positions=positions), Patch(positions=~positions)])
     model, calls = watched(sd15.model)
-    Attribution(model, alphas=1).patched(pairs._replace(b=[[mixed, extras]]), SIGMA, [])
+    Attribution(model, alphas=1, room=0.0).patched(pairs._replace(b=[[mixed, extras]]), SIGMA, [])
     of_mixed, of_a = calls[0].output, calls[1].output
     model, calls = watched(sd15.model)
-    Attribution(model, alphas=1).patched(pairs, SIGMA, [])
+    Attribution(model, alphas=1, room=0.0).patched(pairs, SIGMA, [])
     difference = (calls[0].output - of_a).double()
     expected = ((of_mixed - of_a).double() * difference).flatten(1).sum(1) / difference.square().flatten(1).sum(1)
     assert relative_error(torch.from_numpy(found.patches[:, 0] / found.squares), expected) <= TOLERANCE
@@ -315,7 +367,7 @@ def test_the_pooled_text_is_as_of_a_in_all_passes() -> None:
     small = SMALL["SDXL"]()
     pairs = small.pairs(slice(0, 2))
     other = pairs._replace(b=[[pairs.b[0][0], {"pooled_output": torch.full_like(pairs.b[0][1]["pooled_output"], 9.0)}]])
-    found, expected = (Attribution(small.model, alphas=1).effects(given, SIGMA) for given in (other, pairs))
+    found, expected = (Attribution(small.model, alphas=1, room=0.0).effects(given, SIGMA) for given in (other, pairs))
     assert np.array_equal(found.heads, expected.heads)
 
 
@@ -339,13 +391,13 @@ def test_a_lora_counts_on_the_model_and_as_a_hook(sd15: Small) -> None:
     # The host's own result, with the weights written down.
     for key, (_, weight) in _merged_weights(sd15.model, lora, 0.7).items():
         merged.model.model.state_dict(keep_vars=True)[key].data.copy_(weight)
-    plain = Attribution(sd15.model, alphas=1).effects(sd15.pairs(), SIGMA)
-    expected = Attribution(merged.model, alphas=1).effects(sd15.pairs(), SIGMA)
+    plain = Attribution(sd15.model, alphas=1, room=0.0).effects(sd15.pairs(), SIGMA)
+    expected = Attribution(merged.model, alphas=1, room=0.0).effects(sd15.pairs(), SIGMA)
     for model, own in ((loaded, sd15.clip), (sd15.model, clip)):
-        found = Attribution(model, alphas=1).effects(Small(model, own).pairs(), SIGMA)
+        found = Attribution(model, alphas=1, room=0.0).effects(Small(model, own).pairs(), SIGMA)
         assert relative_error(shares(found), shares(expected)) <= TOLERANCE
     assert relative_error(shares(plain), shares(expected)) > 0.1
-    assert np.array_equal(Attribution(sd15.model, alphas=1).effects(sd15.pairs(), SIGMA).heads, plain.heads)
+    assert np.array_equal(Attribution(sd15.model, alphas=1, room=0.0).effects(sd15.pairs(), SIGMA).heads, plain.heads)
 
 
 def _merged_weights(model: Any, lora: dict[str, torch.Tensor], strength: float) -> dict[str, tuple[str, torch.Tensor]]:
@@ -362,17 +414,17 @@ def _merged_weights(model: Any, lora: dict[str, torch.Tensor], strength: float) 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float16, 0.02), (torch.bfloat16, 0.15)])
 def test_half_precision(sd15: Small, dtype: torch.dtype, tolerance: float) -> None:
     pairs = sd15.pairs()
-    expected = shares(Attribution(sd15.model, alphas=1).effects(pairs, SIGMA))
-    found = shares(Attribution(small_sd15(dtype), alphas=1).effects(pairs, SIGMA))
+    expected = shares(Attribution(sd15.model, alphas=1, room=0.0).effects(pairs, SIGMA))
+    found = shares(Attribution(small_sd15(dtype), alphas=1, room=0.0).effects(pairs, SIGMA))
     assert relative_error(found, expected) <= tolerance
 
 
 def test_weights_that_the_host_casts_for_every_call(sd15: Small, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = Attribution(sd15.model, alphas=1).effects(sd15.pairs(), SIGMA)
+    expected = Attribution(sd15.model, alphas=1, room=0.0).effects(sd15.pairs(), SIGMA)
     for module in sd15.model.model.modules():
         if hasattr(module, "comfy_cast_weights"):
             monkeypatch.setattr(module, "comfy_cast_weights", True)
-    found = Attribution(sd15.model, alphas=1).effects(sd15.pairs(), SIGMA)
+    found = Attribution(sd15.model, alphas=1, room=0.0).effects(sd15.pairs(), SIGMA)
     assert np.array_equal(found.heads, expected.heads)
 
 
@@ -389,15 +441,15 @@ def test_another_packs_replacer_and_patch_stay_in_charge(sd15: Small) -> None:
     both = sd15.model.clone()
     layer = head_layout(both).layers[3].key
     both.set_model_attn2_replace(louder, *layer)
-    found = Attribution(both, alphas=1).effects(sd15.pairs(), SIGMA)
+    found = Attribution(both, alphas=1, room=0.0).effects(sd15.pairs(), SIGMA)
     assert seen
-    plain = Attribution(sd15.model, alphas=1).effects(sd15.pairs(), SIGMA)
+    plain = Attribution(sd15.model, alphas=1, room=0.0).effects(sd15.pairs(), SIGMA)
     assert relative_error(shares(found), shares(plain)) > 0.01
     # Halving the values of every layer, and doubling them again where the replacer is.
     for other in head_layout(both).layers:
         both.set_model_attn2_replace(louder, *other.key)
     both.set_model_attn2_patch(halved)
-    found = Attribution(both, alphas=1).effects(sd15.pairs(), SIGMA)
+    found = Attribution(both, alphas=1, room=0.0).effects(sd15.pairs(), SIGMA)
     assert relative_error(shares(found), shares(plain)) <= TOLERANCE
 
 
@@ -412,7 +464,7 @@ def test_an_exception_leaves_nothing_behind(sd15: Small, call: int) -> None:
     pairs = sd15.pairs()
     layer = head_layout(sd15.model).layers[2]
     patches = [Patch(frozenset(range(layer.heads * 2, layer.heads * 3, 2)))]
-    expected = Attribution(sd15.model, alphas=1).effects(pairs, SIGMA, patches)
+    expected = Attribution(sd15.model, alphas=1, room=0.0).effects(pairs, SIGMA, patches)
     before = picture_of_model(sd15.model)
     count = 0
 
@@ -426,9 +478,9 @@ def test_an_exception_leaves_nothing_behind(sd15: Small, call: int) -> None:
     broken = sd15.model.clone()
     broken.set_model_attn2_replace(stop, *layer.key)
     with pytest.raises(StoppedError):
-        Attribution(broken, alphas=1).effects(pairs, SIGMA, patches)
+        Attribution(broken, alphas=1, room=0.0).effects(pairs, SIGMA, patches)
     assert picture_of_model(sd15.model) == before
-    again = Attribution(sd15.model, alphas=1).effects(pairs, SIGMA, patches)
+    again = Attribution(sd15.model, alphas=1, room=0.0).effects(pairs, SIGMA, patches)
     assert all(np.array_equal(one, two) for one, two in zip(again, expected, strict=True))
     assert torch.isfinite(latents(sd15.model, [sd15.encoded("a cat")], [sd15.encoded("")])).all()
 
@@ -444,7 +496,7 @@ def test_a_cancel_takes_effect_at_the_next_pass(sd15: Small) -> None:
 
     model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "cancel", cancel)
     with pytest.raises(InterruptProcessingException):
-        Attribution(model).effects(sd15.pairs(), SIGMA)
+        Attribution(model, room=0.0).effects(sd15.pairs(), SIGMA)
     # Those of both prompts and two alphas.
     assert len(calls) == 4
 
@@ -455,22 +507,22 @@ def test_bad_numbers_are_named(sd15: Small) -> None:
     broken = next(unet_of(model).cross_attention[layer.key].to_v.parameters())
     broken.data[0, 0] = float("nan")
     with pytest.raises(HRVError, match=rf"the first prompt of 'a red cat' and 'a blue cat', first at {layer.name}"):
-        Attribution(model).effects(sd15.pairs(), SIGMA)
+        Attribution(model, room=0.0).effects(sd15.pairs(), SIGMA)
 
 
 def test_one_bad_pair_is_named(sd15: Small) -> None:
     pairs = sd15.pairs()
     pairs.latents[1, 0, 0, 0] = float("inf")
     with pytest.raises(HRVError, match="of 'a small cat, night' and 'a small dog, night', first at down"):
-        Attribution(sd15.model).effects(pairs, SIGMA)
+        Attribution(sd15.model, room=0.0).effects(pairs, SIGMA)
 
 
 def test_a_pair_without_a_difference_has_no_effects_and_leaves_others_alone(sd15: Small) -> None:
     pairs = sd15.pairs()
-    found = Attribution(sd15.model).effects(pairs, SIGMA)
+    found = Attribution(sd15.model, room=0.0).effects(pairs, SIGMA)
     same = pairs.b[0][0].clone()
     same[1] = pairs.a[0][0][1]
-    without = Attribution(sd15.model).effects(pairs._replace(b=[[same, {}]]), SIGMA)
+    without = Attribution(sd15.model, room=0.0).effects(pairs._replace(b=[[same, {}]]), SIGMA)
     others = np.arange(len(same)) != 1
     assert not without.heads[1].any() and without.squares[1] == 0
     assert np.array_equal(without.heads[others], found.heads[others])
@@ -481,14 +533,14 @@ def test_pairs_of_different_length_are_refused(sd15: Small) -> None:
     pairs = sd15.pairs()
     longer = [[torch.cat([pairs.b[0][0]] * 2, dim=1), {}]]
     with pytest.raises(HRVError, match="must have equally many tokens, but these have 77 and 154"):
-        Attribution(sd15.model).effects(pairs._replace(b=longer), SIGMA)
+        Attribution(sd15.model, room=0.0).effects(pairs._replace(b=longer), SIGMA)
     with pytest.raises(HRVError, match="Turn 'schedule_clip' off"):
-        Attribution(sd15.model).effects(pairs._replace(b=pairs.b * 2), SIGMA)
+        Attribution(sd15.model, room=0.0).effects(pairs._replace(b=pairs.b * 2), SIGMA)
 
 
 def test_positions_that_do_not_fit_are_refused(sd15: Small) -> None:
     with pytest.raises(HRVError, match="Positions of 78 tokens for 1 pairs don't fit 3 pairs"):
-        Attribution(sd15.model).patched(sd15.pairs(), SIGMA, [Patch(positions=np.zeros(78, dtype=bool))])
+        Attribution(sd15.model, room=0.0).patched(sd15.pairs(), SIGMA, [Patch(positions=np.zeros(78, dtype=bool))])
 
 
 def test_nodes_that_hide_heads_are_named(sd15: Small) -> None:
@@ -503,7 +555,7 @@ def test_nodes_that_hide_heads_are_named(sd15: Small) -> None:
         model = sd15.model.clone()
         model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "hide", wrapper)
         with pytest.raises(HRVError, match=words):
-            Attribution(model).effects(sd15.pairs(), SIGMA)
+            Attribution(model, room=0.0).effects(sd15.pairs(), SIGMA)
 
 
 def test_models_without_gradients_are_refused(sd15: Small) -> None:
@@ -512,10 +564,10 @@ def test_models_without_gradients_are_refused(sd15: Small) -> None:
     quantised = QuantizedTensor.from_float(layer.weight.data, "TensorCoreFP8Layout")
     layer.weight = torch.nn.Parameter(quantised, requires_grad=False)
     with pytest.raises(HRVError, match=r"but measuring what heads do needs one\. Load the checkpoint in half"):
-        Attribution(model)
+        Attribution(model, room=0.0)
     silent = sd15.model.clone()
     silent.set_model_unet_function_wrapper(
         lambda apply, args: torch.no_grad()(apply)(args["input"], args["timestep"], **args["c"])
     )
     with pytest.raises(HRVError, match="another node on this model computes without gradients"):
-        Attribution(silent).effects(sd15.pairs(), SIGMA)
+        Attribution(silent, room=0.0).effects(sd15.pairs(), SIGMA)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,12 +55,12 @@ def pairs_of(kind: Kind) -> Pairs:
 def test_the_heads_together_do_what_the_other_prompt_does(kind: Kind) -> None:
     model, pairs = small(kind), pairs_of(kind)
     before = picture_of_model(model)
-    found = Attribution(model, alphas=8, checkpointing=False).effects(pairs, SIGMA, [Patch()])
+    found = Attribution(model, alphas=8, room=math.inf).effects(pairs, SIGMA, [Patch()])
     assert found.heads.shape == (PAIRS, head_layout(model).head_count) and (found.squares > 0).all()
     # Patching every head gives the other prompt's prediction, and the integral of the effects is all of it.
     np.testing.assert_allclose(found.patches[:, 0], found.squares, rtol=1e-4)
     np.testing.assert_allclose(found.heads.sum(1), found.squares, rtol=5e-3)
-    again = Attribution(model, alphas=8).effects(pairs, SIGMA)
+    again = Attribution(model, alphas=8, room=0.0).effects(pairs, SIGMA)
     np.testing.assert_allclose(again.heads, found.heads, rtol=1e-3, atol=1e-5 * np.abs(found.heads).max())
     assert picture_of_model(model) == before
 
@@ -73,7 +74,7 @@ def test_effects_are_the_derivatives_by_the_gates(kind: Kind) -> None:
     expected: list[torch.Tensor] = []
 
     def measure(guider: Any, x: torch.Tensor, sigmas: torch.Tensor, options: dict[str, Any]) -> None:
-        level = Level(architecture, True, guider, pairs.names, x, sigmas, options)
+        level = Level(architecture, 0.0, guider, pairs.names, x, sigmas, options)
         found.append(level.head_effects(alpha)[:, list(heads)])
         for head in heads:
             sides = []
@@ -133,7 +134,7 @@ def explicitly_patched(model: Any, kind: Kind, heads: Sequence[int]) -> Iterator
 def test_patching_some_heads_is_what_explicit_maps_give(kind: Kind) -> None:
     model, pairs = small(kind), pairs_of(kind)
     heads = range(1, head_layout(model).head_count, 3)
-    found = Attribution(model).patched(pairs, SIGMA, [Patch(heads=frozenset(heads))])
+    found = Attribution(model, room=0.0).patched(pairs, SIGMA, [Patch(heads=frozenset(heads))])
 
     def predicted(model: Any, conditioning: Any) -> torch.Tensor:
         made: list[torch.Tensor] = []
@@ -188,14 +189,15 @@ def test_a_causal_hrv_is_built_from_words_to_file(kind: Kind, clip: Any, family:
 def test_effects_beside_loras_and_other_backends_and_in_half_precision(kind: Kind) -> None:
     """Those of the model with the LoRA; passes with a gradient have PyTorch's attention, whatever else is chosen."""
     model, pairs = small(kind), pairs_of(kind)
-    plain, patched = (Attribution(own, alphas=2).effects(pairs, SIGMA) for own in (model, with_changed_weight(model)))
+    both = model, with_changed_weight(model)
+    plain, patched = (Attribution(own, alphas=2, room=0.0).effects(pairs, SIGMA) for own in both)
     assert np.abs(patched.heads - plain.heads).max() > 0.01 * np.abs(plain.heads).max()
     np.testing.assert_allclose(patched.heads.sum(1), patched.squares, rtol=0.1)
     beside, calls = with_backend(model)
-    found = Attribution(beside, alphas=2).effects(pairs, SIGMA)
+    found = Attribution(beside, alphas=2, room=0.0).effects(pairs, SIGMA)
     np.testing.assert_array_equal(found.heads, plain.heads)
     assert not calls
-    half = Attribution(small(kind, torch.bfloat16), alphas=2).effects(pairs, SIGMA)
+    half = Attribution(small(kind, torch.bfloat16), alphas=2, room=0.0).effects(pairs, SIGMA)
     # Numbers of three digits: still nearly complete, and the same heads.
     np.testing.assert_allclose(half.heads.sum(1), half.squares, rtol=0.1)
     assert np.corrcoef(half.heads.ravel(), plain.heads.ravel())[0, 1] > 0.9
