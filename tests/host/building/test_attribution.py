@@ -322,7 +322,7 @@ def test_a_device_without_memory_for_a_graph_gets_a_smaller_one(sd15: Small) -> 
     """What the host itself raises when a device's memory ends, in the first pass with a gradient."""
     pairs = sd15.pairs(slice(0, 2))
     expected = Attribution(sd15.model, alphas=2, room=0.0).effects(pairs, SIGMA)
-    full = []
+    full: list[bool] = []
 
     def run_full(executor: Any, *given: Any) -> Any:
         output = executor(*given)
