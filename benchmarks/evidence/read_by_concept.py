@@ -1,8 +1,9 @@
 """Read by Concept: the heads of one concept read a second prompt, all others the first.
 
 Two prompts name every attribute of one shape and differ in color, shape, pattern, size and position; their scene is the
-same. "taken" has the concept as the second prompt says, "kept" is the share of the four other attributes that are as
-the first one says, "both" has the concept taken and all others kept.
+same, but for Scene it differs too. For Plants they name a potted plant, its position and a scene, and differ in plant
+and position. "taken" has the concept as the second prompt says, "kept" is the share of the other attributes in which
+the prompts differ that are as the first one says, "both" has the concept taken and all others kept.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ STEPS, CFG = 8, 3.0
 
 
 @cache
-def reported_pairs(count: int) -> list[Pair]:
-    return draw_pairs(count, REPORTING)
+def reported_pairs(concept: str, count: int) -> list[Pair]:
+    return draw_pairs(concept, count, REPORTING)
 
 
 class ReadByConcept:
@@ -58,7 +59,7 @@ class ReadByConcept:
         # Random heads are of the layout of any HRV.
         kind = "causal" if what["kind"] == RANDOM else what["kind"]
         reader = Reader(studio(self.hrvs.weights).mini, {kind: self.hrvs.hrv(kind, store, sizes)}, STEPS, CFG)
-        pairs = reported_pairs(what["pairs"])[what["first"] : what["first"] + BATCH]
+        pairs = reported_pairs(what["concept"], what["pairs"])[what["first"] : what["first"] + BATCH]
         return reader.looks(pairs, reader.reading(what["kind"], what["concept"], what["heads"]))
 
     def section(self, store: Store, sizes: Sizes) -> Section:
@@ -70,7 +71,8 @@ class ReadByConcept:
                 for heads in sizes.read_heads:
                     looks = [look for piece in self._of(kind, concept, heads, store, sizes) for look in store.of(piece)]
                     key = f"{self.name}.{concept}.{plain(kind)}.{heads}"
-                    for measure, groups in counted(reported_pairs(sizes.read_pairs), looks, concept).items():
+                    pairs = reported_pairs(concept, sizes.read_pairs)
+                    for measure, groups in counted(pairs, looks, concept).items():
                         numbers[f"{key}.{measure}"] = of_shares(groups)
                     cells += [str(numbers[f"{key}.{measure}"]) for measure in MEASURES]
                 rows.append([concept, kind, *cells])
@@ -81,7 +83,12 @@ class ReadByConcept:
         ]
         text = (
             f"{sizes.read_pairs} pairs of prompts, a seed each; {' or '.join(map(str, sizes.read_heads))} of "
-            f"{all_heads} heads read the second one; {STEPS} steps of euler, CFG {CFG:g}.\n\n"
+            f"{all_heads} heads read the second one; {STEPS} steps of euler, CFG {CFG:g}. The prompts "
+            "of a pair differ in color, shape, pattern, size and position and share their scene; for Scene they differ "
+            "in that too, and for Plants they differ in plant and position. “taken” has the concept as the second "
+            "prompt says; “kept” is the share of the other attributes in which the prompts differ that are as the "
+            "first one says, for Plants that of the position alone; “both” has the concept taken and all others "
+            "kept.\n\n"
             f"{table(['concept', 'heads of', *columns], rows)}\n"
             f"{goals(numbers, _GOALS)}"
         )

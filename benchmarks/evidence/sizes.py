@@ -73,14 +73,14 @@ FULL = Sizes(
     sources=24,
     named=("half", "all"),
     edit_ways=("asking_anew", "p2p", "p2p_hrv_published", "p2p_hrv_causal"),
-    subject_prompts=20,
+    subject_prompts=40,
     subject_seeds=1,
     subject_tuned=24,
     subject_kinds=2,
     subject_ways=("excited", "excited_published", "excited_causal"),
     read_pairs=128,
     read_heads=(8,),
-    read_concepts=("Shape", "Color", "Pattern", "Size", "Position"),
+    read_concepts=("Shape", "Color", "Pattern", "Size", "Position", "Scene", "Plants"),
     read_kinds=(*KINDS, "random"),
 )
 

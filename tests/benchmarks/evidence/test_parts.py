@@ -17,9 +17,10 @@ from hrv_pack.benchmarks.evidence.ordered_weakening import draw_prompts as draw_
 from hrv_pack.benchmarks.evidence.pieces import Piece, Store, missing
 from hrv_pack.benchmarks.evidence.read_by_concept import ReadByConcept, reported_pairs
 from hrv_pack.benchmarks.evidence.robustness import numbered
-from hrv_pack.benchmarks.evidence.sizes import QUICK, Sizes
+from hrv_pack.benchmarks.evidence.sizes import FULL, QUICK, REPORTING, Sizes
 from hrv_pack.benchmarks.evidence.two_subjects import TwoSubjects
 from hrv_pack.benchmarks.two_subjects import KINDS, PLAIN
+from hrv_pack.benchmarks.two_subjects import draw_prompts as draw_subjects
 from hrv_pack.host.mini.loader import load_mini
 from hrv_pack.host.models.layouts import head_layout
 from hrv_pack.hrv.relevance.evidence import Effects
@@ -184,9 +185,14 @@ def test_only_prompts_that_are_hard_but_not_hopeless_are_reported(hrvs: Given, s
     assert numbers["two_subjects.excited.right"].value == numbers["two_subjects.excited.over_plain"].value == 0.5
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_more_prompts_of_two_subjects_begin_with_the_same(kind: str) -> None:
+    assert draw_subjects(kind, FULL.subject_prompts, REPORTING)[:20] == draw_subjects(kind, 20, REPORTING)
+
+
 def test_looks_are_counted_against_both_prompts(hrvs: Given, store: Store) -> None:
     part = ReadByConcept(hrvs)
-    pairs = reported_pairs(QUICK.read_pairs)
+    pairs = reported_pairs("Shape", QUICK.read_pairs)
     for piece in missing([part], store, QUICK):
         taken = piece.what["kind"] == "causal"
         store.keep(piece, [{**pair.own, **({"Shape": pair.other["Shape"]} if taken else {})} for pair in pairs], 1.0)
