@@ -8,7 +8,7 @@ from typing import Any
 
 from comfy_api.latest import io, ui
 
-from ..host.building.causal import LEVELS, CausalSettings, build_causal_hrv
+from ..host.building.causal import LEVELS, STEPS, CausalSettings, build_causal_hrv
 from ..host.page.texts import show_text
 from ..host.work.job import Progress
 from ..host.work.places import THIS_MACHINE
@@ -69,7 +69,7 @@ class BuildCausalHRV(Node):
                     tooltip="Pairs of prompts for each concept. Each takes one image and a few passes with gradients.",
                 ),
                 seed_input("seed", "The pairs, their images and their noise follow from it."),
-                *Sampling.inputs(),
+                *Sampling.inputs(STEPS),
                 io.String.Input(
                     "frames",
                     multiline=True,

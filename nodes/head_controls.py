@@ -8,7 +8,7 @@ from ..host.models.layouts import head_layout, require_fitting
 from ..hrv.controls.control import scale_heads, weaken
 from ..hrv.heads.sets import parse_heads
 from ..hrv.prompts.tokens import ALL_WORDS
-from ..hrv.relevance.orders import ORDERS, WEAKEN_FACTOR, heads_of_percent
+from ..hrv.relevance.orders import ORDERS, heads_of_percent
 from ..hrv.relevance.vectors import HRV
 from .control_inputs import ControlledWords, Effect, control_outputs, hrv_input, occurrence_input, words_input
 from .input_groups import with_groups
@@ -43,8 +43,8 @@ class WeakenHeads(Node):
                 ),
                 factor_input(
                     "factor",
-                    WEAKEN_FACTOR,
-                    "What the words' attention is multiplied by in these heads; published: -2. 0 takes it away.",
+                    0.0,
+                    "What the words' attention is multiplied by in these heads: 0 takes it away, published is -2.",
                 ),
                 *Effect.inputs(),
                 seed_input("seed", "Which random order; the other orders do not need it.", advanced=True),

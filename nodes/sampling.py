@@ -25,9 +25,10 @@ class Sampling(InputGroup):
     negative: str
 
     @staticmethod
-    def inputs() -> list[Any]:
+    def inputs(steps: int = 20) -> list[Any]:
+        """With a node's own default for the steps."""
         return [
-            io.Int.Input("steps", default=20, min=1, max=1000, tooltip="Sampling steps of every image."),
+            io.Int.Input("steps", default=steps, min=1, max=1000, tooltip="Sampling steps of every image."),
             io.Float.Input("cfg", default=7.5, min=0.0, max=100.0, step=0.1, tooltip="As in KSampler."),
             io.Combo.Input(
                 "sampler_name", options=comfy.samplers.KSampler.SAMPLERS, default="euler", tooltip="As in KSampler."

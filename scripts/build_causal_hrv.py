@@ -41,7 +41,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--shard", type=shard, default=(1, 1), metavar="I/N", help="measure only the I-th of N parts")
     parser.add_argument("--seed", type=at_least(0), default=0)
-    parser.add_argument("--steps", type=at_least(1), default=20)
+    parser.add_argument("--steps", type=at_least(1), default=8)
     parser.add_argument("--cfg", type=float, default=7.5)
     parser.add_argument("--sampler", default="euler", dest="sampler_name")
     parser.add_argument("--scheduler", default="normal")

@@ -4,6 +4,7 @@
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 import { addConceptMenus } from "./hrv/concept_menus.js";
+import { setFirstValues } from "./hrv/first_values.js";
 import { HEADS } from "./hrv/heat_maps.js";
 import { loadTranslations, translateSearch } from "./hrv/languages.js";
 import { addOuterStatus } from "./hrv/outer_status.js";
@@ -57,6 +58,7 @@ app.registerExtension({
   },
   nodeCreated(created) {
     const node = /** @type {PageNode} */ (created);
+    setFirstValues(node);
     addConceptMenus(node);
     addWordMenu(node);
     addOuterStatus(node);

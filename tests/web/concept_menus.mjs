@@ -159,11 +159,34 @@ async function sources(page, load, workflow) {
     addNode("HRV_ScorerMini").connect(0, addNode("HRV_Score"), "scorer");
   });
   return {
+    weakening: await weakening(page),
     merged: await offered(page, "HRV_Rank", "concepts", "Weather"),
     published: (await offered(page, "HRV_QuickCheck", "concepts", "Animals")).length,
     scorer: await offered(page, "HRV_Score", "concept", "Plants"),
     unconnected: await offered(page, "HRV_HeatMap", "concepts", ""),
   };
+}
+
+/** How a Quick Check weakens heads: a new one, one of a saved graph, and one of a graph from before there was a choice. */
+function weakening(page) {
+  return page.evaluate(() => {
+    const field = (node) => node.widgets.findIndex((widget) => widget.name === "weakening");
+    const added = app.rootGraph.nodes.find((node) => node.type === "HRV_QuickCheck");
+    const configured = (change) => {
+      const saved = added.serialize();
+      change(saved.widgets_values);
+      const node = addNode("HRV_QuickCheck");
+      node.configure({ ...saved, id: node.id });
+      return node.widgets[field(node)].value;
+    };
+    const place = field(added);
+    return {
+      added: added.widgets[place].value,
+      saved: configured((values) => (values[place] = "the paper's -2")),
+      copied: configured(() => {}),
+      older: configured((values) => values.splice(place)),
+    };
+  });
 }
 
 /** Several concepts are taken one after the other, and a name is typed. */

@@ -47,5 +47,11 @@ def test_menus_know_what_other_nodes_will_give(menus: dict[str, Any]) -> None:
     assert menus["sources"]["unconnected"] == ["", TYPE]
 
 
+def test_a_new_check_sets_heads_to_zero_and_an_old_one_weakens_as_it_did(menus: dict[str, Any]) -> None:
+    zero, published = "set heads to zero (0)", "the paper's -2"
+    expected = {"added": zero, "saved": published, "copied": zero, "older": published}
+    assert menus["sources"]["weakening"] == expected
+
+
 def test_several_concepts_are_chosen_and_names_can_be_typed(menus: dict[str, Any]) -> None:
     assert menus["several"] == {"chosen": "Size, Color", "typed": "Weather"}
