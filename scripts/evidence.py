@@ -3,8 +3,10 @@
     python scripts/evidence.py [--only PART ...] [--quick | --transformer] [--processes 2] [--stage FILE] [--out FOLDER]
 
 Takes an hour to an hour and a half on two cores. Needs Python 3.10 or newer, nothing else, like the demo. What is done
-is kept in ``.hrv/evidence``: a run that was stopped resumes, and parts can be measured one by one; the document has
-those that are complete. ``--quick`` measures little of everything in some minutes, beside the document.
+is kept in ``.hrv/evidence``: a run that was stopped resumes, and parts can be measured one by one. The document has
+those that are complete there, and keeps its sections of the others if they were made with the same weights and host,
+with the sizes and the machine of their own run. ``--quick`` measures little of everything in some minutes, beside the
+document.
 ``--transformer`` measures Ordered Weakening and Read by Concept on HRV-mini-T, and writes
 docs/evidence-transformer.md and .json.
 Exit status: 0 done, 1 refused or a direction flipped, with a sentence, 2 wrong options, 130 stopped by Ctrl-C or

@@ -47,17 +47,18 @@ class Makers(Protocol):
 
 
 def measure(asked: Asked) -> None:
-    """Measure what is missing and write what is complete.
+    """Measure what is missing and write what is complete, with what the document has of the other parts.
 
-    Raises LauncherError for weights that are not there, a process that ended, and, once all is written, for directions
-    that flipped.
+    Raises LauncherError for weights that are not there, a document that can't be read, a process that ended, and, once
+    all is written, for directions that flipped.
     """
     for option, file in (("--stage", asked.stage), ("--transformer", asked.weights)):
         if file is not None and not file.is_file():
             raise LauncherError(f"There are no weights {file} for {option}.")
     prepare_host()
     from hrv_pack.benchmarks.evidence.directions import flipped
-    from hrv_pack.benchmarks.evidence.document import OF_MINI, OF_TRANSFORMER, write
+    from hrv_pack.benchmarks.evidence.document import KEPT, OF_MINI, OF_TRANSFORMER, write
+    from hrv_pack.benchmarks.evidence.earlier import read_earlier
     from hrv_pack.benchmarks.evidence.parts import all_parts
     from hrv_pack.benchmarks.evidence.pieces import Store, missing
     from hrv_pack.benchmarks.evidence.sizes import SIZES
@@ -69,6 +70,13 @@ def measure(asked: Asked) -> None:
     folder = asked.state / f"{weights[:16]}-{_STATE}"
     store, sizes = Store(folder), SIZES[asked.scale]
     _, parts = all_parts(asked.stage, file)
+    document = OF_TRANSFORMER if transformer else OF_MINI
+    try:
+        earlier = read_earlier(asked.out, document, parts.values())
+    except (ValueError, KeyError) as error:
+        raise LauncherError(
+            f"{asked.out / document.record} can't be read ({error}): restore it, or move it away to start without it."
+        ) from error
 
     with _makers(asked, folder, file) as make:
         # Some pieces are known only once others are there: settings chosen on tuning seeds, HRVs.
@@ -77,14 +85,22 @@ def measure(asked: Asked) -> None:
                 for piece in make(pieces):
                     bar.set_postfix_str(piece.part)
                     bar.update(round(piece.cost))
-    complete = [part for part in parts.values() if not missing([part], store, sizes)]
-    sections = [part.section(store, sizes) for part in complete]
-    asked.out.mkdir(parents=True, exist_ok=True)
     model = f"HRV-mini{'-T' if transformer else ''}, weights {weights[:16]}"
-    document = OF_TRANSFORMER if transformer else OF_MINI
-    write(asked.out, document, sections, {**_made(model, store), "sizes": sizes.to_json()})
-    print(f"Wrote {asked.out / document.page}: {', '.join(part.name for part in complete)}.")
-    wrong = flipped({key: found for section in sections for key, found in section.numbers.items()})
+    made = {**_made(model, store), "sizes": sizes.to_json()}
+    measured = {part.name: part.section(store, sizes) for part in parts.values() if not missing([part], store, sizes)}
+    others = {name: section for name, section in earlier.sections.items() if name not in measured}
+    kept = others if earlier.fits(made) else {}
+    if runs := earlier.runs(list(kept.values())):
+        made[KEPT] = runs
+    asked.out.mkdir(parents=True, exist_ok=True)
+    found = measured | kept
+    write(asked.out, document, [found[name] for name in parts if name in found], made)
+    print(f"Wrote {asked.out / document.page}: {', '.join(measured)}.")
+    if kept:
+        print(f"Kept from before: {', '.join(kept)}.")
+    elif others:
+        print(f"Left out, because they were made with another model, host or other seeds: {', '.join(others)}.")
+    wrong = flipped({key: number for section in measured.values() for key, number in section.numbers.items()})
     # Of HRV-mini-T nothing is claimed.
     if wrong and not transformer:
         raise LauncherError("\n".join(["A direction flipped.", *wrong]))

@@ -13,6 +13,8 @@ from .measured import Numbers
 from .pieces import Section
 
 PICTURES = "pictures"
+KEPT = "kept"
+"""Under "made", the earlier runs that sections are kept from: the titles of these, and what each run was made with."""
 
 
 class Document(NamedTuple):
@@ -88,7 +90,12 @@ def _number(value: float) -> float | None:
 
 
 def _made(made: Mapping[str, Any]) -> str:
-    lines = [f"- {name}: {value}" for name, value in made.items() if not isinstance(value, Mapping)]
+    lines = [f"- {name}: {value}" for name, value in made.items() if isinstance(value, str)]
+    # The time of a run is that of all it measured, and what was measured again since is no longer here.
+    lines += [
+        f"- kept from an earlier run ({run['machine']}; {run['processor time']} in all): {', '.join(run['sections'])}"
+        for run in made.get(KEPT, [])
+    ]
     return "\n".join(lines)
 
 

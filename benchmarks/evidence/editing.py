@@ -37,6 +37,7 @@ _DRAWN = 2
 
 class Editing:
     name = "editing"
+    title = "Editing"
 
     def __init__(self, hrvs: HRVs):
         self.hrvs = hrvs
@@ -88,7 +89,7 @@ class Editing:
             f"words for {_CROSS:g} and of itself for {_SELF:g} of the sampling.\n\n"
             f"{table(['named', 'way', *MEASURES, 'both, over P2P'], rows)}\n"
         )
-        return Section("Editing", numbers, text)
+        return Section(self.title, numbers, text)
 
     def _edits(self, named: str, way: str, store: Store, sizes: Sizes) -> list[Piece]:
         hrv = WAYS[way].hrv

@@ -36,6 +36,7 @@ def effect_held(relevances: Values, truth: Values) -> float:
 
 class Effort:
     name = "effort"
+    title = "Effort"
 
     def __init__(self, hrvs: HRVs):
         self.hrvs = hrvs
@@ -81,7 +82,7 @@ class Effort:
             "Intervals by a jackknife over eighths of the images and pairs, where there are as many.\n\n"
             f"{table(['estimator', 'from', 'rank agreement', f'effect in its top {TOP} heads'], rows)}\n"
         )
-        return Section("Effort", numbers, text, {"effort.png": _chart(curves, instant.value)})
+        return Section(self.title, numbers, text, {"effort.png": _chart(curves, instant.value)})
 
 
 def _of_first(

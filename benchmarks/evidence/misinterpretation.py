@@ -89,6 +89,7 @@ def said_setting(way: str, setting: float) -> str:
 
 class Misinterpretation:
     name = "misinterpretation"
+    title = "Misinterpretation"
 
     def __init__(self, hrvs: HRVs):
         self.hrvs = hrvs
@@ -194,7 +195,7 @@ class Misinterpretation:
             f"{table(['word', *(way.replace('_', ' ') for way in reported)], by_word)}\n"
             f"{goals(numbers, _GOALS)}\nThe paper has .63 and .16, by people and on Stable Diffusion.\n"
         )
-        return Section("Misinterpretation", numbers, text)
+        return Section(self.title, numbers, text)
 
     def _unsteered(self, first: int, seeds: int, store: Store, sizes: Sizes) -> list[Piece]:
         prompts = draw_prompts(sizes.two_meaning_prompts)

@@ -115,6 +115,7 @@ def factors_of(way: Way, hrv: HRV) -> npt.NDArray[np.float32]:
 
 class OrderedWeakening:
     name = "ordered_weakening"
+    title = "Ordered weakening"
 
     def __init__(self, hrvs: HRVs):
         self.hrvs = hrvs
@@ -175,7 +176,7 @@ class OrderedWeakening:
             pictures[f"side-effects-{kind.replace(' ', '-')}.png"] = matrix_picture(
                 matrix, rows, sizes.weakened_concepts, "share lost", title=title
             )
-        return Section("Ordered weakening", numbers, self._text(numbers, sizes), pictures)
+        return Section(self.title, numbers, self._text(numbers, sizes), pictures)
 
     def _hrv(self, way: Way, store: Store, sizes: Sizes) -> HRV:
         """That of a way; any for random orders and none at all."""

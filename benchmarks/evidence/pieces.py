@@ -85,7 +85,14 @@ class Part(Protocol):
     """One of the claims, measured."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """What its pieces and the keys of its numbers begin with."""
+        ...
+
+    @property
+    def title(self) -> str:
+        """The heading of its section."""
+        ...
 
     def pieces(self, store: Store, sizes: Sizes) -> Sequence[Piece]:
         """Every piece that is known to be needed: more once pieces that others depend on are there."""

@@ -36,6 +36,7 @@ def reported_pairs(concept: str, count: int) -> list[Pair]:
 
 class ReadByConcept:
     name = "read_by_concept"
+    title = "Read by Concept"
 
     def __init__(self, hrvs: HRVs):
         self.hrvs = hrvs
@@ -92,7 +93,7 @@ class ReadByConcept:
             f"{table(['concept', 'heads of', *columns], rows)}\n"
             f"{goals(numbers, _GOALS)}"
         )
-        return Section("Read by Concept", numbers, text)
+        return Section(self.title, numbers, text)
 
     def _of(self, kind: str, concept: str, heads: int, store: Store, sizes: Sizes) -> list[Piece]:
         return [self.piece(kind, concept, heads, first, store, sizes) for first in range(0, sizes.read_pairs, BATCH)]

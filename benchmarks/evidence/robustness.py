@@ -78,6 +78,7 @@ def numbered(evidence: Effects) -> npt.NDArray[np.int64]:
 
 class Robustness:
     name = "robustness"
+    title = "Robustness"
 
     def __init__(self, hrvs: HRVs):
         self.hrvs = hrvs
@@ -120,7 +121,7 @@ class Robustness:
             "eighths of the images and pairs.\n\n"
             f"{table(['what changes', 'estimator', 'rank agreement', f'shared of the top {TOP}'], rows)}\n"
         )
-        return Section("Robustness", numbers, text)
+        return Section(self.title, numbers, text)
 
     def _compared(
         self, kind: str, variant: str, compare: Callable[[Values, Values], float], store: Store, sizes: Sizes

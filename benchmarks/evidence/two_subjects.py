@@ -44,6 +44,7 @@ def _prompts(kind: str, count: int, seed: int) -> list[SubjectPrompt]:
 
 class TwoSubjects:
     name = "two_subjects"
+    title = "Two subjects"
 
     def __init__(self, hrvs: HRVs):
         self.hrvs = hrvs
@@ -117,7 +118,7 @@ class TwoSubjects:
             f"CFG {CFG:g}; thresholds {_THRESHOLDS}. Kinds chosen on {sizes.subject_tuned} other prompts.\n\n"
             f"{table(['prompts', 'way', 'both there', 'all right', 'right, over plain'], rows)}\n"
         )
-        return Section("Two subjects", numbers, text)
+        return Section(self.title, numbers, text)
 
     def _tuned(self, kind: str, store: Store, sizes: Sizes) -> list[Piece]:
         return [self.piece(kind, number, PLAIN, TUNING, store, sizes) for number in range(sizes.subject_tuned)]

@@ -14,6 +14,7 @@ class Tuned:
     """A part that measures with the best of two settings."""
 
     name = "tuned"
+    title = "Tuned"
     first = (Piece("tuned", {"setting": 1}, 2.0), Piece("tuned", {"setting": 2}, 5.0))
 
     def pieces(self, store: Store, sizes: Sizes) -> Sequence[Piece]:
