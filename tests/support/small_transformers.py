@@ -21,13 +21,12 @@ import comfy.supported_models
 import comfy.text_encoders.anima
 import comfy.text_encoders.flux
 import numpy as np
+import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
 from comfy.samplers import KSAMPLER, CFGGuider, calculate_sigmas
 from comfy.supported_models_base import ClipTarget
 
-from ...host.models.architectures import FAMILIES
-from ...host.models.capabilities import Capability
 from ...host.models.families.overriding import SLOT
 from ...host.models.layouts import head_layout
 from ...host.prompts.carried import TOKEN_MAP_KEY, Conditioning
@@ -239,10 +238,9 @@ SHALLOW_Z_IMAGE = replace(Z_IMAGE, make=making(_MODELS.ZImage, _LUMINA, **_OF_Z_
 KINDS = (ANIMA, COSMOS, Z_IMAGE, LUMINA_2, FLUX, FLUX_2, CHROMA, WAN, QWEN_IMAGE)
 
 
-def kinds_with(capability: Capability) -> list[Kind]:
-    """The families for which a capability is there: what is said to be there is tested."""
-    able = {family.name for family in FAMILIES if capability in family.capabilities}
-    return [kind for kind in KINDS if kind.name in able]
+each_kind = pytest.mark.parametrize("kind", KINDS, ids=str)
+one_of_each = pytest.mark.parametrize("kind", [ANIMA, FLUX], ids=str)
+"""With attention to the text in a layer of its own, and together with the image's."""
 
 
 @functools.cache

@@ -17,7 +17,6 @@ from comfy.samplers import KSAMPLER, CFGGuider
 from comfy_extras.nodes_video_model import ConditioningSetAreaPercentageVideo
 from hrv_pack.host.attend_and_excite.subjects import excite
 from hrv_pack.host.mechanism import add_reading
-from hrv_pack.host.models.capabilities import Capability
 from hrv_pack.host.models.layouts import head_layout
 from hrv_pack.host.prompts.carried import Conditioning
 from hrv_pack.host.runs.gradients import gradients
@@ -36,7 +35,8 @@ from hrv_pack.tests.support.small_transformers import (
     WAN,
     Kind,
     attending,
-    kinds_with,
+    each_kind,
+    one_of_each,
     prompt,
     small,
     with_backend,
@@ -45,8 +45,6 @@ from hrv_pack.tests.support.small_transformers import (
 
 from nodes import ConditioningSetArea
 
-each_kind = pytest.mark.parametrize("kind", kinds_with(Capability.EXCITEMENT), ids=str)
-one_of_each = pytest.mark.parametrize("kind", [ANIMA, FLUX], ids=str)
 WORDS = ("a", "red", "car", "and", "tree")
 # Behind a first token, one of them each.
 POSITIONS = {"car": 3, "tree": 5}

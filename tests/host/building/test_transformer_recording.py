@@ -17,7 +17,6 @@ from hrv_pack.host.building.build import BuildSettings, build_hrv
 from hrv_pack.host.building.concept_words import ALL_WORDS_ESTIMATOR, PAPER_ESTIMATOR, ConceptWords
 from hrv_pack.host.building.recording import Recorder
 from hrv_pack.host.models.architectures import architecture_of
-from hrv_pack.host.models.capabilities import Capability
 from hrv_pack.host.models.latents import empty_latent
 from hrv_pack.host.models.layouts import head_layout
 from hrv_pack.hrv.draws import draw_words
@@ -29,10 +28,11 @@ from hrv_pack.tests.support.small_transformers import (
     ANIMA,
     FLUX,
     FLUX_2,
+    KINDS,
     WAN,
     Kind,
     attending,
-    kinds_with,
+    one_of_each,
     rows_of,
     small,
     small_clip_anima,
@@ -211,7 +211,7 @@ def counted(model: Any, kind: Kind, clip: Any, estimator: str = PAPER_ESTIMATOR)
 @pytest.mark.parametrize(
     ("kind", "estimator"),
     [
-        *((kind, PAPER_ESTIMATOR) for kind in kinds_with(Capability.RECORDING)),
+        *((kind, PAPER_ESTIMATOR) for kind in KINDS),
         *((kind, ALL_WORDS_ESTIMATOR) for kind in (FLUX, FLUX_2, WAN)),
     ],
     ids=str,
@@ -228,9 +228,6 @@ def test_counts_are_those_of_explicit_maps(kind: Kind, estimator: str) -> None:
     # A tie of rounding here or there.
     assert np.abs(found - expected).sum() <= 2
     assert picture_of_model(model) == before
-
-
-one_of_each = pytest.mark.parametrize("kind", [ANIMA, FLUX], ids=str)
 
 
 @one_of_each

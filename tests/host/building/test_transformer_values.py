@@ -13,7 +13,6 @@ import torch
 from hrv_pack.host.building.one_level import AtOneLevel
 from hrv_pack.host.building.text_values import PROGRESS
 from hrv_pack.host.building.value_contrast import instant_hrv
-from hrv_pack.host.models.capabilities import Capability
 from hrv_pack.host.models.layouts import head_layout
 from hrv_pack.host.prompts.carried import Conditioning
 from hrv_pack.hrv.errors import HRVError
@@ -31,7 +30,8 @@ from hrv_pack.tests.support.small_transformers import (
     Z_IMAGE,
     Kind,
     attending,
-    kinds_with,
+    each_kind,
+    one_of_each,
     small,
     small_clip_anima,
     small_clip_flux,
@@ -124,7 +124,7 @@ def expected(model: Any, kind: Kind, clip: Any, outputs: Sequence[torch.Tensor])
     return (shares / shares.sum(dim=1, keepdim=True) * shares.shape[1]).detach().numpy()
 
 
-@pytest.mark.parametrize("kind", kinds_with(Capability.VALUES), ids=str)
+@each_kind
 def test_values_are_those_of_the_definition(kind: Kind) -> None:
     model, clip = small(kind), clip_of(kind)
     before = picture_of_model(model)
@@ -134,9 +134,6 @@ def test_values_are_those_of_the_definition(kind: Kind) -> None:
         np.testing.assert_allclose(found.values, expected(model, kind, clip, outputs), rtol=1e-3)
     assert found.layout == head_layout(model) and found.provenance["level"] == PROGRESS
     assert picture_of_model(model) == before
-
-
-one_of_each = pytest.mark.parametrize("kind", [ANIMA, FLUX], ids=str)
 
 
 @one_of_each

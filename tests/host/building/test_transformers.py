@@ -17,7 +17,6 @@ from hrv_pack.host.building.causal import CausalSettings, build_causal_hrv
 from hrv_pack.host.building.one_level import OTHER, AtOneLevel, Level
 from hrv_pack.host.building.patching import Patch, gated
 from hrv_pack.host.models.architectures import architecture_of
-from hrv_pack.host.models.capabilities import Capability
 from hrv_pack.host.models.layouts import head_layout
 from hrv_pack.hrv.building.pairs import examples_of
 from hrv_pack.hrv.relevance.files import load_hrv, save_hrv
@@ -28,7 +27,8 @@ from hrv_pack.tests.support.small_transformers import (
     FLUX,
     Kind,
     attending,
-    kinds_with,
+    each_kind,
+    one_of_each,
     prompt,
     small,
     small_clip_anima,
@@ -37,7 +37,6 @@ from hrv_pack.tests.support.small_transformers import (
     with_changed_weight,
 )
 
-each_kind = pytest.mark.parametrize("kind", kinds_with(Capability.CAUSAL), ids=str)
 SIGMA = 0.7
 PAIRS = 2
 TOKENS = 9
@@ -185,7 +184,7 @@ def test_a_causal_hrv_is_built_from_words_to_file(kind: Kind, clip: Any, family:
     assert load_hrv(save_hrv(built.hrv, tmp_path / "causal.safetensors")).layout.family == family
 
 
-@pytest.mark.parametrize("kind", [ANIMA, FLUX], ids=str)
+@one_of_each
 def test_effects_beside_loras_and_other_backends_and_in_half_precision(kind: Kind) -> None:
     """Those of the model with the LoRA; passes with a gradient have PyTorch's attention, whatever else is chosen."""
     model, pairs = small(kind), pairs_of(kind)

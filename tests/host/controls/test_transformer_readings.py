@@ -12,7 +12,6 @@ import torch
 from comfy.patcher_extension import WrappersMP
 from hrv_pack.host.mechanism import add_control, add_reading
 from hrv_pack.host.models.architectures import architecture_of
-from hrv_pack.host.models.capabilities import Capability
 from hrv_pack.host.models.layouts import head_layout
 from hrv_pack.host.prompts.carried import TOKEN_MAP_KEY, Conditioning
 from hrv_pack.hrv.controls.control import Control
@@ -26,7 +25,8 @@ from hrv_pack.tests.support.small_transformers import (
     QWEN_IMAGE,
     Kind,
     Row,
-    kinds_with,
+    each_kind,
+    one_of_each,
     prompt,
     rows_of,
     small,
@@ -35,7 +35,6 @@ from hrv_pack.tests.support.small_transformers import (
     with_changed_weight,
 )
 
-each_kind = pytest.mark.parametrize("kind", kinds_with(Capability.READING), ids=str)
 WORDS = ("a", "red", "car")
 
 
@@ -171,7 +170,7 @@ def test_of_several_prompts_each_reads_its_own_and_in_its_window(kind: Kind) -> 
             assert relative_error(one.output, before.output) > 10 * TOLERANCE
 
 
-@pytest.mark.parametrize("kind", [FLUX, ANIMA], ids=str)
+@one_of_each
 def test_a_run_leaves_nothing_behind_and_ends_as_if_nothing_had_happened(kind: Kind) -> None:
     model, own, negative = small(kind), prompt(WORDS, seed=1), prompt(("ugly",), seed=2)
     graph = reading(model, own, prompt(WORDS, seed=3), gates_of(model), window=WHOLE)
@@ -227,9 +226,6 @@ def test_masked_tokens_of_both_prompts_are_as_if_they_were_not_there() -> None:
         assert len(found) == len(shorter) == 4
         for one, without in zip(found, shorter, strict=True):
             assert relative_error(one.output, without.output) <= TOLERANCE
-
-
-one_of_each = pytest.mark.parametrize("kind", [ANIMA, FLUX], ids=str)
 
 
 def read_explicitly(model: Any, kind: Kind, own: Conditioning, other: Conditioning, gates: np.ndarray) -> list[Row]:

@@ -11,7 +11,6 @@ import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
 from hrv_pack.host.mechanism import add_control, add_reading
-from hrv_pack.host.models.capabilities import Capability
 from hrv_pack.host.models.families.overriding import SLOT
 from hrv_pack.host.models.layouts import head_layout
 from hrv_pack.host.prompts.carried import Conditioning
@@ -33,8 +32,8 @@ from hrv_pack.tests.support.small_transformers import (
     Kind,
     Rescaling,
     Row,
+    each_kind,
     explicitly,
-    kinds_with,
     prompt,
     rows_of,
     small,
@@ -43,7 +42,6 @@ from hrv_pack.tests.support.small_transformers import (
     with_changed_weight,
 )
 
-each_kind = pytest.mark.parametrize("kind", kinds_with(Capability.CONTROLS), ids=str)
 WORDS = ("a", "red", "car", "and", "tree")
 
 

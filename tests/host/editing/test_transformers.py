@@ -11,7 +11,6 @@ import pytest
 import torch
 from comfy_extras.nodes_video_model import ConditioningSetAreaPercentageVideo
 from hrv_pack.host.mechanism import add_control
-from hrv_pack.host.models.capabilities import Capability
 from hrv_pack.host.models.layouts import head_layout
 from hrv_pack.host.prompts.carried import ROWS_KEY, TOKEN_MAP_KEY, Conditioning
 from hrv_pack.hrv.controls.control import Control
@@ -34,8 +33,9 @@ from hrv_pack.tests.support.small_transformers import (
     Z_IMAGE,
     Kind,
     Row,
+    each_kind,
     explicitly,
-    kinds_with,
+    one_of_each,
     prompt,
     rows_of,
     small,
@@ -46,8 +46,6 @@ from hrv_pack.tests.support.small_transformers import (
 
 from nodes import ConditioningSetArea, ConditioningSetMask
 
-each_kind = pytest.mark.parametrize("kind", kinds_with(Capability.EDITING), ids=str)
-one_of_each = pytest.mark.parametrize("kind", [ANIMA, FLUX], ids=str)
 SOURCE, TARGET = ("a", "red", "car"), ("a", "shiny", "blue", "car")
 TOKENS = 9
 WHOLE = {"cross_end": 1.0, "self_size": 1.0}

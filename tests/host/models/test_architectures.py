@@ -12,7 +12,7 @@ import pytest
 import torch
 from hrv_pack.host.models import architectures
 from hrv_pack.host.models.architectures import UNREACHABLE, architecture_of, unet_of
-from hrv_pack.host.models.capabilities import ALL, Capability
+from hrv_pack.host.models.capabilities import Capability
 from hrv_pack.host.models.families.architecture import Architecture
 from hrv_pack.host.models.families.attention_call import Wrap
 from hrv_pack.host.models.families.replacers import LayerWrapping, Replacer, ReplacerKey, plain_attention
@@ -20,9 +20,10 @@ from hrv_pack.host.models.families.unet import UNet
 from hrv_pack.host.models.layouts import head_layout
 from hrv_pack.hrv.errors import HRVError
 from hrv_pack.hrv.heads.layout import AttentionLayer, HeadLayout
-from hrv_pack.tests.support.documented_families import UNET, documented
+from hrv_pack.tests.support.documented_families import UNET, documented, short_table
+from hrv_pack.tests.support.oracles import OF_TRANSFORMERS, OF_UNETS, kinds_of
 from hrv_pack.tests.support.small_host import small_sd15, small_sd20, small_sdxl
-from hrv_pack.tests.support.small_transformers import FLUX, KINDS, Kind, small
+from hrv_pack.tests.support.small_transformers import FLUX, Kind, each_kind, small
 from pack_import import PACK_ROOT
 
 MODELS: list[Callable[[], Any]] = [small_sd15, small_sd20, small_sdxl]
@@ -199,21 +200,26 @@ def test_blocks_that_another_pack_has_exchanged_are_told() -> None:
         head_layout(model)
 
 
+@pytest.mark.parametrize("family", architectures.FAMILIES, ids=lambda family: family.name)
+def test_a_family_is_said_to_do_what_tests_pass_with_it_and_nothing_else(family: type[Architecture]) -> None:
+    """What is documented is what it is said to do."""
+    passed = {
+        capability
+        for capability, test in (OF_UNETS if family is UNet else OF_TRANSFORMERS).items()
+        if family is UNet or family.name in {kind.name for kind in kinds_of(test)}
+    }
+    assert passed == family.capabilities
+
+
 def test_the_documents_say_what_each_family_can_do() -> None:
     for family, told in zip(architectures.FAMILIES, documented().items(), strict=True):
         name, (_, capabilities) = told
         assert name == (UNET if family is UNet else family.name)
         assert capabilities == [one.value for one in Capability if one in family.capabilities]
-    # All that is said of a transformer is tested with a small one of its family (kinds_with).
-    families = [family for family in architectures.FAMILIES if family is not UNet]
-    assert {family.name for family in families} == {kind.name for kind in KINDS}
-    listed = ", ".join(family.name for family in families)
-    readme = (PACK_ROOT / "README.md").read_text(encoding="utf-8")
-    assert f"| everything but Local Blend also works with | {listed}:" in readme
-    assert all(family.capabilities == ALL - {Capability.BLENDING} for family in families)
+    assert short_table() in (PACK_ROOT / "README.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=str)
+@each_kind
 def test_every_layer_of_a_transformer_is_a_module_that_is_run_again_for_gradients(kind: Kind) -> None:
     model = small(kind)
     architecture = architecture_of(model)

@@ -11,7 +11,6 @@ import comfy.sample
 import pytest
 import torch
 from hrv_pack.host.mechanism import add_control
-from hrv_pack.host.models.capabilities import Capability
 from hrv_pack.host.models.latents import empty_latent
 from hrv_pack.host.models.layouts import head_layout
 from hrv_pack.host.weakening.grid import WeakeningSettings
@@ -27,7 +26,7 @@ from hrv_pack.tests.support.small_host import encoded, random_hrv
 from hrv_pack.tests.support.small_transformers import (
     ANIMA,
     Kind,
-    kinds_with,
+    each_kind,
     small,
     small_clip_anima,
     small_clip_flux,
@@ -57,7 +56,7 @@ def decoded(latents: torch.Tensor) -> torch.Tensor:
     return mean.reshape(-1, *frames, 1, 1, 1).expand(len(latents), *frames, 64, 64, 3)
 
 
-@pytest.mark.parametrize("kind", kinds_with(Capability.WEAKENING), ids=str)
+@each_kind
 def test_images_are_those_of_the_nodes(kind: Kind, tmp_path: Path) -> None:
     """With T5 for all but Anima: where the words of other encoders are is tests/host/prompts/test_letters.py's."""
     model, clip = small(kind), small_clip_anima if kind is ANIMA else small_clip_flux
