@@ -17,7 +17,7 @@ from ..host.building.attribution import Attribution
 from ..host.building.causal import CausalSettings
 from ..host.building.pair_images import NumberedPair, PairImages
 from ..host.building.patching import Patch
-from ..host.prompts.encoding import token_map
+from ..host.building.word_places import WordPlaces
 from ..hrv.building.causal_state import GROUPS
 from ..hrv.building.pairs import Example, draw_pairs
 from ..hrv.relevance.evidence import Effects, normalised
@@ -124,13 +124,10 @@ def measure_words(
     """
     attribution = Attribution(model)
     images = PairImages(model, clip, settings, settings.negative, settings.seed, settings.levels)
-
-    def tokens(word: str) -> int:
-        return len(token_map(clip, word).content_positions)
-
+    places_of = WordPlaces(clip)
     effects, norms, places = [], [], []
     for row, (concept, of_concept) in enumerate(examples.items()):
-        drawn = draw_pairs(concept, of_concept, tokens, settings.pairs, settings.seed)
+        drawn = draw_pairs(concept, of_concept, places_of, settings.pairs, settings.seed)
         pairs = [NumberedPair(pair, number, number % len(settings.levels)) for number, pair in enumerate(drawn)]
         for start in range(0, len(pairs), settings.batch_size):
             batch = pairs[start : start + settings.batch_size]

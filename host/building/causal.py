@@ -28,7 +28,6 @@ from ...hrv.relevance.vectors import HRV
 from ...hrv.relevance.vocabulary import Vocabulary
 from ..models.capabilities import Capability
 from ..models.layouts import head_layout
-from ..prompts.encoding import token_map
 from ..work.description import Description
 from ..work.executor import HERE, Executor, Tick
 from ..work.job import Report, job_key, no_report, run_job, shard_of
@@ -40,6 +39,7 @@ from .causal_checks import TopHeadChecks
 from .pair_images import NumberedPair, PairImages
 from .patching import Patch
 from .provenance import made_from
+from .word_places import WordPlaces
 
 LEVELS = (0.06, 0.24, 0.44, 0.68)
 """Sampling progress of the noise levels: the timesteps 940, 760, 560 and 320 of 1000."""
@@ -167,14 +167,8 @@ class _Build:
         # Of every pair its effects, its norm and its place.
         size = settings.pairs * len(examples) * (4 * self.layout.head_count + 28)
         require_savable(size, "fewer pairs, or fewer concepts")
-        counted: dict[str, int] = {}
-
-        def tokens(word: str) -> int:
-            if word not in counted:
-                counted[word] = len(token_map(clip, word).content_positions)
-            return counted[word]
-
-        drawn = [draw_pairs(name, of_name, tokens, settings.pairs, settings.seed) for name, of_name in examples.items()]
+        places = WordPlaces(clip)
+        drawn = [draw_pairs(name, of_name, places, settings.pairs, settings.seed) for name, of_name in examples.items()]
         # A pair of every concept before the next of any, so that an early stop leaves all of them equally sure.
         levels = len(settings.levels)
         self.pairs = [

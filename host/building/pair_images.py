@@ -11,7 +11,6 @@ import torch
 
 from ...hrv.building.causal_state import GROUPS
 from ...hrv.building.pairs import Pair, pair_seed
-from ...hrv.errors import HRVError
 from ...hrv.prompts.tokens import TokenMap
 from ..models.architectures import architecture_of
 from ..prompts.carried import TEXT_KEYS, Conditioning
@@ -79,11 +78,6 @@ class PairImages:
 
     def _groups_of(self, pair: Pair) -> npt.NDArray[np.bool_]:
         a, b = (token_map(self.clip, prompt) for prompt in pair.prompts)
-        if a.length != b.length or a.content_positions != b.content_positions:
-            raise HRVError(
-                f"The prompts '{pair.prompts[0]}' and '{pair.prompts[1]}' have different numbers of tokens. Write "
-                "words that the tokenizer splits alike."
-            )
         own, words = _own_positions(a, b, pair), set(a.content_positions)
         rest = [position for position in range(a.length) if position not in words and position]
         end = [position for position in rest if position - 1 in words]

@@ -58,6 +58,16 @@ def token_map(clip: Any, text: str) -> TokenMap:
     return _read_prompt(clip, text)[1]
 
 
+def token_map_and_lengths(clip: Any, text: str) -> tuple[TokenMap, tuple[int, ...]]:
+    """Return :func:`token_map`, and the number of tokens that each text encoder makes of the prompt.
+
+    Prompts whose conditionings are to have one shape need equal numbers of all: Anima's has the length of Qwen's
+    tokens, and its token map that of T5's. Raises HRVError as :func:`token_map` does.
+    """
+    prompt = _read_prompt(clip, text)
+    return prompt.words, tuple(sum(map(len, chunks)) for chunks in prompt.tokens.values())
+
+
 def encode_prompt(clip: Any, text: str) -> tuple[Conditioning, TokenMap]:
     """Return the conditioning of the host's CLIPTextEncode, carrying its token map, and the map itself.
 

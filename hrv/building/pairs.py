@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..draws import hashed
-from ..errors import HRVError
+from ..errors import HRVError, quoted
 from ..prompts.frames import fill
 from ..relevance.vocabulary import Vocabulary, fold
 
@@ -32,9 +32,25 @@ class Example(NamedTuple):
     word: str
 
 
+class Placed(NamedTuple):
+    """Where the tokens of a prompt stand, and which of them are those of one word.
+
+    ``lengths`` are the numbers of tokens that each text encoder makes of the prompt, ``content`` the positions of all
+    its words and ``own`` those of the word, empty where it shares its tokens with others.
+    """
+
+    lengths: tuple[int, ...]
+    content: tuple[int, ...]
+    own: tuple[int, ...]
+
+
+Places = Callable[[Example, str], Placed]
+"""Tells where the word of an example stands that has this text in front of it."""
+
+
 @dataclass(frozen=True)
 class Pair:
-    """Two prompts A and B with equally many tokens that differ in one word, each prompt's own."""
+    """Two prompts A and B that differ in one word, each prompt's own, and whose tokens stand in the same places."""
 
     concept: str
     prompts: tuple[str, str]
@@ -49,31 +65,42 @@ def examples_of(vocabulary: Vocabulary, frames: Sequence[str]) -> dict[str, list
     }
 
 
-def draw_pairs(
-    concept: str, examples: Sequence[Example], tokens: Callable[[str], int], number: int, seed: int
-) -> list[Pair]:
+def draw_pairs(concept: str, examples: Sequence[Example], places: Places, number: int, seed: int) -> list[Pair]:
     """``number`` pairs of a concept's examples, in an order that depends on the seed and the concept's name alone.
 
-    Two examples make a pair if their prompts are equal but for the words, and these have equally many tokens;
-    ``tokens`` counts those of a word. All different pairs come before any comes again. Raises HRVError, which names
-    the words, if there is no pair.
+    Two examples make a pair if their prompts are equal but for the words, and ``places`` are the same in both: how
+    many tokens a word has depends on what stands in front of it. All different pairs come before any comes again.
+    Raises HRVError, which names the words, if there is no pair.
     """
-    groups = _groups(examples, tokens)
+    groups = _groups(examples, places)
     sizes = [len(group) * (len(group) - 1) for group in groups]
     total = sum(sizes)
     if not total:
-        raise HRVError(_no_pairs(concept, examples, tokens))
+        raise HRVError(_no_pairs(concept, examples, places))
     ends = list(accumulate(sizes))
     return [_pair(concept, groups, ends, index) for index in _order(concept, total, number, seed)]
 
 
-def _groups(examples: Sequence[Example], tokens: Callable[[str], int]) -> list[list[Example]]:
-    """Examples with the same sentence and equally many tokens in their words, each word once."""
-    groups: dict[tuple[str, str, int], dict[str, Example]] = {}
+def _groups(examples: Sequence[Example], places: Places) -> list[list[Example]]:
+    """Examples with the same sentence and the same places of tokens, each word once."""
+    sentences = _sentences(examples)
+    groups: dict[tuple[str, str, Placed], dict[str, Example]] = {}
+    # In the order of the examples, which says what the number of a pair means.
     for example in examples:
         for before, after in _frames(example):
-            groups.setdefault((before, after, tokens(example.word)), {}).setdefault(fold(example.word), example)
+            if len(sentences[before, after]) > 1:
+                group = groups.setdefault((before, after, places(example, before)), {})
+                group.setdefault(fold(example.word), example)
     return [list(group.values()) for group in groups.values() if len(group) > 1]
+
+
+def _sentences(examples: Sequence[Example]) -> dict[tuple[str, str], dict[str, Example]]:
+    """By what stands before and after the word, one example for each word."""
+    found: dict[tuple[str, str], dict[str, Example]] = {}
+    for example in examples:
+        for frame in _frames(example):
+            found.setdefault(frame, {}).setdefault(fold(example.word), example)
+    return found
 
 
 def _frames(example: Example) -> Iterator[tuple[str, str]]:
@@ -112,13 +139,37 @@ def _pair(concept: str, groups: Sequence[Sequence[Example]], ends: Sequence[int]
     return Pair(concept, (a.prompt, b.prompt), (a.word, b.word))
 
 
-def _no_pairs(concept: str, examples: Sequence[Example], tokens: Callable[[str], int]) -> str:
+def _no_pairs(concept: str, examples: Sequence[Example], places: Places) -> str:
     """What to say of a concept without pairs."""
-    numbers = {example.word: tokens(example.word) for example in examples}
-    listed = ", ".join(f"{word[:30]} ({count})" for word, count in list(numbers.items())[:_LISTED_WORDS])
-    more = ", ..." if len(numbers) > _LISTED_WORDS else ""
-    wanted = " or ".join(str(count) for count in sorted(set(numbers.values()))[:3])
     return (
-        f"The concept {concept} has no pair of prompts: two words with equally many tokens in the same sentence. Its "
-        f"words and their tokens are: {listed}{more}. Add another word of {wanted} token{'' if wanted == '1' else 's'}."
+        f"The concept {concept} has no pair of prompts: two words with equally many tokens in the same sentence. "
+        f"{_what_to_write(examples, places)}"
     )
+
+
+def _what_to_write(examples: Sequence[Example], places: Places) -> str:
+    sentences = _sentences(examples)
+    words = list({fold(example.word): example.word for example in examples}.values())
+    if not sentences:
+        return f"Its words stand inside other words: write {_named(words)} with a space or a sign on both sides."
+    (before, after), alike = max(sentences.items(), key=lambda item: len(item[1]))
+    if len(alike) == 1 < len(words):
+        (own,) = alike.values()
+        another = next(word for word in words if fold(word) != fold(own.word))
+        return (
+            f"Its words stand in different sentences: {_named(words)}. Write them into one, such as "
+            f"{quoted(f'{before}<{own.word} | {another}>{after}')}."
+        )
+    numbers = {example.word: len(places(example, before).own) for example in alike.values()}
+    listed = _named([f"{word[:30]} ({count})" for word, count in numbers.items()])
+    counts = sorted(set(numbers.values()))
+    if len(counts) < len(numbers):
+        return f"Its words and their tokens are: {listed}, but the text encoders split none of them alike. Add words."
+    wanted = " or ".join(map(str, counts[:3]))
+    return (
+        f"Its words and their tokens are: {listed}. Add another word of {wanted} token{'' if wanted == '1' else 's'}."
+    )
+
+
+def _named(words: Sequence[str]) -> str:
+    return ", ".join([*(word[:40] for word in words[:_LISTED_WORDS]), *(["..."] if len(words) > _LISTED_WORDS else [])])

@@ -20,6 +20,7 @@ import comfy.sd
 import comfy.supported_models
 import comfy.text_encoders.anima
 import comfy.text_encoders.flux
+import comfy.text_encoders.z_image
 import numpy as np
 import pytest
 import torch
@@ -448,8 +449,19 @@ def small_clip_anima() -> Any:
     )
 
 
+@functools.cache
+def small_clip_z_image() -> Any:
+    """A CLIP for :data:`Z_IMAGE`: Qwen."""
+    size = {"hidden_size": WIDTH, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 2}
+    return _small_clip(
+        comfy.text_encoders.z_image.ZImageTokenizer,
+        comfy.text_encoders.z_image.te(),
+        qwen3_4b={**size, "num_key_value_heads": 1},
+    )
+
+
 # Models that live until the interpreter ends would be taken down after the host's modules.
-for _kept in (small, small_clip_flux, small_clip_anima):
+for _kept in (small, small_clip_flux, small_clip_anima, small_clip_z_image):
     atexit.register(_kept.cache_clear)
 
 

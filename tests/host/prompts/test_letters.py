@@ -2,86 +2,23 @@
 
 from __future__ import annotations
 
-import functools
-import io
 import logging
-from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-import comfy.text_encoders.anima
-import comfy.text_encoders.cosmos
-import comfy.text_encoders.flux
-import comfy.text_encoders.lumina2
-import comfy.text_encoders.pixart_t5
-import comfy.text_encoders.qwen_image
-import comfy.text_encoders.wan
-import comfy.text_encoders.z_image
+import comfy.text_encoders.sd3_clip
 import pytest
-import sentencepiece
 import torch
 from hrv_pack.host.prompts import letters
 from hrv_pack.host.prompts.encoding import tag_conditioning, token_map, word_tokens
 from hrv_pack.hrv.errors import HRVError
 from hrv_pack.hrv.prompts.tokens import TokenMap, find_phrases
-from hrv_pack.tests.support.tekken import flux_2_tokenizer
+from hrv_pack.tests.support.tokenizers import FAMILIES, TEXT, clip_of
 
-TEXT = 'A rose-colored "vase", a (red:1.3) skyscraper, 7girl — \\(nice\\) and é 😀'
 WORDS = ["rose", "colored", "vase", "red", "skyscraper", "7", "girl", "nice", "and", "é", "😀"]
 
 
-def sentence_piece() -> torch.Tensor:
-    """A small SentencePiece model with bytes for letters it does not know."""
-    made = io.BytesIO()
-    corpus = [TEXT.lower(), "a red car and a blue tree", "the girl sees a tall skyscraper", "nice vases of roses"] * 9
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(corpus),
-        model_writer=made,
-        vocab_size=320,
-        byte_fallback=True,
-        hard_vocab_limit=False,
-        pad_id=0,
-        eos_id=1,
-        unk_id=2,
-        bos_id=3,
-        minloglevel=2,
-    )
-    return torch.frombuffer(bytearray(made.getvalue()), dtype=torch.uint8)
-
-
-# What has a token of its own in Mistral's model; everything else is spelled in bytes.
-MERGED = ["A", " a", " rose", "-colored", " red", "red", "girl", "nice", " image", " You", " structured"]
-ENCODERS = comfy.text_encoders
-# The tokenizer of a family, the encoder that is read, where the words begin, and the length of the text.
-FAMILIES: dict[str, tuple[Callable[[], Any], str, int, int]] = {
-    "Anima": (ENCODERS.anima.AnimaTokenizer, "t5xxl", 0, 512),
-    "Cosmos": (ENCODERS.cosmos.CosmosT5Tokenizer, "clip_t5xxl", 0, 512),
-    "Flux.1": (ENCODERS.flux.FluxTokenizer, "t5xxl", 0, 256),
-    "Chroma": (ENCODERS.pixart_t5.PixArtTokenizer, "clip_t5xxl", 0, 0),
-    "Z-Image": (ENCODERS.z_image.ZImageTokenizer, "qwen3_4b", 3, 0),
-    "Flux.2 Klein": (ENCODERS.flux.KleinTokenizer, "qwen3_4b", 3, 512),
-    "Flux.2 dev": (functools.partial(flux_2_tokenizer, MERGED), "mistral3_24b", 140, 0),
-    "Qwen-Image": (ENCODERS.qwen_image.QwenImageTokenizer, "qwen25_7b", 0, 0),
-    "Wan": (
-        lambda: ENCODERS.wan.WanT5Tokenizer(tokenizer_data={"spiece_model": sentence_piece()}),
-        "clip_umt5xxl",
-        0,
-        512,
-    ),
-    "Lumina 2": (
-        lambda: ENCODERS.lumina2.LuminaTokenizer(tokenizer_data={"spiece_model": sentence_piece()}),
-        "gemma2_2b",
-        1,
-        0,
-    ),
-}
 each_family = pytest.mark.parametrize("family", FAMILIES)
-
-
-def clip_of(family: str) -> Any:
-    """A CLIP that tokenises as the host does, without a text model."""
-    tokenizer = FAMILIES[family][0]()
-    return SimpleNamespace(tokenizer=tokenizer, tokenize=tokenizer.tokenize_with_weights)
 
 
 def spelled(clip: Any, family: str, positions: tuple[int, ...]) -> str:
@@ -186,7 +123,7 @@ def test_textual_inversions_and_other_tokenisers_are_refused() -> None:
 
 def test_encoders_whose_text_has_every_word_twice_are_not_read() -> None:
     assert not letters.reads(["l", "g", "t5xxl"]) and letters.reads(["l", "t5xxl"])
-    tokenizer = ENCODERS.sd3_clip.SD3Tokenizer()
+    tokenizer = comfy.text_encoders.sd3_clip.SD3Tokenizer()
     clip = SimpleNamespace(tokenizer=tokenizer, tokenize=tokenizer.tokenize_with_weights)
     with pytest.raises(HRVError, match=r"l, g, t5xxl|g, l, t5xxl"):
         token_map(clip, "a red car")
