@@ -51,7 +51,8 @@ no other heads on HRV-mini (docs/building.md)."""
 MOST_LEVELS = 16
 
 CHECKED = 4
-"""So many pairs of each concept also tell through which tokens it acts, and what its top heads really do."""
+"""So many pairs of each concept also tell through which tokens it acts, and what its top heads really do; they are
+spread over the noise levels."""
 
 _Measured = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]
 """Effects, norms and groups of some pairs, as in :class:`~...hrv.building.causal_state.CausalState`."""
@@ -145,13 +146,19 @@ def build_causal_hrv(
     # Of a complete shard those of the whole build, so that its shards know each other.
     measured = {**job.provenance, "images": len(job.pairs) if done == job.units else done}
     hrv = HRV.from_evidence(evidence, job.names, job.layout, measured)
-    checks = job.checks(
-        [int(place) for place in np.flatnonzero(state.done) if job.pairs[place].number < CHECKED],
-        top_heads(evidence.scores(len(job.names))),
-        job_key(job.provenance, hrv.digest),
-    )
+    places = job.checked(state)
+    key = job_key(job.provenance, hrv.digest, places)
+    checks = job.checks(places, top_heads(evidence.scores(len(job.names))), key)
     checked = run_job(checks, folder, report, executor)
     return CausalBuild(hrv, job.report(state, evidence, checks.shares(checked)))
+
+
+def _checked_numbers(pairs: int, levels: int) -> frozenset[int]:
+    """The numbers of the pairs of a concept that are checked: as many levels as there can be, the ends among them."""
+    reached = min(pairs, levels)
+    if reached <= CHECKED:
+        return frozenset(range(min(pairs, CHECKED)))
+    return frozenset(round(step * (reached - 1) / (CHECKED - 1)) for step in range(CHECKED))
 
 
 class _Build:
@@ -174,6 +181,7 @@ class _Build:
         self.pairs = [
             NumberedPair(pairs[number], number, number % levels) for number in range(settings.pairs) for pairs in drawn
         ]
+        self._checked = _checked_numbers(settings.pairs, levels)
         size = settings.batch_size
         batches = [range(first, min(first + size, len(self.pairs))) for first in range(0, len(self.pairs), size)]
         self.batches = shard_of(batches, settings.shard)
@@ -210,6 +218,10 @@ class _Build:
             "building.causal:described", inputs, {"examples": examples, "settings": asdict(self.settings)}
         )
 
+    def checked(self, state: CausalState) -> list[int]:
+        """The places of all measured pairs that are to be checked."""
+        return [int(place) for place in np.flatnonzero(state.done) if self.pairs[place].number in self._checked]
+
     def checks(self, places: Sequence[int], tops: Sequence[frozenset[int]], key: str) -> TopHeadChecks:
         """The checks of the pairs at these places; ``tops`` are the top heads of each concept."""
         job, inputs, parameters = self.description()
@@ -243,15 +255,16 @@ class _Build:
                 effects = attribution.effects(those, sigma, patches)
                 found.effects[places], found.norms[places] = effects.heads, effects.squares
                 if patches:
-                    found.groups[places] = effects.patches
+                    checked = [one.number in self._checked for one in own]
+                    found.groups[np.array(places)[checked]] = effects.patches[checked]
                 tick(len(own))
             return found.effects, found.norms, found.groups
 
         return make
 
     def _patches(self, pairs: Sequence[NumberedPair]) -> list[Patch]:
-        """A patch for each group of tokens, for the first pairs of each concept."""
-        if any(one.number >= CHECKED for one in pairs):
+        """A patch for each group of tokens, where some of the pairs are to be checked."""
+        if not any(one.number in self._checked for one in pairs):
             return []
         return [Patch(positions=positions) for positions in self.images.groups(pairs)]
 
@@ -332,6 +345,8 @@ class _Build:
     def report(self, state: CausalState, evidence: Effects, checks: Mapping[str, tuple[float, int]]) -> CausalReport:
         """What was found; ``checks`` are the true shares of the top heads and from how many pairs, by concept."""
         scores = evidence.scores(len(self.names))
+        checked = self.evidence(state, np.array(self.checked(state), dtype=np.int64))
+        estimated = checked.scores(len(self.names)) if checked else scores
         tops = top_heads(scores)
         shares, measured = evidence.by_level(len(self.names))
         found = []
@@ -346,7 +361,7 @@ class _Build:
                     different=len(prompts),
                     complete=float(scores[row].sum()),
                     groups=self._groups(state, own),
-                    top=float(scores[row, list(tops[row])].sum()),
+                    top=float(estimated[row, list(tops[row])].sum()) if pairs else None,
                     top_true=true,
                     checked=pairs,
                     agreement=agreement,

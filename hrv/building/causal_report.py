@@ -36,7 +36,7 @@ class ConceptReport:
     ``silent``       pairs whose words change nothing, each "A / B": they are left out of everything else.
     ``groups``       the share of the effect that goes through each group of tokens (:data:`~.causal_state.GROUPS`).
     ``top``          the share that the estimate gives the top heads together, ``top_true`` what patching them does,
-                     both in the ``checked`` pairs.
+                     both in the same ``checked`` pairs.
     ``agreement``    expected correlation of the shares with those of an endless build, from two halves of the pairs.
     """
 

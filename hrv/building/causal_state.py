@@ -28,7 +28,7 @@ class CausalState:
     ``effects``  float32 [P, H], each head's part of a pair's effect.
     ``norms``    float32 [P], the whole effect.
     ``groups``   float32 [P, 4], the part that goes through each group of tokens (:data:`GROUPS`); measured for
-                 the first pairs of each concept only.
+                 the pairs of each concept that are checked.
     ``own``      the places of the pairs that are to be measured, all or a shard's.
     """
 

@@ -13,12 +13,15 @@ import psutil
 import pytest
 import torch
 from comfy.model_management import InterruptProcessingException
+from hrv_pack.host.building.attribution import Attribution
 from hrv_pack.host.building.causal import CausalBuild, CausalSettings, build_causal_hrv
+from hrv_pack.host.building.pair_images import NumberedPair, PairImages
+from hrv_pack.host.building.patching import Patch
 from hrv_pack.host.page.hrvs import given_hrv
 from hrv_pack.host.work.job import Progress
 from hrv_pack.hrv.building.causal_report import agreements
 from hrv_pack.hrv.building.causal_state import GROUPS
-from hrv_pack.hrv.building.pairs import Example, examples_of
+from hrv_pack.hrv.building.pairs import Example, Pair, examples_of, pair_seed
 from hrv_pack.hrv.errors import HRVError
 from hrv_pack.hrv.relevance import files
 from hrv_pack.hrv.relevance.arithmetic import merge
@@ -123,6 +126,45 @@ def test_the_report_tells_through_which_tokens_concepts_act_and_what_the_top_hea
         assert one.top is not None and one.top_true is not None
     (color, size) = whole.report.concepts
     assert color.different == 2 and size.different == 2
+
+
+def test_the_top_heads_are_estimated_and_patched_in_the_same_pairs_of_many_levels(builder: Builder) -> None:
+    """Of seven pairs at six levels four are checked, those of the outer levels among them."""
+    levels = (0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
+    built = builder({"Color": EXAMPLES["Color"]}, pairs=7, levels=levels)
+    ((found,), hrv) = built.report.concepts, built.hrv
+    top = sorted(np.argsort(-effects(hrv).scores(1)[0], kind="stable")[: built.report.top_heads])
+    checked = [0, 2, 3, 5]
+    measured = effects(hrv)
+    # In an HRV pairs stand in the order of their seeds.
+    by_number = [
+        int(np.flatnonzero(measured.pairs[:, 1] == pair_seed("Color", SETTINGS.seed, number))[0]) for number in checked
+    ]
+    assert measured.pairs[by_number, 2].tolist() == checked
+    shares = measured.effects[by_number][:, top].sum(axis=1) / measured.norms[by_number]
+    assert found.top == pytest.approx(float(shares.mean()), rel=1e-4) and found.checked == 4
+    assert found.top != pytest.approx(float(measured.scores(1)[0, top].sum()), rel=1e-2)
+    settings = replace(SETTINGS, pairs=7, levels=levels)
+    images = PairImages(builder.model, builder.clip, settings, settings.negative, settings.seed, levels)
+    prompts = [one[1:] for one in hrv.provenance["prompts"]]
+    words = [tuple(prompt.split()[1] for prompt in both) for both in prompts]
+    true = []
+    for number in checked:
+        pair = NumberedPair(Pair("Color", tuple(prompts[number]), words[number]), number, number)
+        with torch.inference_mode():
+            ((_, sigma, those),) = images.made([pair], lambda done: None)
+            one = Attribution(builder.model).patched(those, sigma, [Patch(heads=frozenset(map(int, top)))])
+        true.append(one.patches[0, 0] / one.squares[0])
+    assert found.top_true == pytest.approx(float(np.mean(true)), rel=1e-4)
+    assert all(share is not None for share in found.groups.values())
+
+
+def test_pairs_are_checked_whatever_they_are_measured_together_with(builder: Builder, whole: CausalBuild) -> None:
+    """In a batch of all pairs the first ones of a level stand beside those that aren't checked."""
+    together, alone = (builder({"Color": EXAMPLES["Color"]}, pairs=6, batch_size=size) for size in (6, 1))
+    ((one,), (other,)) = together.report.concepts, alone.report.concepts
+    assert one.checked == other.checked == 4 and one.groups == pytest.approx(other.groups, abs=1e-3)
+    assert one.top == pytest.approx(other.top, rel=1e-3) and one.top_true == pytest.approx(other.top_true, rel=1e-3)
 
 
 def test_a_cancelled_build_resumes_at_the_pair(builder: Builder, whole: CausalBuild) -> None:
