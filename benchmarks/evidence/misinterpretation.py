@@ -5,8 +5,13 @@ that the unsteered model gives less often on the tuning seeds, word by word. "wr
 meaning, both or neither); "kept" has the shape that the prompt names, once, and no other. Settings are chosen on the
 tuning seeds: of those that keep no more than a tenth fewer than unsteered the one with the fewest wrong. Ways: adjusted
 with the HRV by the published estimator and weights; adjusted with the causal HRV; the intended concept strengthened by
-the causal HRV; the most relevant heads of the other concept set to zero; the causal HRV's relevances at other heads;
-all heads alike; and, as one who looks at images would do it, what of the causal HRV's ways is best for each word.
+the causal HRV; the most relevant heads of the other concept set to zero; all but the most relevant heads of the
+intended concept set to zero; the causal HRV's relevances at other heads; all heads alike; and, as one who looks at
+images would do it, what of the causal HRV's ways is best for each word.
+
+Whether heads can part the meanings at all is seen by the pictures that show the meaning that is not intended, alone or
+with the other: where a word that is read in no head at all still shows it by chance, and where it is read in nothing
+but the heads of the intended concept.
 """
 
 from __future__ import annotations
@@ -21,7 +26,7 @@ from ...host.prompts.encoding import encode_prompt
 from ...hrv.controls.control import Control, adjust, strengthen, weaken
 from ...hrv.progress import WHOLE
 from ...hrv.relevance.comparison import cosines
-from ...hrv.relevance.orders import MOST_RELEVANT_FIRST
+from ...hrv.relevance.orders import LEAST_RELEVANT_FIRST, MOST_RELEVANT_FIRST
 from ...mini.evaluation import table
 from ...mini.scorer import meaning
 from ...mini.world import SCENE_COLORS, SHAPES
@@ -36,17 +41,22 @@ COLOR, SCENE = "Color", "Scene"
 
 SAMPLER = Sampler(6, 3.0)
 STRENGTHS = (0.25, 0.5, 1.0, 1.5)
-WEAKENED_HEADS = (8.0, 16.0, 32.0)
+HEADS = (8.0, 16.0, 32.0)
 UNSTEERED = "unsteered"
 WEAKENED = "weakened"
+ALONE = "intended_heads_alone"
+NOWHERE = "read_nowhere"
+"""Not a way to steer: what pictures show if no head reads the word."""
+
 KINDS = {
     "adjusted": "paper", "adjusted_causally": "causal", "strengthened": "causal", WEAKENED: "causal",
-    "shuffled": "shuffled", "uniform": "causal",
+    ALONE: "causal", "shuffled": "shuffled", "uniform": "causal",
 }  # fmt: skip
 """Ways to steer, and by which HRV."""
 
 BY_WORD = "causally_by_word"
-_OF_WORDS = ("adjusted_causally", "strengthened", WEAKENED)
+_OF_WORDS = ("adjusted_causally", "strengthened", WEAKENED, ALONE)
+_BY_HEADS = (WEAKENED, ALONE)
 
 _MOST_LOST = 0.1
 _GOALS = (
@@ -78,13 +88,13 @@ def draw_prompts(count: int) -> list[Prompt]:
 
 
 def settings(way: str) -> tuple[float, ...]:
-    """What is tried of a way: strengths, or numbers of heads that are set to zero."""
-    return WEAKENED_HEADS if way == WEAKENED else STRENGTHS
+    """What is tried of a way: strengths, or numbers of heads that are set to zero or left."""
+    return HEADS if way in _BY_HEADS else STRENGTHS
 
 
 def said_setting(way: str, setting: float) -> str:
     """A setting as the document names it."""
-    return f"{setting:g} heads" if way == WEAKENED else f"{setting:g}"
+    return f"{setting:g} heads" if way in _BY_HEADS else f"{setting:g}"
 
 
 class Misinterpretation:
@@ -105,7 +115,7 @@ class Misinterpretation:
         store: Store,
         sizes: Sizes,
     ) -> Piece:
-        hrv = "" if way == UNSTEERED else self.hrvs.hrv(KINDS[way], store, sizes).digest
+        hrv = "" if way in (UNSTEERED, NOWHERE) else self.hrvs.hrv(KINDS[way], store, sizes).digest
         what = {
             **prompt._asdict(), "intended": intended, "way": way, "strength": setting, "first": first, "seeds": seeds,
             "hrv": hrv,
@@ -125,7 +135,7 @@ class Misinterpretation:
             for setting in settings(way)
             for piece in self._tuned(way, setting, intended, store, sizes)
         ]
-        reported = self._unsteered(REPORTING, sizes.two_meaning_seeds, store, sizes)
+        reported = [*self._unsteered(REPORTING, sizes.two_meaning_seeds, store, sizes), *self._nowhere(store, sizes)]
         if all(map(store.has, tuned)):
             reported += [one for way in self._ways(sizes) for one in self._reported(way, intended, store, sizes)]
         return [*unsteered, *tuned, *reported]
@@ -176,6 +186,7 @@ class Misinterpretation:
                 numbers[key] = of_shares(wrong)
                 cells.append(str(numbers[key]))
             by_word.append(cells)
+        still = self._still(reported, intended, store, sizes, numbers)
         each = len(reported[UNSTEERED]) // len(intended)
         said = ", ".join(f"{word} as {concept}" for word, concept in intended.items())
         chosen = ", ".join(
@@ -188,12 +199,13 @@ class Misinterpretation:
             f"{len(reported[UNSTEERED])} prompts such as “{draw_prompts(1)[0].text}”, {sizes.two_meaning_seeds} "
             f"seeds each; {SAMPLER}. Intended, the rarer reading: {said}. Settings chosen on "
             f"{sizes.two_meaning_tuned} other seeds: strengths out of {', '.join(map(str, STRENGTHS))}; heads of the "
-            f"other concept set to zero out of {', '.join(f'{heads:g}' for heads in WEAKENED_HEADS)}.{chosen} "
+            f"other concept set to zero, or of the intended one left, out of "
+            f"{', '.join(f'{heads:g}' for heads in HEADS)}.{chosen} "
             f"Cosines of {COLOR} and {SCENE}: {', '.join(shared)}.\n\n"
             f"{table(['way', 'HRV', 'setting', 'wrong', 'kept'], rows)}\n"
             f"Wrong readings by word and intended meaning, {each} prompts each:\n\n"
             f"{table(['word', *(way.replace('_', ' ') for way in reported)], by_word)}\n"
-            f"{goals(numbers, _GOALS)}\nThe paper has .63 and .16, by people and on Stable Diffusion.\n"
+            f"{still}{goals(numbers, _GOALS)}\nThe paper has .63 and .16, by people and on Stable Diffusion.\n"
         )
         return Section(self.title, numbers, text)
 
@@ -224,6 +236,11 @@ class Misinterpretation:
 
         return [of(one) for one in draw_prompts(sizes.two_meaning_prompts)]
 
+    def _nowhere(self, store: Store, sizes: Sizes) -> list[Piece]:
+        """Every prompt with its word read in no head; none where heads alone are not asked for either."""
+        prompts = draw_prompts(sizes.two_meaning_prompts) if ALONE in sizes.two_meaning_ways else []
+        return [self.piece(one, "", NOWHERE, 0.0, REPORTING, sizes.two_meaning_seeds, store, sizes) for one in prompts]
+
     def _intended(self, store: Store, sizes: Sizes) -> dict[str, str]:
         """The concept of every word's rarer reading on the tuning seeds."""
         found = {}
@@ -252,6 +269,37 @@ class Misinterpretation:
         _, _, place, setting = min(best)
         return ways[place], setting
 
+    def _still(
+        self,
+        reported: dict[str, list[Piece]],
+        intended: dict[str, str],
+        store: Store,
+        sizes: Sizes,
+        numbers: Numbers,
+    ) -> str:
+        """How many pictures show the meaning that is not intended, in words and added to the numbers."""
+        nowhere = self._nowhere(store, sizes)
+        if not nowhere:
+            return ""
+        ways = {way: reported[way] for way in (UNSTEERED, *_OF_WORDS) if way in reported} | {NOWHERE: nowhere}
+        rows = []
+        for word, concept in intended.items():
+            unintended = (COLOR if concept == SCENE else SCENE).lower()
+            cells = [f"{word} as {concept}"]
+            for way, pieces in ways.items():
+                own = [store.of(piece) for piece in pieces if piece.what["word"] == word]
+                key = f"{self.name}.{way}.{word}.unintended"
+                numbers[key] = of_shares([[read in (unintended, "both") for read, _ in found] for found in own])
+                cells.append(str(numbers[key]))
+            rows.append(cells)
+        return (
+            "Pictures that show the meaning that is not intended, alone or with the other. Read nowhere, the word has "
+            "factor 0 in every head: what is left is what such prompts show by chance. If a word that only the "
+            "intended concept's heads read shows more than that, these heads carry both of its meanings, and no choice "
+            "among heads can part them:\n\n"
+            f"{table(['word', *(way.replace('_', ' ') for way in ways)], rows)}\n"
+        )
+
     def _measures(
         self, pieces: Sequence[Piece], intended: dict[str, str], store: Store
     ) -> tuple[list[list[bool]], list[list[bool]]]:
@@ -266,6 +314,9 @@ class Misinterpretation:
     def _control(
         self, way: str, intended: str, positions: tuple[int, ...], setting: float, store: Store, sizes: Sizes
     ) -> Control:
+        if way == NOWHERE:
+            layout = self.hrvs.hrv("causal", store, sizes).layout
+            return Control(np.zeros(layout.head_count, np.float32), positions, layout)
         hrv = self.hrvs.hrv(KINDS[way], store, sizes)
         if way == "uniform":
             return Control(np.full(hrv.layout.head_count, 2.0, np.float32), positions, hrv.layout, setting)
@@ -274,4 +325,7 @@ class Misinterpretation:
         undesired = SCENE if intended == COLOR else COLOR
         if way == WEAKENED:
             return weaken(hrv, undesired, MOST_RELEVANT_FIRST, round(setting), positions, 1.0, WHOLE, 0.0)
+        if way == ALONE:
+            others = hrv.layout.head_count - round(setting)
+            return weaken(hrv, intended, LEAST_RELEVANT_FIRST, others, positions, 1.0, WHOLE, 0.0)
         return adjust(hrv, intended, undesired, positions, setting, WHOLE, None)

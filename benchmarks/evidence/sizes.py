@@ -35,11 +35,11 @@ class Sizes:
     sources: int
     named: tuple[str, ...]
     edit_ways: tuple[str, ...]
-    # Two subjects: prompts and seeds of a kind; prompts a kind is chosen by; kinds of prompts.
+    # Two subjects: prompts of each kind that are tried, and seeds of each; the most that are reported, and their seeds.
+    subject_tried: int
+    subject_tried_seeds: int
     subject_prompts: int
     subject_seeds: int
-    subject_tuned: int
-    subject_kinds: int
     subject_ways: tuple[str, ...]
     # Read by Concept: pairs of prompts, numbers of heads, concepts, kinds of HRVs.
     read_pairs: int
@@ -69,14 +69,22 @@ FULL = Sizes(
     two_meaning_prompts=12,
     two_meaning_seeds=50,
     two_meaning_tuned=4,
-    two_meaning_ways=("adjusted", "adjusted_causally", "strengthened", "weakened", "shuffled", "uniform"),
+    two_meaning_ways=(
+        "adjusted",
+        "adjusted_causally",
+        "strengthened",
+        "weakened",
+        "intended_heads_alone",
+        "shuffled",
+        "uniform",
+    ),
     sources=24,
     named=("half", "all"),
     edit_ways=("asking_anew", "p2p", "p2p_hrv_published", "p2p_hrv_causal"),
+    subject_tried=24,
+    subject_tried_seeds=4,
     subject_prompts=40,
     subject_seeds=1,
-    subject_tuned=24,
-    subject_kinds=2,
     subject_ways=("excited", "excited_published", "excited_causal"),
     read_pairs=128,
     read_heads=(8,),
@@ -103,10 +111,10 @@ QUICK = Sizes(
     sources=6,
     named=("half",),
     edit_ways=("asking_anew", "p2p"),
+    subject_tried=1,
+    subject_tried_seeds=2,
     subject_prompts=2,
     subject_seeds=1,
-    subject_tuned=1,
-    subject_kinds=1,
     subject_ways=("excited_causal",),
     read_pairs=16,
     read_heads=(8,),

@@ -127,7 +127,8 @@ def test_the_rarer_reading_is_intended_and_strengths_are_chosen_on_other_seeds(h
 
 
 def test_each_word_gets_the_way_that_is_best_for_it_on_the_tuning_seeds(hrvs: Given, store: Store) -> None:
-    sizes = replace(QUICK, two_meaning_ways=("adjusted_causally", "strengthened", "weakened"), two_meaning_prompts=6)
+    ways = ("adjusted_causally", "strengthened", "weakened", "intended_heads_alone")
+    sizes = replace(QUICK, two_meaning_ways=ways, two_meaning_prompts=6)
     part = Misinterpretation(hrvs)
     best = {"forest": ("strengthened", 0.5), "ocean": ("weakened", 16.0), "desert": ("adjusted_causally", 1.0)}
     asked: list[dict[str, Any]] = []
@@ -143,6 +144,24 @@ def test_each_word_gets_the_way_that_is_best_for_it_on_the_tuning_seeds(hrvs: Gi
     # One setting is best for a third of the words, and of each way that one is taken.
     assert section.numbers["misinterpretation.weakened.wrong"].value == pytest.approx(2 / 3)
     assert "forest strengthened (0.5), ocean weakened (16 heads), desert adjusted causally (1)" in section.text
+
+
+def test_what_shows_the_meaning_that_is_not_intended_is_counted_word_by_word(hrvs: Given, store: Store) -> None:
+    sizes = replace(QUICK, two_meaning_ways=("intended_heads_alone",), two_meaning_prompts=6, two_meaning_seeds=4)
+    part = Misinterpretation(hrvs)
+    found = {"unsteered": "both", "intended_heads_alone": "color", "read_nowhere": "neither"}
+    while pieces := missing([part], store, sizes):
+        for piece in pieces:
+            read = "scene" if (piece.what["way"], piece.what["word"]) == ("read_nowhere", "desert") else None
+            store.keep(piece, [[read or found[piece.what["way"]], True]] * piece.what["seeds"], 1.0)
+    section = part.section(store, sizes)
+    # Both readings are as rare, so the color is intended.
+    for way, word, share in (
+        ("unsteered", "desert", 1.0), ("intended_heads_alone", "desert", 0.0), ("read_nowhere", "desert", 1.0),
+        ("read_nowhere", "ocean", 0.0),
+    ):  # fmt: skip
+        assert section.numbers[f"misinterpretation.{way}.{word}.unintended"][::3] == (share, 8)
+    assert "misinterpretation.read_nowhere.wrong" not in section.numbers
 
 
 @pytest.mark.parametrize("count", [3, 4, 12])
@@ -170,19 +189,33 @@ def test_edits_are_counted_by_source(hrvs: Given, store: Store) -> None:
     assert numbers["editing.half.asking_anew.over_p2p"].value == -0.5
 
 
-def test_only_prompts_that_are_hard_but_not_hopeless_are_reported(hrvs: Given, store: Store) -> None:
-    part, sizes = TwoSubjects(hrvs), replace(QUICK, subject_tuned=2, subject_ways=("excited",))
-    right = {KINDS[2]: (False, False), KINDS[3]: (True, False)}
+def test_only_prompts_that_are_hard_but_not_hopeless_are_reported_with_other_noise(hrvs: Given, store: Store) -> None:
+    sizes = replace(QUICK, subject_tried=2, subject_tried_seeds=4, subject_prompts=3, subject_ways=("excited",))
+    part = TwoSubjects(hrvs)
+    right = {(KINDS[2], 0): 0, (KINDS[5], 0): 2, (KINDS[4], 0): 3, (KINDS[3], 1): 1, (KINDS[6], 1): 2, (KINDS[7], 1): 2}
     for piece in missing([part], store, sizes):
-        assert piece.what["seed"] == 1_000 and piece.what["way"] == PLAIN
-        store.keep(piece, [[True, right.get(piece.what["kind"], (True, True))[piece.what["number"]]]], 1.0)
-    assert part.kinds(store, sizes) == [KINDS[3]]
+        assert piece.what["seed"] == 1_000 and piece.what["way"] == PLAIN and piece.what["seeds"] == 4
+        count = right.get((piece.what["kind"], piece.what["number"]), 4)
+        store.keep(piece, [[True, number < count] for number in range(4)], 1.0)
+    # Never right is hopeless, right in three of four is not hard, and the last is one too many.
+    chosen = [(KINDS[5], 0), (KINDS[3], 1), (KINDS[6], 1)]
+    assert part.prompts(store, sizes) == chosen
     for piece in missing([part], store, sizes):
-        assert piece.what["seed"] == 50_000 and piece.what["kind"] == KINDS[3]
+        assert piece.what["seed"] == 50_000 and (piece.what["kind"], piece.what["number"]) in chosen
         store.keep(piece, [[True, piece.what["way"] != PLAIN], [False, False]], 1.0)
-    numbers = part.section(store, sizes).numbers
-    assert numbers["two_subjects.plain.right"][::3] == (0.0, 4)
-    assert numbers["two_subjects.excited.right"].value == numbers["two_subjects.excited.over_plain"].value == 0.5
+    section = part.section(store, sizes)
+    assert section.numbers["two_subjects.plain.right"][::3] == (0.0, 6)
+    assert section.numbers["two_subjects.excited.right"].value == 0.5
+    assert section.numbers["two_subjects.excited.over_plain"].value == 0.5
+    assert "`two_subjects.plain.right` <= 0.7: 0.00 (0.00 to" in section.text
+
+
+def test_the_hardest_prompt_is_reported_where_none_is_hard_enough(hrvs: Given, store: Store) -> None:
+    sizes = replace(QUICK, subject_tried_seeds=4)
+    part = TwoSubjects(hrvs)
+    for piece in missing([part], store, sizes):
+        store.keep(piece, [[True, piece.what["kind"] != KINDS[6] or number > 0] for number in range(4)], 1.0)
+    assert part.prompts(store, sizes) == [(KINDS[6], 0)]
 
 
 @pytest.mark.parametrize("kind", KINDS)
