@@ -5,7 +5,9 @@
 The effect of each head is integrated attribution (host/building/attribution.py) on pairs of captions that differ in one
 word of a concept, at noised pictures of the first one. Words are split in two halves, and pairs hold words of one half
 only: variants are compared on the first half, and what counts is the second one. "Top 8" is the share of the effect
-that the first 8 of 128 heads hold, mean over the concepts. Effects are kept as ``effects-*.npy``, so that a run goes on
+that the first 8 of 128 heads hold, mean over the concepts. Variants change the sentences that hold a word, what is
+compared of a head (what it writes, its values, its keys), whether and how a head's numbers are shared out among the
+concepts, and how the words of a concept are summed up. Effects are kept as ``effects-*.npy``, so that a run goes on
 where it was. Needs a host on COMFYUI_PATH. Writes ``value_contrast.json`` and ``.md``.
 """
 
@@ -18,7 +20,7 @@ import platform
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 from host_process import enter_host
@@ -33,9 +35,12 @@ import torch
 from hrv_pack.host.building.attribution import Attribution, Pairs
 from hrv_pack.host.building.value_contrast import ALWAYS, background_of, instant_hrv
 from hrv_pack.host.mini.loader import load_mini
+from hrv_pack.host.models.architectures import architecture_of
+from hrv_pack.host.models.capabilities import Capability
+from hrv_pack.host.models.layouts import head_layout
 from hrv_pack.host.prompts.carried import Conditioning
-from hrv_pack.host.prompts.encoding import token_map
-from hrv_pack.hrv.prompts.frames import ALONE
+from hrv_pack.host.prompts.encoding import token_map, word_tokens
+from hrv_pack.hrv.prompts.frames import ALONE, DEFAULT_FRAMES
 from hrv_pack.hrv.relevance.files import load_hrv
 from hrv_pack.hrv.relevance.vocabulary import Vocabulary, parse_vocabulary
 from hrv_pack.mini.captions import draw_samples
@@ -144,15 +149,78 @@ def held(effects: Numbers, scores: Numbers, top: int) -> Numbers:
     return np.take_along_axis(positive, first, axis=1).sum(axis=1) / positive.sum(axis=1)
 
 
+class Differences(NamedTuple):
+    """Of every concept [N] and head [H], how the words of the concept differ from their mean.
+
+    ``written``  what heads write, root mean square over the words; ``largest`` the word that differs most.
+    ``values``   values before the output projection; ``keys`` keys; both root mean square.
+    ``size``     what heads write of these words at all.
+    """
+
+    written: Numbers
+    largest: Numbers
+    values: Numbers
+    keys: Numbers
+    size: Numbers
+
+
+def differences_of(model: Any, clip: Any, vocabulary: Vocabulary, frames: Sequence[str]) -> Differences:
+    """By the plain formulas, head by head."""
+    projections = architecture_of(model, Capability.VALUES).projections
+    assert projections is not None
+    found: list[list[Numbers]] = []
+    for _, words in vocabulary:
+        means = [torch.stack([one.tokens.mean(dim=0) for one in word_tokens(clip, words, frame)]) for frame in frames]
+        context, row = torch.stack(means).mean(dim=0), []
+        for layer in head_layout(model).layers:
+            own = projections[layer.key]
+            keys, values = (one(context).unflatten(-1, (layer.heads, -1)) for one in (own.to_k, own.to_v))
+            out = own.to_out[0].weight.unflatten(-1, (layer.heads, -1))
+            written = torch.einsum("whd,chd->whc", values, out)
+            apart = [(one - one.mean(dim=0)).norm(dim=-1) for one in (written, values, keys)]
+            squares = [one.square().mean(dim=0).sqrt() for one in (*apart, written.norm(dim=-1))]
+            row.append(torch.stack([squares[0], apart[0].amax(dim=0), *squares[1:]]))
+        found.append(list(torch.cat(row, dim=-1).double().numpy()))
+    return Differences(*(np.stack(one) for one in zip(*found, strict=True)))
+
+
+def shared_out(scores: Numbers) -> Numbers:
+    """Every head's numbers over their sum."""
+    return scores / scores.sum(axis=0)
+
+
 def variants_of(model: Any, clip: Any, vocabulary: Vocabulary) -> dict[str, Numbers]:
     """Scores [N, H] by name."""
+    by_frames = {
+        "three sentences": DEFAULT_FRAMES, "the word alone": (ALONE,), "one sentence": (DEFAULT_FRAMES[-1],),
+        "captions": ("a {word}, day", "a large red {word}"),
+    }  # fmt: skip
+    variants = {}
+    for name, frames in by_frames.items():
+        one = differences_of(model, clip, vocabulary, frames)
+        share = shared_out(one.written)
+        variants |= {
+            f"{name}, {how}": scores
+            for how, scores in {
+                "shares": share,
+                "shares of squares": shared_out(np.square(one.written)),
+                "shares of roots": shared_out(np.sqrt(one.written)),
+                "not shared out": one.written,
+                "share times what is written": share * one.written,
+                "share times its root": share * np.sqrt(one.written),
+                "the word that differs most, shares": shared_out(one.largest),
+                "values alone, shares": shared_out(one.values),
+                "keys alone, shares": shared_out(one.keys),
+                "share times the keys' share": share * shared_out(one.keys),
+                "relative to what the words write, shares": shared_out(one.written / one.size),
+            }.items()
+        }
     published = load_hrv(PRESETS / "hrvs" / "hrv-mini.safetensors")
     background = background_of(vocabulary, ALWAYS)
     singles = [instant_hrv(model, clip, Vocabulary((entry,)), background=background).values[0] for entry in vocabulary]
-    return {
+    return variants | {
         "published estimator": np.stack([published.row(name) for name in vocabulary.names]),
         "value contrast": instant_hrv(model, clip, vocabulary).values,
-        "words alone instead of sentences": instant_hrv(model, clip, vocabulary, (ALONE,)).values,
         "each concept alone against the paper's 34": np.stack(singles),
     }
 
