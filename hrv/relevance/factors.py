@@ -1,7 +1,7 @@
 """From relevance to factor: what a control multiplies the attention of a head by, given the head's relevance.
 
 As published, a factor is the HRV element itself (arXiv 2412.02237, section 5). Causal relevances are not made for that:
-a few heads hold most of a concept, so their elements reach 45 and all others are near 0, and factors like these break
+a few heads hold most of a concept, so their elements reach 35 and all others are near 0, and factors like these break
 images. Which map serves them better was measured (docs/controls.md).
 """
 
