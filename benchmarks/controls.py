@@ -4,7 +4,7 @@
 
 Every round samples the same images plainly, with a model that has the mechanism and a prompt without controls, with one
 control, with four (one of them in a window), with 16 heads anywhere that read another prompt, and with the same four
-controls by explicit maps, in turn. ``sd15`` and ``sdxl`` are UNets of full size with random weights. On a CPU the time is
+controls by explicit maps, in turn. ``sd15`` and ``sdxl`` are UNets of full size with random weights. On a CPU time is
 the processor's, which other work on the machine disturbs less. Needs a host on COMFYUI_PATH. Writes
 ``controls-MODEL.json`` and ``.md``.
 """

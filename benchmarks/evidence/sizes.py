@@ -35,7 +35,8 @@ class Sizes:
     sources: int
     named: tuple[str, ...]
     edit_ways: tuple[str, ...]
-    # Two subjects: prompts of each kind that are tried, and seeds of each; the most that are reported, and their seeds.
+    # Two subjects: prompts of each kind that are tried, and seeds of each; the most hard and the most other prompts
+    # that are reported, and seeds of each.
     subject_tried: int
     subject_tried_seeds: int
     subject_prompts: int
@@ -81,8 +82,8 @@ FULL = Sizes(
     sources=24,
     named=("half", "all"),
     edit_ways=("asking_anew", "p2p", "p2p_hrv_published", "p2p_hrv_causal"),
-    subject_tried=24,
-    subject_tried_seeds=4,
+    subject_tried=48,
+    subject_tried_seeds=2,
     subject_prompts=40,
     subject_seeds=1,
     subject_ways=("excited", "excited_published", "excited_causal"),
@@ -111,9 +112,9 @@ QUICK = Sizes(
     sources=6,
     named=("half",),
     edit_ways=("asking_anew", "p2p"),
-    subject_tried=1,
-    subject_tried_seeds=2,
-    subject_prompts=2,
+    subject_tried=2,
+    subject_tried_seeds=1,
+    subject_prompts=1,
     subject_seeds=1,
     subject_ways=("excited_causal",),
     read_pairs=16,

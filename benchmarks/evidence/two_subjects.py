@@ -1,17 +1,18 @@
 """Two subjects: prompts of two things, sampled plainly, with Attend and Excite, and with it weighted by HRVs.
 
-Only prompts of which plain sampling gets at least 30 % wrong, but something right, are reported: each of several kinds
-is tried with noise of tuning seeds, and those that are found get other noise. "there" has both things, whatever their
-colors; "right" has every color on its own thing as well. "over_plain" is how much of "right" a way has over plain
-sampling. All ways get the same noise.
+Several kinds of prompts are tried plainly with noise of tuning seeds. Of the kinds that come out neither right nor
+wrong every time, the prompts that were wrong in at least 30 % are reported, with other noise: there A&E has something
+to bring back; and the others, where it has something to spoil. "there" has both things, whatever their colors; "right"
+has every color on its own thing as well. "over_plain" is how much of "right" a way has over plain sampling. All ways
+get the same noise.
 """
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from functools import cache
+from statistics import mean
 from typing import Any, NamedTuple
 
 from ...hrv.attend_and_excite.settings import ExcitementSettings, parse_thresholds
@@ -26,15 +27,18 @@ from .sizes import REPORTING, TUNING, Sizes
 from .studio import studio
 
 STEPS, CFG = 12, 4.0
-WRONG, HOPELESS = 0.3, 0.9
-"""Prompts are reported that plain sampling gets wrong at least so often, but not always: what the model never learned
-to draw, such as two plants, no attention brings back."""
+WRONG = 0.3
+"""A prompt is hard if plain sampling gets it wrong at least so often."""
+ABLE = (0.1, 0.9)
+"""A kind is reported if plain sampling gets it wrong at least and at most so often: what the model never learned to
+draw, such as two plants, no attention brings back."""
 
 HRV_OF = {"excited": "", "excited_published": "paper", "excited_causal": "causal"}
 """Ways beside plain sampling, and the HRV that each is weighted by."""
 
 MEASURES = ("there", "right")
-_GOALS = (("two_subjects.plain.right", "<=", 1.0 - WRONG),)
+HARD, OTHERS = "hard", "others"
+_GOALS = ((f"two_subjects.{HARD}.plain.right", "<=", 1.0 - WRONG),)
 _THRESHOLDS = "0: 0.05, 0.2: 0.5, 0.4: 0.8"
 # Gradients and up to twenty updates at a threshold take so many times as long.
 _EXCITED = 20.0
@@ -74,7 +78,7 @@ class TwoSubjects:
         found = [*self.hrvs.missing(needed(hrvs), store, sizes), *tried.values()]
         if not all(map(store.has, found)):
             return found
-        prompts = self.prompts(store, sizes)
+        prompts = [asked for those in self.prompts(store, sizes).values() for asked in those]
         ways = (PLAIN, *sizes.subject_ways)
         return [*tried.values(), *(piece for way in ways for piece in self._reported(prompts, way, store, sizes))]
 
@@ -90,40 +94,54 @@ class TwoSubjects:
         )
         return [[asked.there(reading), asked.right(reading)] for reading in read_pictures(pictures)]
 
-    def prompts(self, store: Store, sizes: Sizes) -> list[Asked]:
-        """The prompts that are reported, of all kinds by turns; the one with the most wrong if none is hard enough."""
-        wrong = {}
-        for asked, piece in self._tried(store, sizes).items():
-            right = [one[MEASURES.index("right")] for one in store.of(piece)]
-            wrong[asked] = 1.0 - sum(right) / len(right)
-        able = {asked: value for asked, value in wrong.items() if value <= HOPELESS} or wrong
-        hard = [asked for asked, value in able.items() if value >= WRONG]
-        return hard[: sizes.subject_prompts] or [max(able, key=able.__getitem__)]
+    def prompts(self, store: Store, sizes: Sizes) -> dict[str, list[Asked]]:
+        """The prompts that are reported, hard ones and others, of all kinds by turns; what has none is left out.
+
+        They are of the kind with the most wrong where none is in the range.
+        """
+        wrong = {asked: 1.0 - _right(piece, store) for asked, piece in self._tried(store, sizes).items()}
+        kinds = {kind: mean(value for asked, value in wrong.items() if asked.kind == kind) for kind in KINDS}
+        able = [kind for kind, value in kinds.items() if ABLE[0] <= value <= ABLE[1]]
+        learned = {kind: value for kind, value in kinds.items() if value <= ABLE[1]} or kinds
+        able = able or [max(learned, key=learned.__getitem__)]
+        found: dict[str, list[Asked]] = {HARD: [], OTHERS: []}
+        for asked, value in wrong.items():
+            if asked.kind in able:
+                found[HARD if value >= WRONG else OTHERS].append(asked)
+        return {name: those[: sizes.subject_prompts] for name, those in found.items() if those}
 
     def section(self, store: Store, sizes: Sizes) -> Section:
         numbers: Numbers = {}
         rows = []
         prompts = self.prompts(store, sizes)
-        base = self._groups(prompts, PLAIN, "right", store, sizes)
-        for way in (PLAIN, *sizes.subject_ways):
-            key = f"{self.name}.{'plain' if way == PLAIN else way}"
-            for measure in MEASURES:
-                numbers[f"{key}.{measure}"] = of_shares(self._groups(prompts, way, measure, store, sizes))
-            cells = [str(numbers[f"{key}.{measure}"]) for measure in MEASURES]
-            if way != PLAIN:
-                own = self._groups(prompts, way, "right", store, sizes)
-                numbers[f"{key}.over_plain"] = Measured(*paired_difference(own, base), sum(map(len, base)))
-                cells.append(str(numbers[f"{key}.over_plain"]))
-            rows.append([way.replace("_", " "), *cells, *([""] if way == PLAIN else [])])
-        kinds = Counter(asked.kind for asked in prompts)
-        first = prompts[0]
+        for name, those in prompts.items():
+            base = self._groups(those, PLAIN, "right", store, sizes)
+            for way in (PLAIN, *sizes.subject_ways):
+                key = f"{self.name}.{name}.{'plain' if way == PLAIN else way}"
+                for measure in MEASURES:
+                    numbers[f"{key}.{measure}"] = of_shares(self._groups(those, way, measure, store, sizes))
+                cells = [str(numbers[f"{key}.{measure}"]) for measure in MEASURES]
+                if way != PLAIN:
+                    own = self._groups(those, way, "right", store, sizes)
+                    numbers[f"{key}.over_plain"] = Measured(*paired_difference(own, base), sum(map(len, base)))
+                    cells.append(str(numbers[f"{key}.over_plain"]))
+                rows.append([name, way.replace("_", " "), *cells, *([""] if way == PLAIN else [])])
+        counts = [
+            f"{name} {sum(map(len, self._groups(those, PLAIN, 'right', store, sizes)))} ("
+            + ", ".join(f"{kind} {count}" for kind, count in Counter(asked.kind for asked in those).items())
+            + ")"
+            for name, those in prompts.items()
+        ]
+        first = next(iter(prompts.values()))[0]
+        low, high = ABLE
         text = (
-            f"{len(prompts)} prompts, such as “{_prompts(first.kind, first.number + 1)[-1].text}”, that plain sampling "
-            f"got wrong in {math.ceil(WRONG * sizes.subject_tried_seeds)} or more of {sizes.subject_tried_seeds} "
-            f"tries, but not in all; tried were {sizes.subject_tried} of each kind. By kind: "
-            f"{', '.join(f'{kind} {count}' for kind, count in kinds.items())}. All numbers are of other noise, "
-            f"{sizes.subject_seeds} of each prompt; {STEPS} steps of euler, CFG {CFG:g}; thresholds {_THRESHOLDS}.\n\n"
-            f"{table(['way', 'both there', 'all right', 'right, over plain'], rows)}\n{goals(numbers, _GOALS)}"
+            f"Prompts such as “{_prompts(first.kind, first.number + 1)[-1].text}”. {sizes.subject_tried} of each of "
+            f"{len(KINDS)} kinds were tried plainly {sizes.subject_tried_seeds} times. Of the kinds that came out "
+            f"wrong in {low:g} to {high:g}, prompts are hard if they came out wrong in {WRONG:g} or more. All numbers are "
+            f"of other noise, {sizes.subject_seeds} of each prompt; pictures: {'; '.join(counts)}. {STEPS} steps of "
+            f"euler, CFG {CFG:g}; thresholds {_THRESHOLDS}.\n\n"
+            f"{table(['prompts', 'way', 'both there', 'all right', 'right, over plain'], rows)}\n"
+            f"{goals(numbers, _GOALS)}"
         )
         return Section(self.title, numbers, text)
 
@@ -139,3 +157,8 @@ class TwoSubjects:
         """A measure of all pictures, prompt by prompt."""
         place = MEASURES.index(measure)
         return [[bool(one[place]) for one in store.of(piece)] for piece in self._reported(prompts, way, store, sizes)]
+
+
+def _right(piece: Piece, store: Store) -> float:
+    """The share of a piece's pictures that are right."""
+    return mean(one[MEASURES.index("right")] for one in store.of(piece))

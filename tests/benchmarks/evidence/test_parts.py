@@ -189,38 +189,41 @@ def test_edits_are_counted_by_source(hrvs: Given, store: Store) -> None:
     assert numbers["editing.half.asking_anew.over_p2p"].value == -0.5
 
 
-def test_only_prompts_that_are_hard_but_not_hopeless_are_reported_with_other_noise(hrvs: Given, store: Store) -> None:
-    sizes = replace(QUICK, subject_tried=2, subject_tried_seeds=4, subject_prompts=3, subject_ways=("excited",))
+def test_hard_prompts_and_others_of_kinds_that_are_not_hopeless_get_other_noise(hrvs: Given, store: Store) -> None:
+    sizes = replace(QUICK, subject_tried=3, subject_tried_seeds=2, subject_prompts=2, subject_ways=("excited",))
     part = TwoSubjects(hrvs)
-    right = {(KINDS[2], 0): 0, (KINDS[5], 0): 2, (KINDS[4], 0): 3, (KINDS[3], 1): 1, (KINDS[6], 1): 2, (KINDS[7], 1): 2}
+    right = {KINDS[1]: (0, 2, 1), KINDS[2]: (0, 0, 0), KINDS[4]: (2, 2, 2), KINDS[7]: (2, 1, 2)}
     for piece in missing([part], store, sizes):
-        assert piece.what["seed"] == 1_000 and piece.what["way"] == PLAIN and piece.what["seeds"] == 4
-        count = right.get((piece.what["kind"], piece.what["number"]), 4)
-        store.keep(piece, [[True, number < count] for number in range(4)], 1.0)
-    # Never right is hopeless, right in three of four is not hard, and the last is one too many.
-    chosen = [(KINDS[5], 0), (KINDS[3], 1), (KINDS[6], 1)]
-    assert part.prompts(store, sizes) == chosen
+        assert piece.what["seed"] == 1_000 and piece.what["way"] == PLAIN and piece.what["seeds"] == 2
+        count = right.get(piece.what["kind"], (2, 2, 2))[piece.what["number"]]
+        store.keep(piece, [[True, number < count] for number in range(2)], 1.0)
+    # By turns, and not more than two: a third of each is left out.
+    hard, others = [(KINDS[1], 0), (KINDS[7], 1)], [(KINDS[7], 0), (KINDS[1], 1)]
+    assert part.prompts(store, sizes) == {"hard": hard, "others": others}
     for piece in missing([part], store, sizes):
-        assert piece.what["seed"] == 50_000 and (piece.what["kind"], piece.what["number"]) in chosen
-        store.keep(piece, [[True, piece.what["way"] != PLAIN], [False, False]], 1.0)
+        asked = piece.what["kind"], piece.what["number"]
+        assert piece.what["seed"] == 50_000 and asked in hard + others
+        plain = piece.what["way"] == PLAIN
+        store.keep(piece, [[True, plain == (asked in others)], [False, False]], 1.0)
     section = part.section(store, sizes)
-    assert section.numbers["two_subjects.plain.right"][::3] == (0.0, 6)
-    assert section.numbers["two_subjects.excited.right"].value == 0.5
-    assert section.numbers["two_subjects.excited.over_plain"].value == 0.5
-    assert "`two_subjects.plain.right` <= 0.7: 0.00 (0.00 to" in section.text
+    for name, plain, excited in (("hard", 0.0, 0.5), ("others", 0.5, 0.0)):
+        assert section.numbers[f"two_subjects.{name}.plain.right"][::3] == (plain, 4)
+        assert section.numbers[f"two_subjects.{name}.excited.right"].value == excited
+        assert section.numbers[f"two_subjects.{name}.excited.over_plain"].value == excited - plain
+    assert "`two_subjects.hard.plain.right` <= 0.7: 0.00 (0.00 to" in section.text
 
 
-def test_the_hardest_prompt_is_reported_where_none_is_hard_enough(hrvs: Given, store: Store) -> None:
-    sizes = replace(QUICK, subject_tried_seeds=4)
-    part = TwoSubjects(hrvs)
+def test_the_hardest_kind_is_reported_where_none_is_in_the_range(hrvs: Given, store: Store) -> None:
+    part, sizes = TwoSubjects(hrvs), replace(QUICK, subject_tried=12)
     for piece in missing([part], store, sizes):
-        store.keep(piece, [[True, piece.what["kind"] != KINDS[6] or number > 0] for number in range(4)], 1.0)
-    assert part.prompts(store, sizes) == [(KINDS[6], 0)]
+        wrong = piece.what["kind"] == KINDS[3] or (piece.what["kind"], piece.what["number"]) == (KINDS[6], 1)
+        store.keep(piece, [[True, not wrong]], 1.0)
+    assert part.prompts(store, sizes) == {"hard": [(KINDS[6], 1)], "others": [(KINDS[6], 0)]}
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_more_prompts_of_two_subjects_begin_with_the_same(kind: str) -> None:
-    assert draw_subjects(kind, FULL.subject_prompts, REPORTING)[:20] == draw_subjects(kind, 20, REPORTING)
+    assert draw_subjects(kind, FULL.subject_tried, REPORTING)[:20] == draw_subjects(kind, 20, REPORTING)
 
 
 def test_looks_are_counted_against_both_prompts(hrvs: Given, store: Store) -> None:
