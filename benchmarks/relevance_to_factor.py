@@ -297,7 +297,7 @@ class Edits:
 
 
 class Subjects:
-    """A&E-HRV: prompts of two things, some pictures of which are right by themselves."""
+    """A&E-HRV: prompts of two things, of the kinds of which some come out right by themselves and some do not."""
 
     name, half = "subjects", False
 
@@ -307,7 +307,7 @@ class Subjects:
         self.doses: Sequence[float] = STEP_SIZES
 
     def cases(self, part: str) -> list[list[Any]]:
-        kinds = ("two shapes", "shape and plant")
+        kinds = ("shape and plant", "shape and plant on sides", "colored shapes, one side")
         drawn = [asked for kind in kinds for asked in draw_prompts(kind, self.count // len(kinds), SEEDS[part])]
         return [[asked.text, asked.things, SEEDS[part] + number] for number, asked in enumerate(drawn)]
 
@@ -436,10 +436,10 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", choices=list(tasks), default=list(tasks))
     parser.add_argument("--choosing", type=int, default=40, help="pictures to strengthen that choose within families")
     parser.add_argument("--strengthened", type=int, default=80, help="pictures to strengthen")
-    parser.add_argument("--sources", type=int, default=10, help="pictures to edit")
+    parser.add_argument("--sources", type=int, default=32, help="pictures to edit")
     parser.add_argument("--words", type=int, default=18, help="prompts with a word of two meanings")
-    parser.add_argument("--prompts", type=int, default=6, help="prompts of two subjects")
-    parser.add_argument("--pictures", type=int, default=3, help="pictures of each prompt of two subjects")
+    parser.add_argument("--prompts", type=int, default=60, help="prompts of two subjects")
+    parser.add_argument("--pictures", type=int, default=1, help="pictures of each prompt of two subjects")
     parser.add_argument(
         "--doses", type=float, nargs="+", default=[0.5, 1.0, 2.0, 4.0], help="strengths, of like effect"
     )

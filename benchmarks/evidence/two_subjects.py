@@ -137,9 +137,9 @@ class TwoSubjects:
         text = (
             f"Prompts such as “{_prompts(first.kind, first.number + 1)[-1].text}”. {sizes.subject_tried} of each of "
             f"{len(KINDS)} kinds were tried plainly {sizes.subject_tried_seeds} times. Of the kinds that came out "
-            f"wrong in {low:g} to {high:g}, prompts are hard if they came out wrong in {WRONG:g} or more. All numbers are "
-            f"of other noise, {sizes.subject_seeds} of each prompt; pictures: {'; '.join(counts)}. {STEPS} steps of "
-            f"euler, CFG {CFG:g}; thresholds {_THRESHOLDS}.\n\n"
+            f"wrong in {low:g} to {high:g}, prompts are hard if they came out wrong in {WRONG:g} or more. All numbers "
+            f"are of other noise, {sizes.subject_seeds} of each prompt; pictures: {'; '.join(counts)}. {STEPS} steps "
+            f"of euler, CFG {CFG:g}; thresholds {_THRESHOLDS}.\n\n"
             f"{table(['prompts', 'way', 'both there', 'all right', 'right, over plain'], rows)}\n"
             f"{goals(numbers, _GOALS)}"
         )
