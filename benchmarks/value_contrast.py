@@ -37,7 +37,6 @@ from hrv_pack.host.building.value_contrast import ALWAYS, background_of, instant
 from hrv_pack.host.mini.loader import load_mini
 from hrv_pack.host.models.architectures import architecture_of
 from hrv_pack.host.models.capabilities import Capability
-from hrv_pack.host.models.layouts import head_layout
 from hrv_pack.host.prompts.carried import Conditioning
 from hrv_pack.host.prompts.encoding import token_map, word_tokens
 from hrv_pack.hrv.prompts.frames import ALONE, DEFAULT_FRAMES
@@ -166,20 +165,21 @@ class Differences(NamedTuple):
 
 def differences_of(model: Any, clip: Any, vocabulary: Vocabulary, frames: Sequence[str]) -> Differences:
     """By the plain formulas, head by head."""
-    projections = architecture_of(model, Capability.VALUES).projections
-    assert projections is not None
+    architecture = architecture_of(model, Capability.VALUES)
+    assert architecture.projections is not None
     found: list[list[Numbers]] = []
     for _, words in vocabulary:
         means = [torch.stack([one.tokens.mean(dim=0) for one in word_tokens(clip, words, frame)]) for frame in frames]
         context, row = torch.stack(means).mean(dim=0), []
-        for layer in head_layout(model).layers:
-            own = projections[layer.key]
+        for layer in architecture.layout.layers:
+            own = architecture.projections[layer.key]
             keys, values = (one(context).unflatten(-1, (layer.heads, -1)) for one in (own.to_k, own.to_v))
-            out = own.to_out[0].weight.unflatten(-1, (layer.heads, -1))
-            written = torch.einsum("whd,chd->whc", values, out)
-            apart = [(one - one.mean(dim=0)).norm(dim=-1) for one in (written, values, keys)]
-            squares = [one.square().mean(dim=0).sqrt() for one in (*apart, written.norm(dim=-1))]
-            row.append(torch.stack([squares[0], apart[0].amax(dim=0), *squares[1:]]))
+            # Each head's values with those of the others at zero, and nothing at all for what the layer adds anyway.
+            apart = torch.block_diag(*torch.ones(layer.heads, 1, own.dim_head)) * values.flatten(1)[:, None]
+            written = architecture.written(layer, apart) - architecture.written(layer, torch.zeros_like(apart[:1, :1]))
+            far = [(one - one.mean(dim=0)).norm(dim=-1) for one in (written, values, keys)]
+            squares = [one.square().mean(dim=0).sqrt() for one in (*far, written.norm(dim=-1))]
+            row.append(torch.stack([squares[0], far[0].amax(dim=0), *squares[1:]]))
         found.append(list(torch.cat(row, dim=-1).double().numpy()))
     return Differences(*(np.stack(one) for one in zip(*found, strict=True)))
 
@@ -195,7 +195,7 @@ def variants_of(model: Any, clip: Any, vocabulary: Vocabulary) -> dict[str, Numb
         "three sentences": DEFAULT_FRAMES, "the word alone": (ALONE,), "one sentence": (DEFAULT_FRAMES[-1],),
         "captions": ("a {word}, day", "a large red {word}"),
     }  # fmt: skip
-    variants = {}
+    variants: dict[str, Numbers] = {}
     for name, frames in by_frames.items():
         one = differences_of(model, clip, vocabulary, frames)
         share = shared_out(one.written)

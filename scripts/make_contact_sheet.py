@@ -12,6 +12,7 @@ import argparse
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 from launcher.errors import errors_for_people
 from launcher.paths import PACK_ROOT
@@ -19,7 +20,7 @@ from launcher.prepare import enter_environment, interrupt_on_termination
 
 WORKFLOW = PACK_ROOT / "example_workflows" / "13 Does this HRV hold.json"
 PICTURE = PACK_ROOT / "docs" / "pictures" / "shape-heads.png"
-CHANGES = {
+CHANGES: dict[str, dict[str, Any]] = {
     "HRV_Load": {"file": "hrv-mini-causal.safetensors"},
     "HRV_OrderedWeakening": {"factor": -2.0, "head_counts": "4, 12, 32"},
 }
