@@ -26,9 +26,9 @@ from hrv_pack.hrv.prompts.frames import DEFAULT_FRAMES
 from hrv_pack.hrv.relevance.files import load_hrv
 from hrv_pack.hrv.relevance.vocabulary import parse_vocabulary
 from hrv_pack.hrv.scoring.experiments import parse_experiment
+from hrv_pack.tests.support.family_tokenizers import clip_of, clip_with, sentence_piece
 from hrv_pack.tests.support.small_transformers import SHALLOW_Z_IMAGE, small, small_clip_z_image
 from hrv_pack.tests.support.tekken import flux_2_tokenizer
-from hrv_pack.tests.support.tokenizers import clip_of, clip_with, sentence_piece
 
 VOCABULARY = parse_vocabulary((PRESETS / "vocabularies" / "paper-34-concepts.txt").read_text(encoding="utf-8"))
 EXAMPLES = examples_of(VOCABULARY, DEFAULT_FRAMES)

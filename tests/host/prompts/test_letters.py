@@ -13,7 +13,7 @@ from hrv_pack.host.prompts import letters
 from hrv_pack.host.prompts.encoding import tag_conditioning, token_map, word_tokens
 from hrv_pack.hrv.errors import HRVError
 from hrv_pack.hrv.prompts.tokens import TokenMap, find_phrases
-from hrv_pack.tests.support.tokenizers import FAMILIES, TEXT, clip_of
+from hrv_pack.tests.support.family_tokenizers import FAMILIES, TEXT, clip_of
 
 WORDS = ["rose", "colored", "vase", "red", "skyscraper", "7", "girl", "nice", "and", "é", "😀"]
 

@@ -1,7 +1,7 @@
 """Tokenizers of the host's own classes for every family whose words are found by their letters.
 
-Imported as ``hrv_pack.tests.support.tokenizers``. Those whose models come with published weights have small ones of
-the same formats.
+Imported as ``hrv_pack.tests.support.family_tokenizers``. Those whose models come with published weights have small ones
+of the same formats.
 """
 
 from __future__ import annotations
