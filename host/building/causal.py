@@ -19,7 +19,7 @@ import numpy.typing as npt
 from ...hrv.building.causal_report import CausalReport, ConceptReport, agreements, group_shares, top_heads
 from ...hrv.building.causal_state import GROUPS, KIND, CausalState
 from ...hrv.building.convergence import next_measurement
-from ...hrv.building.pairs import MOST_PAIRS, Example, draw_pairs, pair_seed
+from ...hrv.building.pairs import MOST_PAIRS, Example, draw_pairs, pair_seed, words_without_partner
 from ...hrv.errors import HRVError
 from ...hrv.relevance.evidence import Effects, normalised
 from ...hrv.relevance.factors import CAUSAL
@@ -176,6 +176,7 @@ class _Build:
         require_savable(size, "fewer pairs, or fewer concepts")
         places = WordPlaces(clip)
         drawn = [draw_pairs(name, of_name, places, settings.pairs, settings.seed) for name, of_name in examples.items()]
+        self.alone = {name: tuple(words_without_partner(of_name, places)) for name, of_name in examples.items()}
         # A pair of every concept before the next of any, so that an early stop leaves all of them equally sure.
         levels = len(settings.levels)
         self.pairs = [
@@ -370,6 +371,7 @@ class _Build:
                         for level in np.flatnonzero(measured[row])
                     },
                     silent=tuple(_named(self.pairs[place]) for place in np.flatnonzero(own & (state.norms == 0))),
+                    alone=self.alone[name],
                 )
             )
         return CausalReport(tuple(found), len(tops[0]))

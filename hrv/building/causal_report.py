@@ -24,6 +24,7 @@ _COLUMNS = ("sum over heads", "own word", "other words", "end", "padding", "top 
 _MOST_ROWS = 60
 # So many pairs are named in a sentence.
 _NAMED = 3
+_NAMED_WORDS = 6
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class ConceptReport:
     ``top``          the share that the estimate gives the top heads together, ``top_true`` what patching them does,
                      both in the same ``checked`` pairs.
     ``agreement``    expected correlation of the shares with those of an endless build, from two halves of the pairs.
+    ``alone``        words that make no pair with any other word of the concept.
     """
 
     concept: str
@@ -51,6 +53,7 @@ class ConceptReport:
     agreement: float | None
     by_level: Mapping[str, float] = field(default_factory=dict)
     silent: tuple[str, ...] = ()
+    alone: tuple[str, ...] = ()
 
     @property
     def own_word(self) -> float | None:
@@ -81,9 +84,19 @@ class ConceptReport:
         if self.different < self.pairs:
             said.append(
                 f"{self.concept} has {self.different} different pairs of prompts, so some were measured again on other "
-                "images. More words or sentences make it surer."
+                f"images. More words or sentences make it surer.{self._alone()}"
             )
         return said
+
+    def _alone(self) -> str:
+        """Which words to add partners for."""
+        if not self.alone:
+            return ""
+        more = ", ..." if len(self.alone) > _NAMED_WORDS else ""
+        return (
+            " No other word of the concept has as many tokens in the same sentence as: "
+            f"{', '.join(self.alone[:_NAMED_WORDS])}{more}."
+        )
 
 
 @dataclass(frozen=True)

@@ -81,6 +81,12 @@ def draw_pairs(concept: str, examples: Sequence[Example], places: Places, number
     return [_pair(concept, groups, ends, index) for index in _order(concept, total, number, seed)]
 
 
+def words_without_partner(examples: Sequence[Example], places: Places) -> list[str]:
+    """The words of a concept, in order, that no other word makes a pair with (:func:`draw_pairs`)."""
+    paired = {fold(example.word) for group in _groups(examples, places) for example in group}
+    return list({fold(one.word): one.word for one in examples if fold(one.word) not in paired}.values())
+
+
 def _groups(examples: Sequence[Example], places: Places) -> list[list[Example]]:
     """Examples with the same sentence and the same places of tokens, each word once."""
     sentences = _sentences(examples)

@@ -64,3 +64,12 @@ def test_levels_that_are_not_numbers_are_refused(mini: tuple[Any, Any]) -> None:
     model, clip = mini
     with pytest.raises(HRVError, match="The noise levels 'half' aren't numbers"):
         BuildCausalHRV.execute(model=model, clip=clip, experiment=EXPERIMENT, **{**INPUTS, "levels": "half"})
+
+
+def test_words_that_make_no_pair_are_told_what_to_write(mini: tuple[Any, Any]) -> None:
+    model, clip = mini
+    apart = parse_experiment("[Color]\na <red> circle\na <blue> star")
+    with pytest.raises(HRVError, match=r"different sentences: red, blue\. .* such as 'a <red \| blue> circle'\."):
+        BuildCausalHRV.execute(model=model, clip=clip, experiment=apart, **INPUTS)
+    with pytest.raises(HRVError, match=r"The concept Color has no pair .* red \(1\)\. Add another word of 1 token\."):
+        BuildCausalHRV.execute(model=model, clip=clip, concepts=parse_vocabulary("Color: red"), **INPUTS)

@@ -124,8 +124,14 @@ def test_the_report_tells_through_which_tokens_concepts_act_and_what_the_top_hea
         assert one.pairs == one.checked == 2
         assert all(share is not None for share in one.groups.values()) and set(one.groups) == set(GROUPS)
         assert one.top is not None and one.top_true is not None
-    (color, size) = whole.report.concepts
+    color, size = whole.report.concepts
     assert color.different == 2 and size.different == 2
+
+
+def test_words_without_a_partner_are_named_where_there_are_too_few_pairs(builder: Builder) -> None:
+    colors = examples_of(parse_vocabulary("Color: red, blue, skyscraper"), ("a {word} car",))
+    said = builder(colors, pairs=3).report.text()
+    assert "Color has 2 different pairs" in said and said.endswith("in the same sentence as: skyscraper.")
 
 
 def test_the_top_heads_are_estimated_and_patched_in_the_same_pairs_of_many_levels(builder: Builder) -> None:

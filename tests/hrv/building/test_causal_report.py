@@ -92,7 +92,11 @@ def test_a_concept_that_does_not_go_through_its_own_word_is_said() -> None:
 
 def test_incomplete_shares_and_repeated_pairs_are_said() -> None:
     assert "add up to 0.40" in report(complete=0.4).sentences()[0]
-    assert "2 different pairs" in report(different=2).sentences()[0]
+    (said,) = report(different=2).sentences()
+    assert "2 different pairs" in said and said.endswith("make it surer.")
+    (said,) = report(different=2, alone=("dark blue", "teal")).sentences()
+    assert said.endswith("in the same sentence as: dark blue, teal.")
+    assert not report(alone=("teal",)).sentences()
 
 
 def test_incomplete_levels_and_pairs_without_effect_are_said() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hrv_pack.hrv.building.pairs import Example, Pair, Placed, draw_pairs, examples_of, pair_seed
+from hrv_pack.hrv.building.pairs import Example, Pair, Placed, draw_pairs, examples_of, pair_seed, words_without_partner
 from hrv_pack.hrv.errors import HRVError
 from hrv_pack.hrv.relevance.vocabulary import parse_vocabulary
 
@@ -111,6 +111,15 @@ def test_words_that_several_text_encoders_split_differently_are_no_pair() -> Non
     assert {pair.words for pair in draw_pairs("Color", examples, by_word, 9, 0)} == {("red", "tan"), ("tan", "red")}
     with pytest.raises(HRVError, match=r"are: red \(1\), blue \(1\), but the text encoders split none of them alike"):
         draw_pairs("Color", examples[:2], by_word, 1, 0)
+
+
+def test_words_without_a_partner_are_told() -> None:
+    vocabulary = parse_vocabulary("Color: red, blue, dark green, dark and stormy grey")
+    assert words_without_partner(examples_of(vocabulary, FRAMES)["Color"], places) == [
+        "dark green",
+        "dark and stormy grey",
+    ]
+    assert not words_without_partner(examples_of(VOCABULARY, FRAMES)["Size"], places)
 
 
 def test_many_examples_take_no_time() -> None:
