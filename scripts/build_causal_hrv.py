@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hrv_commands import (
+    DEFAULT_CONCEPTS,
     add_model_and_files,
     at_least,
     executor_of,
@@ -26,14 +27,17 @@ from hrv_commands import (
     run_in_host,
     shard,
 )
+from launcher.errors import LauncherError
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_model_and_files(parser)
+    # Whether it was given matters.
+    parser.set_defaults(concepts=None)
     parser.add_argument("--experiment", type=Path, help="prompts with words in angle brackets, instead of --concepts")
     parser.add_argument(
-        "--frames", type=Path, help='sentences for the words, one a line, such as "a photo of a {word}"'
+        "--frames", type=Path, help='sentences for the words of --concepts, one a line, such as "a photo of a {word}"'
     )
     parser.add_argument("--pairs", type=at_least(1), default=16, help="pairs of prompts for each concept")
     parser.add_argument(
@@ -62,12 +66,17 @@ def examples(options: argparse.Namespace) -> dict[str, Sequence[Any]]:
     from hrv_pack.hrv.scoring.experiments import parse_experiment
 
     if options.experiment:
+        if given := [name for name in ("concepts", "frames") if getattr(options, name)]:
+            raise LauncherError(
+                f"An experiment has words and sentences of its own: leave out --experiment or "
+                f"{' and '.join(f'--{name}' for name in given)}."
+            )
         experiment = parse_experiment(read(options.experiment))
         return {
             name: [Example(case.prompt, case.target) for case in experiment.of(name)] for name in experiment.concepts
         }
     frames = parse_frames(read(options.frames)) if options.frames else DEFAULT_FRAMES
-    return dict(examples_of(parse_vocabulary(read(options.concepts)), frames))
+    return dict(examples_of(parse_vocabulary(read(options.concepts or DEFAULT_CONCEPTS)), frames))
 
 
 def build(options: argparse.Namespace) -> None:

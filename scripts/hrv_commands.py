@@ -15,6 +15,7 @@ from pack_import import PACK_ROOT, import_pack
 from tqdm import tqdm
 
 VOCABULARIES = PACK_ROOT / "hrv_presets" / "vocabularies"
+DEFAULT_CONCEPTS = VOCABULARIES / "paper-34-concepts.txt"
 MINI, MINI_TRANSFORMER = "hrv-mini", "hrv-mini-t"
 
 
@@ -42,9 +43,7 @@ def add_model_and_files(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint", required=True, help=f"file, name in ComfyUI's models/checkpoints, {MINI} or {MINI_TRANSFORMER}"
     )
-    parser.add_argument(
-        "--concepts", type=Path, default=VOCABULARIES / "paper-34-concepts.txt", help='file of lines "Color: red, blue"'
-    )
+    parser.add_argument("--concepts", type=Path, default=DEFAULT_CONCEPTS, help='file of lines "Color: red, blue"')
     parser.add_argument("--out", type=Path, required=True, help="HRV file to write")
     parser.add_argument("--overwrite", action="store_true", help="replace the HRV file if it is there")
     add_places(parser)

@@ -64,6 +64,8 @@ def test_the_small_transformer_has_a_name(folder: Path, commands: Commands) -> N
         (("--levels", "2"), 1, "Noise levels are 1 to "),
         (("--experiment", "nowhere.txt"), 1, "Cannot read nowhere.txt"),
         (("--pairs", "0"), 2, "argument --pairs: '0' isn't a whole number of 1 or more"),
+        (("--concepts", "c.txt"), 1, "leave out --experiment or --concepts."),
+        (("--concepts", "c.txt", "--frames", "f.txt"), 1, "leave out --experiment or --concepts and --frames."),
     ],
 )
 def test_refusals_are_sentences(
@@ -73,3 +75,30 @@ def test_refusals_are_sentences(
     assert done.returncode == status
     assert sentence in done.stderr and "Traceback" not in done.stderr
     assert not (folder / "out.safetensors").exists()
+
+
+def test_an_experiment_without_pairs_is_told_what_to_write(folder: Path, commands: Commands) -> None:
+    (folder / "prompts.txt").write_text("[Color]\na <red> circle\na <blue> star\n", "utf-8")
+    done = commands.run(*causal_command(folder, "out.safetensors"))
+    assert done.returncode == 1 and "such as 'a <red | blue> circle'." in done.stderr
+    assert "Traceback" not in done.stderr and not (folder / "out.safetensors").exists()
+
+
+def test_concepts_are_put_into_frames(folder: Path, commands: Commands) -> None:
+    """One of one word makes no pair; words of the others are named in the file."""
+    (folder / "concepts.txt").write_text("Color: red\nShape: circle, star\n", "utf-8")
+    (folder / "frames.txt").write_text("a red {word}\n", "utf-8")
+    files = ("--concepts", "concepts.txt", "--frames", "frames.txt", "--states", "states", "--out", "out.safetensors")
+    command = ["build_causal_hrv.py", "--checkpoint", "hrv-mini"]
+    command += [name if name.startswith("--") else str(folder / name) for name in files]
+    done = commands.run(*command, *SETTINGS)
+    assert done.returncode == 1 and "The concept Color has no pair of prompts" in done.stderr
+    assert "red (1). Add another word of 1 token." in done.stderr and "Traceback" not in done.stderr
+    (folder / "concepts.txt").write_text("Shape: circle, star\n", "utf-8")
+    done = commands.run(*command, *SETTINGS)
+    assert done.returncode == 0, done.stderr
+    made = load_hrv(folder / "out.safetensors").provenance
+    assert {tuple(one[1:]) for one in made["prompts"]} == {
+        ("a red circle", "a red star"),
+        ("a red star", "a red circle"),
+    }

@@ -50,3 +50,19 @@ def test_refusals_are_sentences(
     assert done.returncode == status
     assert sentence in done.stderr and "Traceback" not in done.stderr
     assert not (folder / "out.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("concepts", "sentence"),
+    [
+        ("Color: red\nShape: circle, square\n", "The concept Color has only the word 'red'"),
+        ("Color: red, blue\n", "Color is the only concept"),
+    ],
+)
+def test_concepts_with_nothing_to_compare_are_sentences(
+    folder: Path, commands: Commands, concepts: str, sentence: str
+) -> None:
+    (folder / "concepts.txt").write_text(concepts, encoding="utf-8")
+    done = commands.run(*instant_command(folder, "--background", "never"))
+    assert done.returncode == 1 and sentence in done.stderr and "Traceback" not in done.stderr
+    assert not (folder / "out.safetensors").exists()
