@@ -427,21 +427,19 @@ def _small_clip(tokenizer: type, model: type, **sizes: dict[str, int]) -> Any:
     return clip
 
 
-@functools.cache
-def small_clip_flux() -> Any:
-    """A CLIP for :data:`FLUX`: T5, and CLIP for the pooled vector."""
+def clip_flux(width: int) -> Any:
+    """A CLIP with T5, whose states have so many features, and CLIP for the pooled vector."""
     return _small_clip(
         comfy.text_encoders.flux.FluxTokenizer,
         comfy.text_encoders.flux.flux_clip(),
         clip_l={"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2, "num_hidden_layers": 2},
-        t5xxl={"d_ff": 32, "d_kv": 16, "d_model": WIDTH, "num_heads": 2, "num_layers": 2},
+        t5xxl={"d_ff": 32, "d_kv": 16, "d_model": width, "num_heads": 2, "num_layers": 2},
     )
 
 
-@functools.cache
-def small_clip_anima() -> Any:
-    """A CLIP for :data:`ANIMA`: Qwen's states, and T5's tokens."""
-    size = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+def clip_anima(width: int) -> Any:
+    """A CLIP with Qwen, whose states have so many features, and T5's tokens."""
+    size = {"hidden_size": width, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
     return _small_clip(
         comfy.text_encoders.anima.AnimaTokenizer,
         comfy.text_encoders.anima.te(),
@@ -458,6 +456,18 @@ def small_clip_z_image() -> Any:
         comfy.text_encoders.z_image.te(),
         qwen3_4b={**size, "num_key_value_heads": 1},
     )
+
+
+@functools.cache
+def small_clip_flux() -> Any:
+    """A CLIP for :data:`FLUX`, and a stand-in for all others that read so many features."""
+    return clip_flux(WIDTH)
+
+
+@functools.cache
+def small_clip_anima() -> Any:
+    """A CLIP for :data:`ANIMA`."""
+    return clip_anima(16)
 
 
 # Models that live until the interpreter ends would be taken down after the host's modules.

@@ -1,4 +1,4 @@
-"""Published transformers through the host's own loaders: their names, widths and layouts, and controls in them.
+"""Published transformers through the host's own loaders: their names, widths and layouts, and what is done with them.
 
 Whole models have no memory behind their weights. Files of one block of each kind have random weights, and run.
 """
@@ -18,24 +18,33 @@ import comfy.supported_models
 import comfy.text_encoders.anima
 import comfy.utils
 import folder_paths
+import numpy as np
 import pytest
 import torch
 from hrv_pack.host.building.attribution import Attribution, Pairs
+from hrv_pack.host.building.patching import Patch
+from hrv_pack.host.building.value_contrast import instant_hrv
 from hrv_pack.host.models.architectures import architecture_of
 from hrv_pack.host.models.layouts import head_layout
 from hrv_pack.host.prompts.carried import Conditioning
 from hrv_pack.hrv.errors import HRVError
 from hrv_pack.nodes.controls import ConceptStrengthen
+from hrv_pack.nodes.reading import ReadByConcept
+from hrv_pack.tests.host.building.test_transformer_recording import counted, recorded
+from hrv_pack.tests.host.building.test_transformer_values import FRAMES, OUTPUTS, VOCABULARY, expected
+from hrv_pack.tests.host.controls.test_transformers import rescaling
+from hrv_pack.tests.host.editing.test_transformers import SOURCE, TARGET, by_words, plainly, run
 from hrv_pack.tests.support.documented_families import UNET, documented
+from hrv_pack.tests.support.explicit_transformer_edits import edit_of, explicitly_edited
 from hrv_pack.tests.support.full_size_transformers import FULL_SIZE, LAYOUTS, FullSize, layout_of, without_memory
 from hrv_pack.tests.support.random_files import assert_complete, write_random
-from hrv_pack.tests.support.small_host import encoded, random_hrv, relative_error
-from hrv_pack.tests.support.small_transformers import prompt, rows_of
+from hrv_pack.tests.support.small_host import TOLERANCE, encoded, random_hrv, relative_error
+from hrv_pack.tests.support.small_transformers import Row, clip_anima, clip_flux, explicitly, prompt, rows_of
 
 from nodes import KSampler, UNETLoader
 
 # What takes more than ten seconds where cores are slow, most of all Flux.2's 512 tokens and Chroma's 344 modulations.
-SLOW = ("Z-Image", "Flux.1 dev", "Flux.2 klein 4B", "Chroma")
+SLOW = ("Z-Image", "Flux.1 dev", "Flux.2 klein 4B", "Chroma", "Qwen-Image")
 # One of each family: a block of its larger ones is a file of 1 to 4.6 GB.
 LARGER = ("Cosmos-Predict2 14B", "Flux.2 dev", "Flux.2 klein 9B", "Wan 2.1 14B", "Wan 2.2 5B")
 RUNNING = [
@@ -43,7 +52,6 @@ RUNNING = [
 ]
 WAN = FULL_SIZE["Wan 2.1 1.3B"]
 FP8 = torch.float8_e4m3fn
-WORDS = ("a", "red", "car")
 
 
 def loaded_without_memory(tensors: Mapping[str, torch.Tensor]) -> Any:
@@ -168,7 +176,7 @@ def strengthened(model: Any, conditioning: Conditioning, strength: float) -> tup
         model=model,
         conditioning=conditioning,
         hrv=random_hrv(head_layout(model)),
-        words="red",
+        words="car",
         concept="Color",
         strength=strength,
         start=0.0,
@@ -178,23 +186,79 @@ def strengthened(model: Any, conditioning: Conditioning, strength: float) -> tup
     return made
 
 
-def assert_a_word_can_be_strengthened(model: Any, published: FullSize) -> None:
-    """In one step with two prompts: one changes, the other's control has the strength 0 and changes no bit."""
+def two_prompts(published: FullSize) -> tuple[Conditioning, Conditioning]:
+    """Of equally many tokens, and with one pooled vector."""
     pooled = torch.randn(1, 768, generator=torch.Generator().manual_seed(0))
-    own, other = (prompt(WORDS, seed=seed, width=published.text, pooled_output=pooled) for seed in (1, 2))
-    plain = rows_of(model, [*own, *other], other, published.kind.latent, cfg=1.0, steps=1)
+    own, other = (
+        prompt(words, seed=seed, width=published.text, pooled_output=pooled)
+        for words, seed in ((SOURCE, 1), (TARGET, 2))
+    )
+    return own, other
+
+
+def assert_changed_to(expected: Row, found: Row, before: Row) -> None:
+    """A row is the expected one, and not as it was."""
+    assert relative_error(found.output, expected.output) <= TOLERANCE
+    assert relative_error(found.output, before.output) > 100 * TOLERANCE
+
+
+def assert_a_word_can_be_strengthened(model: Any, published: FullSize) -> tuple[Row, Row]:
+    """As explicit maps say, in one step with two prompts: the other's control has the strength 0 and changes no bit.
+
+    The rows of both without a control.
+    """
+    own, other = two_prompts(published)
+    kind = published.kind
+    how: dict[str, Any] = {"latent": kind.latent, "cfg": 1.0, "steps": 1}
     steered, controlled = strengthened(model, own, 1.5)
     steered, off = strengthened(steered, other, 0.0)
-    found = rows_of(steered, [*controlled, *off], other, published.kind.latent, cfg=1.0, steps=1)
-    changes = []
-    for before, after in zip(plain, found, strict=True):
-        assert torch.isfinite(after.output).all() and torch.equal(before.context, after.context)
-        changes.append(relative_error(after.output, before.output))
-    assert min(changes) == 0.0 and 1e-3 < max(changes) < 1.0 and len(changes) == 2
+    plain = rows_of(model, [*own, *other], other, **how)
+    found = rows_of(steered, [*controlled, *off], other, **how)
+    rows = sorted(zip(plain, found, strict=True), key=lambda both: torch.equal(both[0].output, both[1].output))
+    (before, after), (of_other, still) = rows
+    place = max(0, kind.padded_to - own[0][0].shape[1]) + 1 + SOURCE.index("car")
+    with explicitly(model, kind, [rescaling(model, before, (place,))]) as explicit:
+        (expected,) = rows_of(explicit, own, other, **how)
+    assert torch.equal(after.context, expected.context)
+    assert_changed_to(expected, after, before)
+    assert torch.equal(still.output, of_other.output)
+    return before, of_other
+
+
+def assert_another_prompt_can_be_read(model: Any, published: FullSize, before: Row, expected: Row) -> None:
+    """With all heads it is as if that prompt were sampled."""
+    own, other = two_prompts(published)
+    hrv = random_hrv(head_layout(model))
+    graph: tuple[Any, Conditioning] = ReadByConcept.execute(
+        model=model,
+        conditioning=own,
+        other=other,
+        hrv=hrv,
+        concept="Shape",
+        heads=hrv.layout.head_count,
+        strength=1.0,
+        start=0.0,
+        end=1.0,
+    ).result
+    read, found = rows_of(*graph, own, published.kind.latent, cfg=1.0, steps=1)
+    assert torch.equal(found.context, before.context) and torch.equal(read.context, expected.context)
+    assert_changed_to(expected, found, before)
+
+
+def assert_a_prompt_can_be_edited(model: Any, published: FullSize, of_source: Row, of_target: Row) -> None:
+    """As explicit maps say; its source stays as it is."""
+    own, other = two_prompts(published)
+    kind = published.kind
+    edited = edit_of(model, kind, own, other, cross_end=1.0, self_end=1.0, self_size=1.0)
+    source, target = run(edited, own, kind, cfg=1.0, steps=1)
+    with explicitly_edited(model, kind, target.context, by_words(model, kind), itself=True) as explicit:
+        _, expected = run((explicit, plainly(edited[1])), own, kind, cfg=1.0, steps=1)
+    assert relative_error(source.output, of_source.output) <= TOLERANCE
+    assert_changed_to(expected, target, of_target)
 
 
 @pytest.mark.parametrize("name", RUNNING)
-def test_a_word_is_strengthened_in_blocks_of_the_published_width(
+def test_words_are_strengthened_read_and_edited_in_blocks_of_the_published_width(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     published = FULL_SIZE[name]
@@ -203,13 +267,43 @@ def test_a_word_is_strengthened_in_blocks_of_the_published_width(
         assert type(model.model.model_config).__name__ == published.config
         assert comfy.utils.weight_dtype(model.model.diffusion_model.state_dict()) == torch.bfloat16
         assert head_layout(model).signature == layout_of(name, layers=1).signature
-        assert_a_word_can_be_strengthened(model, published)
+        plain = assert_a_word_can_be_strengthened(model, published)
+        assert_another_prompt_can_be_read(model, published, *plain)
+        assert_a_prompt_can_be_edited(model, published, *plain)
 
 
-def pairs() -> Pairs:
-    """One pair of prompts for Wan."""
-    a, b = (prompt(WORDS, seed=seed, width=WAN.text) for seed in (1, 2))
-    return Pairs(["one"], a, b, *(torch.randn(1, *WAN.kind.latent) for _ in range(2)))
+def pairs(published: FullSize) -> Pairs:
+    """One pair of prompts."""
+    generator = torch.Generator().manual_seed(0)
+    noise, latent = (torch.randn(1, *published.kind.latent, generator=generator) for _ in range(2))
+    return Pairs(["one"], *two_prompts(published), noise, latent)
+
+
+@pytest.mark.parametrize("name", [name for name in FULL_SIZE if name not in (*SLOW, *LARGER)])
+def test_heads_of_the_published_width_together_do_what_the_other_prompt_does(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with loaded(tmp_path, monkeypatch, FULL_SIZE[name]) as model:
+        effects = Attribution(model, alphas=4).effects(pairs(FULL_SIZE[name]), 0.7, [Patch()])
+        np.testing.assert_allclose(effects.patches[:, 0], effects.squares, rtol=1e-4)
+        np.testing.assert_allclose(effects.heads.sum(1), effects.squares, rtol=0.02)
+
+
+@pytest.mark.parametrize("name", ["Anima", "Cosmos-Predict2 2B", "Wan 2.1 1.3B"])
+def test_hrvs_are_built_in_blocks_of_the_published_width(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By weights, and by what heads look at; one joint attention with the 256 tokens of T5 would take a minute."""
+    published = FULL_SIZE[name]
+    kind = published.kind
+    clip = (clip_anima if name == "Anima" else clip_flux)(published.text)
+    with loaded(tmp_path, monkeypatch, published) as model, torch.inference_mode():
+        values = instant_hrv(model, clip, VOCABULARY, frames=FRAMES).values
+        by_definition = expected(model, kind, clip, OUTPUTS[kind](model.model.diffusion_model))
+        np.testing.assert_allclose(values, by_definition, rtol=1e-3)
+        found, _ = recorded(model, clip)
+        by_maps = counted(model, kind, clip)
+        assert found.sum() == by_maps.sum() and np.abs(found - by_maps).sum() <= 2
 
 
 def test_plain_fp8_weights_are_controlled_and_measured(
@@ -220,7 +314,7 @@ def test_plain_fp8_weights_are_controlled_and_measured(
         assert_complete(caplog.messages)
         assert comfy.utils.weight_dtype(model.model.diffusion_model.state_dict()) == FP8
         assert_a_word_can_be_strengthened(model, WAN)
-        effects = Attribution(model, alphas=2).effects(pairs(), 0.7)
+        effects = Attribution(model, alphas=2).effects(pairs(WAN), 0.7)
         assert (effects.squares > 0).all() and (effects.heads != 0).any()
 
 
