@@ -70,7 +70,7 @@ def add_reading(
     ``reading`` makes the reading for the text of the other prompt, which is empty if nothing tells it. Tensors are
     shared. Of ``other`` count its context, whose rows are those of the latent or repeated to them, and the controls it
     carries. Raises HRVError for a conditioning that holds the prompts of an edit, for an ``other`` of several entries
-    or that reads a further prompt itself, and for contexts of unlike widths.
+    or that reads a further prompt itself, for contexts of unlike widths, and where numbers of ``other`` aren't finite.
     """
     if len(other) != 1 or ROWS_KEY in other[0][1]:
         raise HRVError(
@@ -97,6 +97,11 @@ def add_reading(
     words = extras.get(TOKEN_MAP_KEY)
     text = {name: extras[name] for name in TEXT_KEYS if name in extras}
     made = reading("" if words is None else words.text)
+    if not made.is_identity and not context.isfinite().all():
+        raise HRVError(
+            "The other prompt has numbers that aren't finite, so the image would be black. Look for the reason where "
+            "it is encoded: the text encoder may be broken, or its precision too low."
+        )
     one = PromptReading(made, context, extras.get(CONTROLS_KEY, ()), text)
     tagged = [
         [tensor, {**carried, READINGS_KEY: (*carried.get(READINGS_KEY, ()), one)}] for tensor, carried in conditioning

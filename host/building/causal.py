@@ -131,8 +131,8 @@ def build_causal_hrv(
     there. Whatever ``executor`` measures the pairs, the effects are the same. Raises HRVError for a concept without
     pairs, one whose words change nothing in any of its first pairs, a shard without pairs, an unsupported architecture,
     weights that cannot be differentiated, a text encoder that encodes a prompt differently in the course of sampling,
-    numbers that are not finite, a folder that cannot be written, a build that another process is making at this moment,
-    and what the executor does.
+    numbers of the text encoder or the model that are not finite, a folder that cannot be written, a build that another
+    process is making at this moment, and what the executor does.
     """
     if not examples:
         raise HRVError("There are no concepts to measure: connect concepts or an experiment.")

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import torch
 
 from ...hrv.draws import draw_words
+from ...hrv.errors import quoted
 from ...hrv.prompts.tokens import TEMPLATE
 from ...hrv.relevance.vocabulary import Vocabulary
 from ..prompts.encoding import WordEmbedding, token_map, word_tokens
@@ -117,7 +118,7 @@ def _embeddings_of(clip: Any, words: Sequence[str]) -> tuple[torch.Tensor, list[
         comfy.model_management.throw_exception_if_processing_interrupted()
         found.extend(word_tokens(clip, words[first : first + _TOGETHER]))
     for word, embedding in zip(words, found, strict=True):
-        require_finite(word, embedding.tokens)
+        require_finite(f"the concept-word {quoted(word)}", embedding.tokens)
     # The text encoder is causal: the start token is the same for every word.
     return found[0].start, [embedding.tokens for embedding in found]
 

@@ -11,6 +11,7 @@ import torch
 
 from ...hrv.building.causal_state import GROUPS
 from ...hrv.building.pairs import Pair, pair_seed
+from ...hrv.errors import quoted
 from ...hrv.prompts.tokens import TokenMap
 from ..models.architectures import architecture_of
 from ..prompts.carried import TEXT_KEYS, Conditioning
@@ -18,6 +19,7 @@ from ..prompts.encoding import encode_once, token_map
 from ..work.executor import Tick
 from ..work.sampling import SamplingSettings, sample_latents, stacked
 from .attribution import Pairs
+from .word_texts import require_finite
 
 
 class NumberedPair(NamedTuple):
@@ -47,7 +49,7 @@ class PairImages:
         self.model, self.clip, self.settings, self.seed = model, clip, settings, seed
         sampling = model.get_model_object("model_sampling")
         self.sigmas = [float(sampling.percent_to_sigma(level)) for level in levels]
-        self.negative: Conditioning = [encode_once(clip, negative)]
+        self.negative: Conditioning = [self._encoded(negative, "the negative prompt")]
 
     def made(self, pairs: Sequence[NumberedPair], tick: Tick) -> Iterator[tuple[list[int], float, Pairs]]:
         """The pairs at their noised images, those of one level and shape together: (their places, sigma, pairs).
@@ -55,7 +57,13 @@ class PairImages:
         ``tick`` is told of all sampling steps of a whole image, those that need not be made too.
         """
         together: dict[Any, list[int]] = {}
-        encoded = [[encode_once(self.clip, prompt) for prompt in one.pair.prompts] for one in pairs]
+        encoded = [
+            [
+                self._encoded(prompt, f"the word {quoted(word)} in {quoted(prompt)}")
+                for prompt, word in zip(one.pair.prompts, one.pair.words, strict=True)
+            ]
+            for one in pairs
+        ]
         for place, one in enumerate(pairs):
             tensor, extras = encoded[place][0]
             # What is one for all rows of a batch, such as the tokens of Anima's prompts, is for one pair alone.
@@ -71,6 +79,15 @@ class PairImages:
             names = [" / ".join(pairs[place].pair.prompts) for place in places]
             # What is sampled so far holds its noise, so none is added.
             yield places, sigma, Pairs(names, a, b, latents, torch.zeros_like(latents))
+
+    def _encoded(self, prompt: str, what: str) -> list[Any]:
+        """The one entry of a prompt's conditioning; HRVError for numbers that are not finite, which name ``what``."""
+        entry = encode_once(self.clip, prompt)
+        tensor, extras = entry
+        for numbers in (tensor, extras.get("pooled_output")):
+            if numbers is not None:
+                require_finite(what, numbers)
+        return entry
 
     def groups(self, pairs: Sequence[NumberedPair]) -> npt.NDArray[np.bool_]:
         """Which tokens of the pairs belong to which of :data:`GROUPS`: bool [4, P, T]."""

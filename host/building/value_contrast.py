@@ -39,7 +39,7 @@ from ..prompts.encoding import encode_once, word_tokens
 from ..work.sampling import sample_latents
 from .provenance import made_from
 from .text_values import PROGRESS, SMALLEST_IMAGE, word_values
-from .word_texts import word_text
+from .word_texts import require_finite, word_text
 
 VALUES_ESTIMATOR = "values"
 """The name of this estimator in a provenance."""
@@ -196,11 +196,7 @@ def _encoded(
         for frame in frames:
             means = torch.stack([word.tokens.mean(dim=0) for word in word_tokens(clip, batch, frame, whole=False)])
             for word, mean in zip(batch, means, strict=True):
-                if not mean.isfinite().all():
-                    raise HRVError(
-                        f"The text encoder gave numbers that are not finite for the concept-word {quoted(word)}. The "
-                        "checkpoint may be broken."
-                    )
+                require_finite(f"the concept-word {quoted(word)}", mean)
             total = total + means
             tell(len(batch))
         assert isinstance(total, torch.Tensor)

@@ -44,14 +44,14 @@ def word_text(clip: Any, word: str, frame: str = ALONE) -> WordText:
         raise HRVError(f"The concept-word {quoted(word)} has no token of its own: remove it or use another word.")
     positions = tuple(position for one in found[before] for position in one.positions)
     tensor, extras = encode_once(clip, text)
-    require_finite(word, tensor)
+    require_finite(f"the concept-word {quoted(word)}", tensor)
     return WordText(tensor.float().cpu(), extras, positions)
 
 
-def require_finite(word: str, encoded: torch.Tensor) -> None:
-    """Raise HRVError for a concept-word that a text encoder made numbers of that are not finite."""
+def require_finite(what: str, encoded: torch.Tensor) -> None:
+    """Raise HRVError if a text encoder made numbers of ``what`` that are not finite."""
     if not encoded.isfinite().all():
         raise HRVError(
-            f"The text encoder gave numbers that aren't finite for the concept-word {quoted(word)}. The checkpoint may "
-            "be broken."
+            f"The text encoder gave numbers that aren't finite for {what}. The checkpoint may be broken, or its "
+            "precision too low."
         )

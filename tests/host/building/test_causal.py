@@ -29,7 +29,7 @@ from hrv_pack.hrv.relevance.evidence import Effects
 from hrv_pack.hrv.relevance.files import load_hrv, save_hrv
 from hrv_pack.hrv.relevance.vectors import HRV
 from hrv_pack.hrv.relevance.vocabulary import parse_vocabulary
-from hrv_pack.tests.support.small_host import picture_of_model
+from hrv_pack.tests.support.small_host import picture_of_model, small_clip_sd15
 from hrv_pack.tests.support.told_page import statuses, told_page
 
 EXAMPLES = examples_of(parse_vocabulary("Color: red, blue, green\nSize: tiny, huge"), ("a {word} car",))
@@ -290,6 +290,21 @@ def test_settings_that_make_no_sense_are_refused(changes: dict[str, Any], messag
 def test_words_without_pairs_are_refused(builder: Builder, examples: Any, message: str) -> None:
     with pytest.raises(HRVError, match=message):
         builder(examples)
+
+
+def test_a_text_encoder_that_gives_nan_is_named_with_the_word(builder: Builder) -> None:
+    """Of one word, whose token is broken; and of any prompt."""
+    clip = small_clip_sd15()
+    ((blue, _),) = [one for one in clip.tokenize("blue")["l"][0] if one[0] not in (49406, 49407)]
+    text_model = clip.cond_stage_model.clip_l.transformer.text_model
+    text_model.embeddings.token_embedding.weight.data[blue] = float("nan")
+    broken = Builder(builder.model, clip, builder.states)
+    message = r"^The text encoder gave numbers that aren't finite for the word 'blue' in 'a blue car'\. The checkpoint"
+    with pytest.raises(HRVError, match=message):
+        broken()
+    text_model.final_layer_norm.weight.data[0] = float("nan")
+    with pytest.raises(HRVError, match=r"^The text encoder gave numbers that aren't finite for the negative prompt"):
+        broken()
 
 
 def test_a_shard_without_pairs_is_refused(builder: Builder) -> None:

@@ -299,7 +299,7 @@ def test_weights_that_are_no_numbers_are_refused_with_their_layer(sd15: Pair, pl
 def test_a_text_encoder_that_gives_nan_is_refused_with_the_word(sd15: Pair) -> None:
     clip = small_clip_sd15()
     clip.cond_stage_model.clip_l.transformer.text_model.final_layer_norm.weight.data[0] = float("nan")
-    with pytest.raises(HRVError, match="text encoder gave numbers that are not finite for the concept-word 'red'"):
+    with pytest.raises(HRVError, match="text encoder gave numbers that aren't finite for the concept-word 'red'"):
         replace(sd15, clip=clip).hrv()
 
 

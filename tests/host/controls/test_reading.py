@@ -635,3 +635,15 @@ def test_settings_of_the_other_prompt_that_do_not_count_are_said(sd15: Setup, ca
 def test_zero_heads_is_the_default_share(sd15: Setup) -> None:
     _, positive = reading(sd15, Ask(heads=0))
     assert int(positive[0][1][READINGS_KEY][0].reading.gates.sum()) == round(0.06 * head_layout(sd15.model).head_count)
+
+
+def test_another_prompt_of_numbers_that_are_not_finite_is_refused(sd15: Setup) -> None:
+    ((tensor, extras),) = encoded(sd15.clip, OTHER)
+    broken = tensor.clone()
+    broken[0, 3, 2] = float("nan")
+    with pytest.raises(
+        HRVError, match=r"^The other prompt has numbers that aren't finite, so the image would be black"
+    ):
+        Ask().apply(sd15, sd15.model, sd15.prompt, [[broken, extras]])
+    # Which is never read at strength 0.
+    assert Ask(strength=0.0).apply(sd15, sd15.model, sd15.prompt, [[broken, extras]])
