@@ -42,6 +42,7 @@ def test_shards_measured_by_command_merge_into_the_whole(folder: Path, commands:
     merged = folder / "merged.safetensors"
     done = commands.run("merge_hrvs.py", *(str(folder / out) for out in outs), "--out", str(merged))
     assert done.returncode == 0, done.stderr
+    assert "It has no report: those of the shards are about the pairs of each." in done.stdout
     done = commands.run(*causal_command(folder, "whole.safetensors"))
     assert done.returncode == 0, done.stderr
     whole = load_hrv(folder / "whole.safetensors")
