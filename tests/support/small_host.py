@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from comfy.patcher_extension import WrappersMP
 from comfy.sd1_clip import SD1ClipModel, SD1Tokenizer
-from comfy.sdxl_clip import SDXLClipModel, SDXLTokenizer
+from comfy.sdxl_clip import SDXLClipModel, SDXLRefinerClipModel, SDXLTokenizer
 from comfy.supported_models_base import ClipTarget
 from comfy.text_encoders.sd2_clip import SD2ClipModel, SD2Tokenizer
 
@@ -93,6 +93,18 @@ _SDXL_UNET: dict[str, Any] = {
     "adm_in_channels": POOLED_WIDTH + 6 * 256,
 }
 
+# The refiner of SDXL in small: a level more, transformers on the middle ones alone, and the text of one encoder.
+_REFINER_UNET: dict[str, Any] = {
+    **_SDXL_UNET,
+    "channel_mult": (1, 2, 4, 4),
+    "num_res_blocks": [1, 1, 1, 1],
+    "transformer_depth": [0, 1, 1, 0],
+    "transformer_depth_output": [0, 0, 1, 1, 1, 1, 0, 0],
+    "transformer_depth_middle": 1,
+    "context_dim": TEXT_WIDTHS["g"],
+    "adm_in_channels": POOLED_WIDTH + 5 * 256,
+}
+
 
 def randomise(module: torch.nn.Module, seed: int) -> None:
     """Fill every parameter: matrices keep the size of what they get, attention maps become far from even."""
@@ -149,6 +161,11 @@ def small_sdxl() -> Any:
     return _patcher(comfy.supported_models.SDXL(_SDXL_UNET))
 
 
+def small_refiner() -> Any:
+    """A MODEL like SDXL's refiner: 7 cross-attention layers of 1 and 2 heads, with pooled conditioning."""
+    return _patcher(comfy.supported_models.SDXLRefiner(_REFINER_UNET))
+
+
 def small_clip(tokenizer: type, model: type, embeddings: Path | None = None, **tokenizer_data: Any) -> Any:
     """A CLIP with the host's real tokenizer and a text model of three narrow layers for each encoder.
 
@@ -186,6 +203,11 @@ def small_clip_sd20() -> Any:
 def small_clip_sdxl() -> Any:
     """A CLIP for :func:`small_sdxl`, of two encoders."""
     return small_clip(SDXLTokenizer, SDXLClipModel)
+
+
+def small_clip_refiner() -> Any:
+    """A CLIP for :func:`small_refiner`, of the second of SDXL's encoders."""
+    return small_clip(SDXLTokenizer, SDXLRefinerClipModel)
 
 
 def encoded(clip: Any, text: str) -> Conditioning:

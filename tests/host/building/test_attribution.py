@@ -32,10 +32,13 @@ from hrv_pack.tests.support.small_host import (
     latents,
     picture_of_model,
     relative_error,
+    small_clip_refiner,
     small_clip_sd15,
     small_clip_sd20,
     small_clip_sdxl,
+    small_refiner,
     small_sd15,
+    small_sd15_inpainting,
     small_sd20,
     small_sdxl,
 )
@@ -73,6 +76,8 @@ SMALL: dict[str, Callable[[], Small]] = {
     "SD 1.x": lambda: Small(small_sd15(), small_clip_sd15()),
     "SD 2.x": lambda: Small(small_sd20(), small_clip_sd20()),
     "SDXL": lambda: Small(small_sdxl(), small_clip_sdxl()),
+    "SDXL refiner": lambda: Small(small_refiner(), small_clip_refiner()),
+    "SD 1.x for inpainting": lambda: Small(small_sd15_inpainting(), small_clip_sd15()),
 }
 
 

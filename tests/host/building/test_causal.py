@@ -17,6 +17,7 @@ from hrv_pack.host.building.attribution import Attribution
 from hrv_pack.host.building.causal import CausalBuild, CausalSettings, build_causal_hrv
 from hrv_pack.host.building.pair_images import NumberedPair, PairImages
 from hrv_pack.host.building.patching import Patch
+from hrv_pack.host.models.layouts import head_layout
 from hrv_pack.host.page.hrvs import given_hrv
 from hrv_pack.host.work.job import Progress
 from hrv_pack.hrv.building.causal_report import agreements
@@ -29,7 +30,13 @@ from hrv_pack.hrv.relevance.evidence import Effects
 from hrv_pack.hrv.relevance.files import load_hrv, save_hrv
 from hrv_pack.hrv.relevance.vectors import HRV
 from hrv_pack.hrv.relevance.vocabulary import parse_vocabulary
-from hrv_pack.tests.support.small_host import picture_of_model, small_clip_sd15
+from hrv_pack.tests.support.small_host import (
+    picture_of_model,
+    small_clip_refiner,
+    small_clip_sd15,
+    small_refiner,
+    small_sd15_inpainting,
+)
 from hrv_pack.tests.support.told_page import statuses, told_page
 
 EXAMPLES = examples_of(parse_vocabulary("Color: red, blue, green\nSize: tiny, huge"), ("a {word} car",))
@@ -132,6 +139,22 @@ def test_words_without_a_partner_are_named_where_there_are_too_few_pairs(builder
     colors = examples_of(parse_vocabulary("Color: red, blue, skyscraper"), ("a {word} car",))
     said = builder(colors, pairs=3).report.text()
     assert "Color has 2 different pairs" in said and said.endswith("in the same sentence as: skyscraper.")
+
+
+@pytest.mark.parametrize(
+    ("make", "make_clip"),
+    [(small_sd15_inpainting, small_clip_sd15), (small_refiner, small_clip_refiner)],
+    ids=["inpainting", "refiner"],
+)
+def test_unets_that_are_given_more_than_a_prompt_are_built_of(
+    make: Callable[[], Any], make_clip: Callable[[], Any], tmp_path: Path
+) -> None:
+    model = make()
+    built = Builder(model, make_clip(), tmp_path / "states")()
+    assert built.hrv.layout == head_layout(model)
+    for one in built.report.concepts:
+        assert one.complete == pytest.approx(1.0, abs=0.2) and one.checked == 2
+        assert sum(share or 0.0 for share in one.groups.values()) == pytest.approx(1.0, abs=0.3)
 
 
 def test_the_top_heads_are_estimated_and_patched_in_the_same_pairs_of_many_levels(builder: Builder) -> None:
