@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from comfy.model_management import InterruptProcessingException
+from comfy.quant_ops import QuantizedTensor
 from comfy_extras.nodes_hooks import SetClipHooks
 from hrv_pack.host.building.value_contrast import ALWAYS, NEVER, WHEN_NEEDED, background_of, instant_hrv
 from hrv_pack.host.files.catalog import paper_concepts
@@ -136,6 +137,21 @@ def test_half_precision_is_computed_in_float32() -> None:
             if hasattr(module, "comfy_cast_weights"):
                 module.comfy_cast_weights = cast
         np.testing.assert_allclose(pair.hrv().values, expected(pair, VOCABULARY, 3), rtol=2e-4)
+
+
+def test_quantised_weights_count_as_what_they_stand_for(sd15: Pair) -> None:
+    """Nothing here needs a gradient, so what a causal build refuses is read."""
+    quantised, plain = small_sd15(), small_sd15()
+    for model in (quantised, plain):
+        for attention in unet_of(model).cross_attention.values():
+            for linear in (attention.to_v, attention.to_out[0]):
+                stored = QuantizedTensor.from_float(linear.weight.data, "TensorCoreFP8Layout")
+                linear.weight = torch.nn.Parameter(
+                    stored if model is quantised else stored.dequantize(), requires_grad=False
+                )
+    found = replace(sd15, model=quantised).hrv()
+    np.testing.assert_allclose(found.values, replace(sd15, model=plain).hrv().values, rtol=2e-3)
+    assert not np.allclose(found.values, sd15.hrv().values, rtol=2e-3)
 
 
 def test_the_order_of_concepts_and_words_does_not_matter(sd15: Pair, plain: HRV) -> None:
