@@ -18,7 +18,10 @@ from .causal_state import GROUPS
 from .convergence import expected_agreement
 
 THROUGH_OWN_WORD = 0.5
-"""With less of its effect through its own word, a concept is said to be out of reach of controls on that word."""
+"""With less of its effect through its own word, a concept is said to go through other tokens."""
+
+OUT_OF_REACH = 0.1
+"""With less than that, it is said to be out of reach of controls on that word."""
 
 _COLUMNS = ("sum over heads", "own word", "other words", "end", "padding", "top heads", "top heads, true", "agreement")
 _MOST_ROWS = 60
@@ -64,9 +67,10 @@ class ConceptReport:
         said = []
         if self.own_word is not None and self.own_word < THROUGH_OWN_WORD:
             through = max((name for name in GROUPS[1:]), key=lambda name: self.groups[name] or 0.0)
+            reached = "can't reach it" if self.own_word < OUT_OF_REACH else "reach no more of it than that"
             said.append(
-                f"Only {self.own_word:.0%} of what {self.concept} does goes through its own word (most of the rest: "
-                f"{through}), so controls on that word can reach little of it."
+                f"Only {max(self.own_word, 0.0):.0%} of what {self.concept} does goes through its own word (most of "
+                f"the rest: {through}), so controls on that word {reached}."
             )
         if not _is_complete(self.complete):
             said.append(f"{self.concept}: the heads' shares add up to {self.complete:.2f} instead of about 1.")

@@ -86,8 +86,27 @@ def test_top_heads_are_a_sixteenth_and_at_least_one() -> None:
 
 def test_a_concept_that_does_not_go_through_its_own_word_is_said() -> None:
     lost = report(groups=dict(zip(GROUPS, (0.01, 0.0, 0.0, 0.99), strict=True)))
-    assert "Only 1% of what Color does goes through its own word (most of the rest: padding)" in lost.sentences()[0]
+    (said,) = lost.sentences()
+    assert said == (
+        "Only 1% of what Color does goes through its own word (most of the rest: padding), so controls on that word "
+        "can't reach it."
+    )
     assert not report().sentences()
+
+
+@pytest.mark.parametrize(
+    ("share", "told", "reached"),
+    [
+        (-0.02, "Only 0% of", "can't reach it."),
+        (0.09, "Only 9% of", "can't reach it."),
+        (0.1, "Only 10% of", "reach no more of it than that."),
+        (0.49, "Only 49% of", "reach no more of it than that."),
+    ],
+)
+def test_how_much_a_control_on_the_word_can_reach_has_stated_bounds(share: float, told: str, reached: str) -> None:
+    (said,) = report(groups=dict(zip(GROUPS, (share, 1 - share, 0.0, 0.0), strict=True))).sentences()
+    assert said.startswith(told) and "(most of the rest: other words)" in said
+    assert said.endswith(f"so controls on that word {reached}")
 
 
 def test_incomplete_shares_and_repeated_pairs_are_said() -> None:
