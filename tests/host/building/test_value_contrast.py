@@ -144,7 +144,8 @@ def test_quantised_weights_count_as_what_they_stand_for(sd15: Pair) -> None:
     quantised, plain = small_sd15(), small_sd15()
     for model in (quantised, plain):
         for attention in unet_of(model).cross_attention.values():
-            for linear in (attention.to_v, attention.to_out[0]):
+            parts: Any = attention
+            for linear in (parts.to_v, parts.to_out[0]):
                 stored = QuantizedTensor.from_float(linear.weight.data, "TensorCoreFP8Layout")
                 linear.weight = torch.nn.Parameter(
                     stored if model is quantised else stored.dequantize(), requires_grad=False
