@@ -31,10 +31,10 @@ def hrv_output(hrv: HRV, *others: Any, shown: Mapping[str, Any] | None = None) -
 def encoded_output(conditioning: Any, text: str) -> io.NodeOutput:
     """A conditioning with its token map; for the page the text that it was made from, known only in the run perhaps.
 
-    Where the text encoder isn't CLIP, whose tokens the page knows before a run, the tokens as well.
+    The tokens as well where the text encoder isn't CLIP; that it is CLIP otherwise, whose tokens the page asks for.
     """
     words: TokenMap | None = conditioning[0][1][TOKEN_MAP_KEY] if conditioning else None
-    tokens = {"hrv_tokens": [run_tokens_told(words)]} if words and words.groups else {}
+    tokens = {"hrv_tokens": [run_tokens_told(words)]} if words and words.groups else {"hrv_encoder": ["clip"]}
     return io.NodeOutput(conditioning, ui={"hrv_text": [text], **tokens})
 
 

@@ -12,6 +12,7 @@ import comfy.supported_models_base
 import torch
 import torch.nn.functional as F
 from comfy.sd1_clip import SD1ClipModel, SD1Tokenizer
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from ...hrv.errors import HRVError
@@ -36,6 +37,7 @@ ENLARGEMENT = 4
 """Side of the square that shows one pixel, so that a latent is 8 pixels wide as everywhere in Stable Diffusion."""
 
 _VOCABULARY = 49408
+_POSITIONS = "text_model.embeddings.position_embedding.weight"
 
 
 class PixelBlocks(torch.nn.Module):
@@ -75,7 +77,7 @@ def load_mini(weights: Path = WEIGHTS) -> tuple[Any, Any, Any]:
     Raises HRVError when the weights are not there.
     """
     if not weights.is_file():
-        raise HRVError(f"The weights of HRV-mini are missing at {weights}. Install the pack again.")
+        raise _missing(weights)
     parts: dict[str, dict[str, torch.Tensor]] = {}
     for name, tensor in load_file(weights).items():
         part, _, rest = name.partition(".")
@@ -86,6 +88,21 @@ def load_mini(weights: Path = WEIGHTS) -> tuple[Any, Any, Any]:
         model = _load_model(MiniTransformerConfig(TRANSFORMER_CONFIG), parts["transformer"])
         return model, _load_clip(text), MiniVAE()
     return _load_model(MiniModelConfig(UNET_CONFIG), parts["unet"]), _load_clip(text), MiniVAE()
+
+
+def prompt_tokens(weights: Path) -> int:
+    """The tokens of a chunk of a prompt, with start and end, for weights that ship.
+
+    Raises HRVError when the weights are not there.
+    """
+    if not weights.is_file():
+        raise _missing(weights)
+    with safe_open(weights, framework="pt") as file:
+        return int(file.get_slice(f"text.{_POSITIONS}").get_shape()[0])
+
+
+def _missing(weights: Path) -> HRVError:
+    return HRVError(f"The weights of HRV-mini are missing at {weights}. Install the pack again.")
 
 
 def _spread_embedding(text: dict[str, torch.Tensor], token_ids: torch.Tensor) -> None:
@@ -113,7 +130,7 @@ def _load_model(config: MiniModelConfig, tensors: dict[str, torch.Tensor]) -> An
 
 
 def _load_clip(tensors: dict[str, torch.Tensor]) -> Any:
-    tokens = len(tensors["text_model.embeddings.position_embedding.weight"])
+    tokens = len(tensors[_POSITIONS])
     target = comfy.supported_models_base.ClipTarget(SD1Tokenizer, SD1ClipModel)
     state = {f"clip_l.transformer.{name}": tensor for name, tensor in tensors.items()}
     return comfy.sd.CLIP(

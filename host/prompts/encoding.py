@@ -164,6 +164,7 @@ class _Prompt(NamedTuple):
     words: TokenMap
     chunk: int  # tokens of a chunk along the conditioning's token axis
     is_along_conditioning: bool = True  # whether that axis is the one of the token map
+    has_weights: bool = True  # whether the text encoder reads them
 
 
 def _plain(tokens: dict[str, Chunks]) -> dict[str, list[list[tuple[Any, float]]]]:
@@ -178,8 +179,7 @@ def _read_prompt(clip: Any, text: str) -> _Prompt:
     tokens: dict[str, Chunks] = tokenized(clip, text, return_word_ids=True)
     if letters.reads(list(tokens)):
         found = letters.words_of(clip, text, tokens)
-        _say_literal_weights(found, text)
-        return _Prompt(_plain(tokens), found.words, chunk=1, is_along_conditioning=found.is_along_conditioning)
+        return _Prompt(_plain(tokens), found.words, 1, found.is_along_conditioning, found.has_weights)
     if not tokens.keys() <= _CLIP_ENCODERS:
         raise HRVError(
             f"Words cannot be found in the tokens of this text encoder ({', '.join(tokens)}). Supported are "
@@ -207,6 +207,7 @@ def _read_prompt(clip: Any, text: str) -> _Prompt:
 
 def _tagged(conditioning: Conditioning, prompt: _Prompt) -> Conditioning:
     """A copy of the conditioning with the map in every entry, once the lengths of the token axes agree."""
+    _say_literal_weights(prompt)
     for cond, _ in conditioning if prompt.is_along_conditioning else ():
         rest = cond.shape[1] - prompt.words.length
         if rest < 0 or rest % prompt.chunk:
@@ -218,9 +219,9 @@ def _tagged(conditioning: Conditioning, prompt: _Prompt) -> Conditioning:
     return [[cond, {**extras, TOKEN_MAP_KEY: prompt.words}] for cond, extras in conditioning]
 
 
-def _say_literal_weights(found: letters.Letters, text: str) -> None:
+def _say_literal_weights(prompt: _Prompt) -> None:
     """Say it where a prompt has weights and its text encoder has none."""
-    weighted = None if found.has_weights else re.search(r"\([^()]*:\s*[-+]?[\d.]+\)", text)
+    weighted = None if prompt.has_weights else re.search(r"\([^()]*:\s*[-+]?[\d.]+\)", prompt.words.text)
     if weighted:
         sentence = f"This text encoder has no weights: {weighted[0][:40]} is read as it is written."
         logging.warning("[HRV] %s", sentence)

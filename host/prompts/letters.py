@@ -185,9 +185,15 @@ def _words(text: str, first: int, tokens: Sequence[_Token]) -> Iterator[PromptWo
     """The words of a text from ``first`` on, each with all tokens that have letters of it."""
     group: list[Span] = []
     places: list[_Token] = []
+    passed = 0  # tokens that end where the word begins, or before
     for match in _WORDS.finditer(text, first):
         span = match.span()
-        here = [token for token in tokens if token.start < span[1] and token.end > span[0]]
+        while passed < len(tokens) and tokens[passed].end <= span[0]:
+            passed += 1
+        end = passed
+        while end < len(tokens) and tokens[end].start < span[1]:
+            end += 1
+        here = tokens[passed:end]
         if group and not set(here) & set(places):
             yield from _joined(text, group, places)
             group, places = [], []

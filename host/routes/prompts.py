@@ -1,42 +1,31 @@
-"""The words of a prompt for the page, by the tokenizer that SD 1.x, SD 2.x, SDXL and HRV-mini share."""
+"""The words of a prompt for the page, in the tokens of the text encoder that the graph has for it."""
 
 from __future__ import annotations
 
-from functools import cache
-from types import SimpleNamespace
 from typing import Any
 
-import folder_paths
-from comfy.sd1_clip import SD1Tokenizer
-
-from ..page.tokens import tokens_told
+from ..page.tokens import run_tokens_told, tokens_told
 from ..prompts.encoding import token_map
+from ..prompts.tokenizers import clip_of_length
+from .loaders import clip_of
+from .requests import Request, object_of, text_of
 
-# The width of CLIP-L's embeddings: textual inversions of another one leave no tokens in it.
-_WIDTH = 768
+# Tokens of a chunk of CLIP with start and end.
+_CHUNK = 77
 
 
-def words_of(text: str) -> dict[str, Any]:
-    """The words of a prompt with their pieces, positions and weights, and how many tokens it takes.
+def words_of(request: Request) -> dict[str, Any]:
+    """The words of a prompt as the page shows them, by the ``loader`` of its text encoder: by CLIP if there is none.
 
-    A textual inversion has the tokens that it has in CLIP-L. The encoders of SDXL put words at the same positions, or
-    encoding the prompt fails.
+    ``words`` is None where they are known only after a run. A textual inversion has the tokens that it has in CLIP-L.
     """
-    clip = _tokenizer()
+    text = text_of(request, "text")
+    clip = clip_of(object_of(request, "loader")) if "loader" in request else clip_of_length(_CHUNK)
+    if clip is None:
+        return {"words": None}
     words = token_map(clip, text)
-    chunks = clip.tokenize(text)["l"]
+    if words.groups:
+        return run_tokens_told(words)
+    chunks = next(iter(clip.tokenize(text).values()))
     weights = [float(weight) for chunk in chunks for _, weight in chunk]
     return tokens_told(words, len(chunks[0]), lambda word: weights[word.positions[0]])
-
-
-@cache
-def _tokenizer() -> Any:
-    """What a CLIP without a text encoder would be: its tokenizer, and the width of its embeddings."""
-    tokenizer = SD1Tokenizer(embedding_directory=folder_paths.get_folder_paths("embeddings"))
-    embeddings = SimpleNamespace(weight=SimpleNamespace(shape=(_WIDTH,)))
-    encoder = SimpleNamespace(transformer=SimpleNamespace(get_input_embeddings=lambda: embeddings))
-    return SimpleNamespace(
-        tokenizer=tokenizer,
-        tokenize=tokenizer.tokenize_with_weights,
-        cond_stage_model=SimpleNamespace(clip_l=encoder),
-    )

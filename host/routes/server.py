@@ -53,7 +53,7 @@ ROUTES: dict[str, Answer] = {
     "/hrv/concepts": lambda request: {"concepts": list(concepts_of(request))},
     "/hrv/heads": written_heads,
     "/hrv/touched": lambda request: {"positions": touched_heads(hrv_of(object_of(request, "hrv")), request)},
-    "/hrv/tokens": lambda request: words_of(text_of(request, "text")),
+    "/hrv/tokens": words_of,
     "/hrv/status": lambda request: {"statuses": statuses_of(text_of(request, "workflow"))},
     "/hrv/results": lambda request: {
         "outputs": results_of(text_of(request, "workflow")),

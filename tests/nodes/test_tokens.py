@@ -261,7 +261,7 @@ def test_concatenating_needs_the_words_of_both(clip: Any, untagged: str) -> None
 
 
 def test_the_page_is_told_the_tokens_of_encoders_that_it_does_not_know(clips: dict[str, Any]) -> None:
-    assert TextEncode.execute(clips["sd15"], FIRST).ui == {"hrv_text": [FIRST]}
+    assert TextEncode.execute(clips["sd15"], FIRST).ui == {"hrv_text": [FIRST], "hrv_encoder": ["clip"]}
     told = TextEncode.execute(small_clip_flux(), "an antique rose-colored skyscraper").ui
     (tokens,) = told["hrv_tokens"]
     words = token_map(small_clip_flux(), "an antique rose-colored skyscraper")

@@ -7,7 +7,6 @@ of the same formats.
 from __future__ import annotations
 
 import functools
-import io
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -20,9 +19,9 @@ import comfy.text_encoders.pixart_t5
 import comfy.text_encoders.qwen_image
 import comfy.text_encoders.wan
 import comfy.text_encoders.z_image
-import sentencepiece
 import torch
 
+from .sentence_piece import sentence_piece_model
 from .tekken import flux_2_tokenizer
 
 TEXT = 'A rose-colored "vase", a (red:1.3) skyscraper, 7girl — \\(nice\\) and é 😀'
@@ -31,20 +30,7 @@ _CORPUS = (*(TEXT.lower(), "a red car and a blue tree", "the girl sees a tall sk
 
 def sentence_piece(corpus: Sequence[str] = _CORPUS, **options: Any) -> torch.Tensor:
     """A small SentencePiece model of some texts, with bytes for letters it does not know."""
-    made = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(corpus),
-        model_writer=made,
-        byte_fallback=True,
-        hard_vocab_limit=False,
-        pad_id=0,
-        eos_id=1,
-        unk_id=2,
-        bos_id=3,
-        minloglevel=2,
-        **{"vocab_size": 320, **options},
-    )
-    return torch.frombuffer(bytearray(made.getvalue()), dtype=torch.uint8)
+    return sentence_piece_model(corpus, **options)
 
 
 # What has a token of its own in Mistral's model; everything else is spelled in bytes.

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hrv_pack.tests.support.page_languages import LANGUAGES, expected_in
 from hrv_pack.tests.support.screenshots import SCREENSHOTS
+from hrv_pack.tests.support.sentence_piece import write_gemma
 from launcher.api_client import ApiClient
 from launcher.browser import browser_program
 from launcher.comfy_server import PACK_NAME, ComfyServer
@@ -134,6 +135,7 @@ def report(
     """What ``drive.mjs`` saw: every example opened, and run if its model is here; searches made, help pages read."""
     browser = browser_program()
     install_packages()
+    write_gemma(comfy_server.base_directory / "models" / "text_encoders" / "gemma.safetensors")
     folder = tmp_path_factory.mktemp("frontend")
     shutil.rmtree(SCREENSHOTS, ignore_errors=True)
     SCREENSHOTS.mkdir(parents=True)

@@ -23,6 +23,7 @@ export async function wordMenus({ page, load, setting, screenshot, workflow }) {
     await screenshot(`words-${renderer}-gone`);
     await setWidget(page, ENCODER, "text", "a {red|blue} square");
     found.dynamic = await tooltip(page, "after a run");
+    found.upstream = await upstream(page, (name) => screenshot(`words-${renderer}-${name}`));
     seen[renderer] = found;
   }
   await setting("Comfy.VueNodes.Enabled", false);
@@ -45,6 +46,7 @@ async function chips(page, screenshot) {
   await page.evaluate((type) => {
     app.rootGraph.clear();
     const node = addNode(type);
+    addNode("HRV_LoadMini", [-500, 0]).connect(1, node, "clip");
     app.canvas.ds.reset();
     app.canvas.centerOnNode(node);
   }, ENCODER);
@@ -61,7 +63,8 @@ async function chips(page, screenshot) {
   for (const [type, field] of [["HRV_ScaleHeads", "words"], ["HRV_AttendAndExcite", "subjects"]]) {
     await page.evaluate(
       ([encoder, type, field]) => {
-        for (const other of app.rootGraph.nodes.filter((node) => node.type !== encoder)) app.rootGraph.remove(other);
+        const kept = [encoder, "HRV_LoadMini"];
+        for (const other of app.rootGraph.nodes.filter((node) => !kept.includes(node.type))) app.rootGraph.remove(other);
         const reader = addNode(type, [600, 0], { [field]: "" });
         app.rootGraph.nodes.find((node) => node.type === encoder).connect(0, reader, "conditioning");
       },
@@ -84,6 +87,53 @@ async function chips(page, screenshot) {
   await write("red ".repeat(80));
   await page.locator(".hrv-words-chunk").waitFor();
   return { ...seen, clicked, long: await page.locator(".hrv-words > div:not(.hrv-words-says)").count() };
+}
+
+/** What is shown of a prompt before any run, by the text encoder upstream: HRV-mini-T's, a Gemma's, and none. */
+async function upstream(page, screenshot) {
+  await page.evaluate(
+    ([type, control]) => {
+      app.rootGraph.clear();
+      const encoder = addNode(type, [0, 0], { text: "a small red skyscraper" });
+      encoder.connect(0, addNode(control, [500, 0], { words: "" }), "conditioning");
+      const lora = addNode("LoraLoader", [-400, 0]);
+      lora.connect(1, encoder, "clip");
+      addNode("HRV_LoadMini", [-800, 0], { weights: "HRV-mini-T (transformer)" }).connect(1, lora, "clip");
+      addNode("CLIPLoader", [-800, 300], { clip_name: "gemma.safetensors", type: "lumina2" });
+      app.canvas.centerOnNode(encoder);
+    },
+    [ENCODER, CONTROL],
+  );
+  const seen = { mini: await said(page, "14 tokens") };
+  await screenshot("mini-t");
+  await setWidget(page, ENCODER, "text", "red ".repeat(20));
+  seen.long = await said(page, "chunks");
+  await setWidget(page, ENCODER, "text", "a small red skyscraper");
+  await page.evaluate(() => {
+    const [loader, lora] = ["CLIPLoader", "LoraLoader"].map((name) => app.rootGraph.nodes.find(({ type }) => type === name));
+    loader.connect(0, lora, "clip");
+  });
+  seen.gemma = await said(page, "are words");
+  await screenshot("gemma");
+  seen.chips = await page.locator(".hrv-words-chip").allTextContents();
+  seen.offered = await offered(page, CONTROL, "words", "template");
+  await setWidget(page, "CLIPLoader", "clip_name", "gone.safetensors");
+  seen.gone = await said(page, "after a run");
+  await page.evaluate((type) => {
+    const encoder = app.rootGraph.nodes.find((node) => node.type === type);
+    encoder.disconnectInput(encoder.inputs.findIndex(({ name }) => name === "clip"));
+  }, ENCODER);
+  await setWidget(page, ENCODER, "text", "a red skyscraper");
+  return { ...seen, none: await said(page, "after a run") };
+}
+
+/** What is said above the words, once it has a text. */
+async function said(page, text) {
+  const found = await page.waitForFunction((text) => {
+    const says = document.querySelector(".hrv-words-says")?.innerText;
+    return says?.includes(text) && says;
+  }, text);
+  return found.jsonValue();
 }
 
 /** What a control offers of a prompt with alternatives, before a run and after it. */
@@ -134,8 +184,7 @@ async function otherEncoder(page, screenshot) {
     return reader.widgets.find(({ name }) => name === "words").value;
   }, CONTROL);
   await setWidget(page, ENCODER, "text", "a red skyscraper");
-  await page.waitForFunction(() => document.querySelectorAll(".hrv-words-chip").length === 3);
-  return { ...seen, changed: await shown.allTextContents() };
+  return { ...seen, changed: await said(page, "after a run") };
 }
 
 /** What the control's field shows. */
