@@ -29,7 +29,7 @@ def test_before_a_run_words_are_those_of_the_text_encoder_upstream(report: dict[
     assert seen["long"] == "20 of 28 tokens in 2 chunks"
     assert seen["chips"] == ["a", "small", "red", "skyscraper", "template"]
     words, tokens = re.fullmatch(r"(\d+) of (\d+) tokens are words", seen["gemma"]).groups()
-    assert int(tokens) == int(words) + 1  # Gemma's start
+    assert 4 <= int(words) < int(tokens)
     assert seen["offered"] == ["", "*", "a", "small", "red", "skyscraper", "template", "… type"]
     assert seen["gone"] == seen["none"] == UNKNOWN
 
