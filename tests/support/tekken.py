@@ -11,6 +11,7 @@ import inspect
 import json
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -61,18 +62,26 @@ def _beginnings(word: bytes) -> Iterator[bytes]:
 
 
 def flux_2_tokenizer(words: Sequence[str]) -> Any:
-    """The host's tokenizer of Flux.2 dev with such a model.
-
-    The host hands over a vocabulary to transformers. Later releases of transformers want a file, so that the host
-    can't load this text encoder; here they get one.
-    """
+    """The host's tokenizer of Flux.2 dev with such a model."""
     model = tekken_model(words)
+    with loading(model):
+        return comfy.text_encoders.flux.Flux2Tokenizer(tokenizer_data={"tekken_model": model})
+
+
+@contextmanager
+def loading(model: torch.Tensor) -> Iterator[None]:
+    """Let the host load such a model with any release of transformers.
+
+    It hands over a vocabulary, but later releases want a file, so that the host can't load this text encoder; here they
+    get one.
+    """
     mistral: Any = importlib.import_module("transformers.integrations.mistral")
     converter = mistral.MistralConverter
     if "vocab" in inspect.signature(converter).parameters:
-        return comfy.text_encoders.flux.Flux2Tokenizer(tokenizer_data={"tekken_model": model})
+        yield
+        return
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "tekken.json")
         file.write_bytes(model.numpy().tobytes())
         with patch.object(mistral, "MistralConverter", lambda **_: converter(str(file))):
-            return comfy.text_encoders.flux.Flux2Tokenizer(tokenizer_data={"tekken_model": model})
+            yield

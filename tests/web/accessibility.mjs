@@ -21,6 +21,7 @@ async function build({ page, load, command, workflow }, renderer) {
   await page.evaluate((control) => {
     app.rootGraph.clear();
     const encoder = addNode("HRV_TextEncode", [0, 0], { text: "a red car" });
+    addNode("HRV_LoadMini", [-400, 0]).connect(1, encoder, "clip");
     const target = addNode(control, [500, 0]);
     encoder.connect(0, target, "conditioning");
     addNode("HRV_Load", [0, 400]).connect(0, target, "hrv");

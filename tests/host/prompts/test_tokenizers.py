@@ -26,9 +26,11 @@ from hrv_pack.host.mini.loader import SHIPPED, load_mini, prompt_tokens
 from hrv_pack.host.prompts.encoding import token_map
 from hrv_pack.host.prompts.tokenizers import clip_of_checkpoint, clip_of_encoders, clip_of_length
 from hrv_pack.tests.support import full_size_unets
+from hrv_pack.tests.support.family_tokenizers import MERGED, clip_with
 from hrv_pack.tests.support.full_size_transformers import FULL_SIZE
 from hrv_pack.tests.support.outlined_files import write_outline
 from hrv_pack.tests.support.sentence_piece import sentence_piece_model
+from hrv_pack.tests.support.tekken import flux_2_tokenizer, loading, tekken_model
 
 TEXT = "A rose-colored (red:1.3) skyscraper, \\(nice\\) and é"
 PIECES = {
@@ -165,6 +167,16 @@ def test_words_are_those_of_the_checkpoint_that_the_host_loads(tmp_path: Path, n
     content = {f"text_encoders.{piece}": data for piece, data in PIECES.items()} if name == "Lumina 2" else {}
     path = checkpoint_of(tmp_path, name, content)
     assert_same_words(clip_of_checkpoint(path), loaded_checkpoint(path))
+
+
+def test_words_of_flux_2_dev_are_those_of_the_model_in_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "mistral.safetensors"
+    model = tekken_model(MERGED)
+    shapes = {"model.layers.0.post_attention_layernorm.weight": (5120,)}
+    write_outline(path, shapes, {"tekken_model": model.numpy().tobytes()})
+    with loading(model):
+        found = clip_of_encoders([path], "flux2")
+    assert token_map(found, TEXT) == token_map(clip_with(flux_2_tokenizer(MERGED)), TEXT)
 
 
 @pytest.mark.parametrize("weights", SHIPPED.values(), ids=list(SHIPPED))
