@@ -26,6 +26,7 @@ def words_of(request: Request) -> dict[str, Any]:
     words = token_map(clip, text)
     if words.groups:
         return run_tokens_told(words)
-    chunks = next(iter(clip.tokenize(text).values()))
+    tokens = clip.tokenize(text)
+    chunks = next(tokens[name] for name in tokens if hasattr(clip.cond_stage_model, f"clip_{name}"))
     weights = [float(weight) for chunk in chunks for _, weight in chunk]
     return tokens_told(words, len(chunks[0]), lambda word: weights[word.positions[0]])

@@ -25,6 +25,10 @@ CLIP_L = {
     "text_model.encoder.layers.0.mlp.fc1.weight": (3072, 768),
     "text_model.encoder.layers.1.mlp.fc1.weight": (3072, 768),
 }
+CLIP_G = {
+    "text_model.embeddings.position_embedding.weight": (77, 1280),
+    "text_model.encoder.layers.30.mlp.fc1.weight": (5120, 1280),
+}
 QWEN_4B = {"model.layers.0.post_attention_layernorm.weight": (2560,), "model.layers.0.self_attn.q_norm.weight": (128,)}
 GEMMA = {"model.layers.0.post_feedforward_layernorm.weight": (2304,)}
 
@@ -42,6 +46,7 @@ FLUX = loader("DualCLIPLoader", "clip_l", "t5", kind="flux")
 Z_IMAGE = loader("CLIPLoader", "qwen", kind="lumina2")
 LUMINA_2 = loader("CLIPLoader", "gemma", kind="lumina2")
 SD_1 = loader("CLIPLoader", "clip_l", kind="stable_diffusion")
+SDXL = loader("DualCLIPLoader", "clip_l", "clip_g", kind="sdxl")
 SD_3 = loader("TripleCLIPLoader", "clip_l", "clip_l", "t5")
 
 
@@ -52,7 +57,7 @@ def mini(**widgets: str) -> Loader:
 @pytest.fixture(scope="module", autouse=True)
 def files(comfy_server: ComfyServer) -> Path:
     folder = comfy_server.base_directory / "models" / "text_encoders"
-    for name, shapes in {"t5": T5, "clip_l": CLIP_L, "qwen": QWEN_4B}.items():
+    for name, shapes in {"t5": T5, "clip_l": CLIP_L, "clip_g": CLIP_G, "qwen": QWEN_4B}.items():
         write_outline(folder / "words" / f"{name}.safetensors", shapes)
     write_gemma(folder / "words" / "gemma.safetensors")
     write_outline(folder / "words" / "gemma-without-pieces.safetensors", GEMMA)
@@ -90,6 +95,7 @@ def test_words_are_those_of_the_loader(
     ("loader", "chunk"),
     [
         (SD_1, 77),
+        (SDXL, 77),
         (mini(), 77),
         (mini(weights="HRV-mini"), 77),
         (mini(weights="HRV-mini-T (transformer)"), 16),

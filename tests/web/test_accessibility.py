@@ -35,7 +35,7 @@ def test_words_and_heads_are_reached_and_chosen_by_keys(report: dict[str, Any], 
     assert seen["passed"][-1] == "CANVAS" and "BUTTON" in seen["passed"]
     assert seen["said"].startswith("down2.0 head 1: ") or seen["said"].startswith("down"), seen["said"]
     assert seen["heads"]
-    assert seen["nodes"] == 5, "Delete on a word deletes no node"
+    assert seen["nodes"] == 6, "Delete on a word deletes no node"
 
 
 @RENDERERS
