@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,24 +16,28 @@ from launcher.comfy_server import ComfyServer
 TEXT = "a rose-colored (red:1.3) skyscraper"
 WORDS = ["a", "rose", "colored", "red", "skyscraper"]
 
+Loader = dict[str, Any]
+Shapes = dict[str, Sequence[int]]
+
 # By what the host knows text encoders (comfy/sd.py, detect_te_model), in the published shapes.
-T5 = {
+T5: Shapes = {
     "encoder.block.23.layer.1.DenseReluDense.wi_1.weight": (10240, 4096),
     "encoder.final_layer_norm.weight": (4096,),
 }
-CLIP_L = {
+CLIP_L: Shapes = {
     "text_model.embeddings.position_embedding.weight": (77, 768),
     "text_model.encoder.layers.0.mlp.fc1.weight": (3072, 768),
     "text_model.encoder.layers.1.mlp.fc1.weight": (3072, 768),
 }
-CLIP_G = {
+CLIP_G: Shapes = {
     "text_model.embeddings.position_embedding.weight": (77, 1280),
     "text_model.encoder.layers.30.mlp.fc1.weight": (5120, 1280),
 }
-QWEN_4B = {"model.layers.0.post_attention_layernorm.weight": (2560,), "model.layers.0.self_attn.q_norm.weight": (128,)}
-GEMMA = {"model.layers.0.post_feedforward_layernorm.weight": (2304,)}
-
-Loader = dict[str, Any]
+QWEN_4B: Shapes = {
+    "model.layers.0.post_attention_layernorm.weight": (2560,),
+    "model.layers.0.self_attn.q_norm.weight": (128,),
+}
+GEMMA: Shapes = {"model.layers.0.post_feedforward_layernorm.weight": (2304,)}
 
 
 def loader(node: str, *files: str, kind: str | None = None) -> Loader:
