@@ -23,4 +23,4 @@ def test_a_loader_that_takes_too_long_is_not_waited_for(monkeypatch: pytest.Monk
         assert loaders.clip_of({"node": "Slow", "widgets": {}}) is None
         assert loaders.clip_of(MINI) is None  # it would have to wait for the other
     disk.set()
-    assert loaders.clip_of(MINI).tokenize("a red car")
+    assert loaders.clip_of(MINI) is not None
