@@ -39,9 +39,7 @@ from .studio import TOGETHER, Sampler, studio
 COLOR, SCENE = "Color", "Scene"
 """The two meanings: Plants shares words with Color too, but the same heads read both."""
 
-SAMPLER = Sampler(12, 3.0)
-"""With 6 steps the first one decides most, and words are read as both of their meanings more often."""
-
+SAMPLER = Sampler(6, 3.0)
 STRENGTHS = (0.25, 0.5, 1.0, 1.5)
 HEADS = (8.0, 16.0, 32.0)
 UNSTEERED = "unsteered"
@@ -120,7 +118,7 @@ class Misinterpretation:
         hrv = "" if way in (UNSTEERED, NOWHERE) else self.hrvs.hrv(KINDS[way], store, sizes).digest
         what = {
             **prompt._asdict(), "intended": intended, "way": way, "strength": setting, "first": first, "seeds": seeds,
-            "steps": SAMPLER.steps, "hrv": hrv,
+            "hrv": hrv,
         }  # fmt: skip
         return Piece(self.name, what, seeds * (SAMPLER.cost + 1.0))
 
