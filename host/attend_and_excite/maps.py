@@ -87,6 +87,7 @@ class SubjectMaps:
         self.architecture, self.layout, self.settings = architecture, architecture.layout, settings
         self.prompts = {cond["uuid"]: _prompt(architecture, cond) for cond in conds}
         self.wrapping = architecture.wrapping(self.attend_at)
+        self.asked: set[Any] = set()  # uuids of those that a call of the model is for
         self.wanted: dict[tuple[Any, LayerKey], _Wanted] = {}
         # Sums over the heads so far: weighted by each subject's HRV, and plain ones of one size of maps.
         self.weighted: dict[Any, torch.Tensor] = {}
@@ -104,6 +105,7 @@ class SubjectMaps:
                 f"Attend and Excite moves single images, but this latent has {math.prod(frames)} frames. Set the "
                 "length of the video to 1."
             )
+        self.asked.update(options["uuids"])
         return self.wrapping.into({**options, _LATENT_KEY: (height, width)}, context)
 
     def attend_at(self, layer: AttentionLayer) -> Attend:
@@ -212,7 +214,7 @@ class SubjectMaps:
         """Each subject's map [B, y, x] in every conditioning that acted; raises HRVError where layers were skipped."""
         self.complete = True
         found: list[tuple[SubjectKey, torch.Tensor]] = []
-        for uuid in dict.fromkeys(uuid for uuid, _ in self.wanted):
+        for uuid in (uuid for uuid in self.prompts if uuid in self.asked):
             missing = [layer.name for layer in self.layout.layers if (uuid, layer.key) not in self.wanted]
             if missing:
                 raise HRVError(

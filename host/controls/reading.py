@@ -22,7 +22,7 @@ from ..models.families.attention_call import Attend, AttentionCall
 from ..models.ours import our_key
 from ..page.texts import SaidOnce
 from ..prompts.carried import READINGS_KEY, ROWS_KEY, Chunk, PromptReading, PromptRows, brought
-from ..runs.attention import Evaluation, at_every_call, at_every_evaluation
+from ..runs.attention import Evaluation, Reach, at_every_call, at_every_evaluation
 from ..runs.rows import REGIONS_KEY, row_groups
 from ..runs.windows import WindowEnds
 from .other_texts import OtherText, OtherTexts, PassedTexts, ProjectedTexts, Readings, RowPlace
@@ -70,6 +70,7 @@ class ReadingRun:
         self.layout = architecture.layout
         require_layout((made for one in readings for made in one.made), self.layout)
         self.windows = WindowEnds(model)
+        self.reach = Reach("Read by Concept")
         self.say = SaidOnce()
         self.weights = ControlWeights(self.layout, self.windows, self.say)
         # The heads of each reading, as numbers within their layer.
@@ -103,7 +104,9 @@ class ReadingRun:
             if any(of_rows := _of_rows(owner))
         }
         self.texts.evaluate(evaluation)
-        return evaluation.telling(_TABLE_KEY, table).run()
+        found = evaluation.telling(_TABLE_KEY, table).run()
+        self.reach.require()
+        return found
 
     def prepare_call(
         self, x: torch.Tensor, context: torch.Tensor | None, transformer_options: dict[str, Any]
@@ -125,6 +128,7 @@ class ReadingRun:
         shares = {readings: self.shares(readings, sigma, x.device) for readings in asked}
         options = {**transformer_options, _CALL_KEY: _Call(chunks, table, sigma, shares)}
         every = list(dict.fromkeys(one for readings in shares for one in readings))
+        self.reach.put_there()
         return self.wrapping.into(self.texts.into(options, every), context)
 
     def shares(self, readings: Readings, sigma: torch.Tensor, device: torch.device) -> _Shares:
@@ -154,6 +158,7 @@ class ReadingRun:
         heads = self.layout.head_slice(layer.key)
 
         def attend(attention: AttentionCall) -> torch.Tensor:
+            self.reach.called()
             call: _Call = attention.extra[_CALL_KEY]
             kept = torch.ones(attention.rows, layer.heads, device=attention.v.device)
             found: list[tuple[RowPlace, torch.Tensor, torch.Tensor]] = []

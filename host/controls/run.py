@@ -17,7 +17,7 @@ from ..models.families.attention_call import Attend, AttentionCall
 from ..models.ours import our_key
 from ..page.texts import SaidOnce
 from ..prompts.carried import CONTROLS_KEY, ROWS_KEY, TOKEN_MAP_KEY, Chunk, PromptRows, brought
-from ..runs.attention import Evaluation, at_every_call, at_every_evaluation
+from ..runs.attention import Evaluation, Reach, at_every_call, at_every_evaluation
 from ..runs.rows import COUPLE_LAYOUTS, REGIONS_KEY, RowGroup, row_groups
 from ..runs.windows import WindowEnds
 from .weights import ControlWeights, PromptControls, require_layout
@@ -79,6 +79,7 @@ class ControlledRun:
         self.missing = missing
         self.negpip = False
         self.wrapping = self.architecture.wrapping(self.attend_at)
+        self.reach = Reach("HRV controls")
         self.say = SaidOnce()
         self.weights = ControlWeights(self.layout, self.windows, self.say)
 
@@ -97,7 +98,9 @@ class ControlledRun:
                 if any(prompt.controls for prompt in prompts):
                     table[number, entry["uuid"]] = prompts
                 self.check_joined(entry, tokens)
-        return evaluation.telling(_TABLE_KEY, table).run()
+        found = evaluation.telling(_TABLE_KEY, table).run()
+        self.reach.require()
+        return found
 
     def placed(
         self, prompts: tuple[PromptControls, ...], cond: Mapping[str, Any], tokens: int
@@ -136,12 +139,14 @@ class ControlledRun:
         weights, changed = self.weights.at(call.sigma, prompts, call.rows, call.tokens, halved=False, device=x.device)
         for layer in changed:
             call.weights[layer] = weights[..., self.layout.head_slice(layer)]
+        self.reach.put_there()
         return self.wrapping.into({**transformer_options, _CALL_KEY: call}, context)
 
     def attend_at(self, layer: AttentionLayer) -> Attend:
         key = layer.key
 
         def attend(attention: AttentionCall) -> torch.Tensor:
+            self.reach.called()
             call: _Call = attention.extra[_CALL_KEY]
             as_announced = attention.rows == call.rows and attention.tokens == call.tokens
             if as_announced and not any(layout in attention.extra for layout in COUPLE_LAYOUTS):

@@ -24,7 +24,7 @@ from ..models.families.attention_call import NOTHING, WHOLE, Attend, AttentionCa
 from ..models.ours import our_key
 from ..page.texts import SaidOnce
 from ..prompts.carried import ROWS_KEY, Chunk, PromptRows, RowPrompt, brought
-from ..runs.attention import Evaluation, at_every_call, at_every_evaluation
+from ..runs.attention import Evaluation, Reach, at_every_call, at_every_evaluation
 from ..runs.rows import COUPLE_LAYOUTS
 from ..runs.windows import WindowEnds
 from .texts import texts_of_rows
@@ -92,6 +92,7 @@ class EditingRun:
         self.to_text = self.architecture.wrapping(self.attend_at)
         self.to_itself = self.architecture.wrapping_itself(self.attend_at)
         self.made: dict[tuple[Any, ...], dict[tuple[Any, ...], _Moves | None]] = {}
+        self.reach = Reach("Prompt Edit")
         self.say = SaidOnce()
 
     def install(self, options: dict[str, Any]) -> None:
@@ -113,7 +114,9 @@ class EditingRun:
             for entry, owner, _ in brought(conds[-1]):
                 if ROWS_KEY in owner:
                     table[number, entry["uuid"]] = owner[ROWS_KEY]
-        return evaluation._replace(conds=conds).telling(_TABLE_KEY, table).run()
+        found = evaluation._replace(conds=conds).telling(_TABLE_KEY, table).run()
+        self.reach.require()
+        return found
 
     def prepare_call(
         self, x: torch.Tensor, context: torch.Tensor | None, transformer_options: dict[str, Any]
@@ -130,6 +133,7 @@ class EditingRun:
         tokens, latent = context.shape[1], tuple(x.shape[2:])
         # For as long as no window opens or closes.
         made = self.made.setdefault((followers, active, len(x), tokens, latent, x.device), {})
+        self.reach.put_there()
         options = {**transformer_options, _CALL_KEY: _Call(len(x), tokens, latent, followers, active, made)}
         if self.to_itself is None or any(active.intersection(one.edit.moments) for one in followers):
             options = self.to_text.into(options, context)
@@ -143,6 +147,7 @@ class EditingRun:
         # Which rows follow which is bookkeeping that no compiler can trace.
         @torch.compiler.disable
         def attend(attention: AttentionCall) -> torch.Tensor:
+            self.reach.called()
             call: _Call = attention.extra[_CALL_KEY]
             reads_text = attention.text != NOTHING
             same_rows = len(attention.q) == attention.rows == call.rows

@@ -17,6 +17,7 @@ import comfy.patcher_extension
 import torch
 from comfy.patcher_extension import WrappersMP
 
+from ...hrv.errors import HRVError
 from ..models.families.overriding import REFERENCES_KEY
 
 _Options = dict[str, Any]
@@ -99,6 +100,34 @@ def at_every_evaluation(options: _Options, key: str, evaluate: Callable[[Evaluat
     comfy.patcher_extension.add_wrapper_with_key(
         WrappersMP.CALC_COND_BATCH, key, calc_cond_batch, options, is_model_options=True
     )
+
+
+class Reach:
+    """Whether what one run puts into a model's attention is ever called there.
+
+    The layers note it, which a compiled model does as well. A pack that saves work may skip a model whose attention was
+    called before, never one that it hasn't seen yet.
+    """
+
+    def __init__(self, what: str):
+        self._what = what
+        self._is_put_there = self._is_called = False
+
+    def put_there(self) -> None:
+        """Note that a call of the model will run with it."""
+        self._is_put_there = True
+
+    def called(self) -> None:
+        """Note that a layer called it."""
+        self._is_called = True
+
+    def require(self) -> None:
+        """Raise HRVError where all calls of the model so far went by without it."""
+        if self._is_put_there and not self._is_called:
+            raise HRVError(
+                f"Another node runs the attention of this model in its own way, so {self._what} can't act on its "
+                "heads. Take that node off the model."
+            )
 
 
 @contextmanager

@@ -52,18 +52,20 @@ class Transformer(Architecture):
 
     @cached_property
     def layout(self) -> HeadLayout:
-        """A layer for each block. Raises HRVError for blocks that another pack has exchanged."""
+        """A layer for each block. Raises HRVError for blocks that another pack has exchanged or taken away."""
         try:
             layers = [
                 AttentionLayer(block, number, 0, int(attrgetter(self.heads)(module)))
                 for block, name in self.blocks.items()
                 for number, module in enumerate(getattr(self.denoiser, name))
             ]
-        except AttributeError:
+        except (AttributeError, TypeError):
+            layers = []
+        if not layers:
             raise HRVError(
                 "Another node has exchanged the attention of this model, so its heads can't be told. Connect the model "
                 "before that node."
-            ) from None
+            )
         return HeadLayout(tuple(layers), self.family)
 
     @property

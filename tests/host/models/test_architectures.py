@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
@@ -17,13 +16,12 @@ from hrv_pack.host.models.families.architecture import Architecture
 from hrv_pack.host.models.families.attention_call import Wrap
 from hrv_pack.host.models.families.replacers import LayerWrapping, Replacer, ReplacerKey, plain_attention
 from hrv_pack.host.models.families.unet import UNet
-from hrv_pack.host.models.layouts import head_layout
 from hrv_pack.hrv.errors import HRVError
 from hrv_pack.hrv.heads.layout import AttentionLayer, HeadLayout
 from hrv_pack.tests.support.documented_families import UNET, documented, short_table
 from hrv_pack.tests.support.oracles import OF_TRANSFORMERS, OF_UNETS, kinds_of
 from hrv_pack.tests.support.small_host import small_sd15, small_sd20, small_sdxl
-from hrv_pack.tests.support.small_transformers import FLUX, Kind, each_kind, small
+from hrv_pack.tests.support.small_transformers import Kind, each_kind, small
 from pack_import import PACK_ROOT
 
 MODELS: list[Callable[[], Any]] = [small_sd15, small_sd20, small_sdxl]
@@ -189,15 +187,6 @@ def test_of_what_cannot_be_reached_the_reason_is_said(denoiser: str, sentence: s
     with pytest.raises(HRVError, match=f"^{sentence}"):
         architecture_of(with_denoiser(made))
     assert UNREACHABLE.keys() >= {name} and len(UNREACHABLE) == 4
-
-
-def test_blocks_that_another_pack_has_exchanged_are_told() -> None:
-    model = small(FLUX).clone()
-    denoiser = copy.copy(model.model.diffusion_model)
-    denoiser._modules = {**denoiser._modules, "single_blocks": torch.nn.ModuleList([torch.nn.Identity()])}
-    model.add_object_patch("diffusion_model", denoiser)
-    with pytest.raises(HRVError, match=r"^Another node has exchanged the attention of this model"):
-        head_layout(model)
 
 
 @pytest.mark.parametrize("family", architectures.FAMILIES, ids=lambda family: family.name)
