@@ -172,7 +172,7 @@ def test_loss_and_gradient_equal_an_explicit_implementation(kind: Kind) -> None:
     assert picture_of_model(model) == before
 
 
-@one_of_each
+@each_kind
 def test_losses_beside_loras_and_other_backends(kind: Kind) -> None:
     """Those of the model with the LoRA; passes with a gradient have PyTorch's attention, whatever else is chosen."""
     model, own, x = small(kind), prompt(WORDS, seed=1), latents_of(kind)
@@ -199,11 +199,14 @@ def test_losses_in_half_precision_are_as_exact_as_rounding_allows(kind: Kind) ->
         assert relative_error(one, other) <= 16 * torch.finfo(torch.bfloat16).eps
 
 
-def test_a_compiled_model_moves_latents_as_it_does_without_and_stays_compiled() -> None:
+@pytest.mark.parametrize(
+    ("kind", "part"), [(SHALLOW_FLUX, "diffusion_model"), (ANIMA, "diffusion_model.blocks.0")], ids=str
+)
+def test_a_compiled_model_moves_latents_as_it_does_without_and_stays_compiled(kind: Kind, part: str) -> None:
     """Passes with a gradient are not compiled, the others are."""
-    model, own, x = small(SHALLOW_FLUX), prompt(WORDS, seed=1), latents_of(SHALLOW_FLUX)
+    model, own, x = small(kind), prompt(WORDS, seed=1), latents_of(kind)
     expected = found_in(model, own, x, MIXED_SUBJECTS)
-    compiled, count = compiled_and_counted(model)
+    compiled, count = compiled_and_counted(model, part)
     found = found_in(compiled, own, x, MIXED_SUBJECTS)
     first = count.graphs
     again = found_in(compiled, own, x, MIXED_SUBJECTS)

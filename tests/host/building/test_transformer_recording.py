@@ -32,6 +32,7 @@ from hrv_pack.tests.support.small_transformers import (
     WAN,
     Kind,
     attending,
+    each_kind,
     one_of_each,
     rows_of,
     small,
@@ -262,7 +263,7 @@ def test_recorders_around_each_other_count_as_each_does_alone(kind: Kind) -> Non
         assert np.array_equal(one.counts(), counts)
 
 
-@one_of_each
+@each_kind
 def test_counts_beside_loras_of_both_models_and_other_backends(kind: Kind) -> None:
     """Of the model and of the text encoder, of which the prompt and the words are made."""
     model, clip = small(kind), clip_of(kind)
@@ -279,7 +280,7 @@ def test_counts_beside_loras_of_both_models_and_other_backends(kind: Kind) -> No
         assert np.array_equal(recorded(model, clip)[0], without)
 
 
-@one_of_each
+@each_kind
 def test_counts_in_half_precision_are_as_exact_as_rounding_allows(kind: Kind) -> None:
     model, clip = small(kind, torch.bfloat16), clip_of(kind)
     with torch.inference_mode():
@@ -288,11 +289,16 @@ def test_counts_in_half_precision_are_as_exact_as_rounding_allows(kind: Kind) ->
     assert found.sum() == expected.sum() and np.abs(found - expected).sum() <= 2
 
 
-def test_counts_of_a_compiled_model_are_the_same() -> None:
-    model, clip = small(ANIMA), clip_of(ANIMA)
+@pytest.mark.parametrize(
+    ("kind", "part"),
+    [(ANIMA, "diffusion_model.blocks.0.cross_attn"), (FLUX, "diffusion_model.single_blocks.1")],
+    ids=str,
+)
+def test_counts_of_a_compiled_model_are_the_same(kind: Kind, part: str) -> None:
+    model, clip = small(kind), clip_of(kind)
     with torch.inference_mode():
         expected, _ = recorded(model, clip, steps=1)
-        compiled, count = compiled_and_counted(model, "diffusion_model.blocks.0.cross_attn")
+        compiled, count = compiled_and_counted(model, part)
         found, _ = recorded(compiled, clip, steps=1)
     assert count.graphs > 0 and np.array_equal(found, expected)
 

@@ -17,6 +17,7 @@ from hrv_pack.host.models.layouts import head_layout
 from hrv_pack.host.prompts.carried import Conditioning
 from hrv_pack.hrv.errors import HRVError
 from hrv_pack.hrv.relevance.vocabulary import parse_vocabulary
+from hrv_pack.tests.support.compiling import compiled_and_counted
 from hrv_pack.tests.support.small_host import encoded, picture_of_model
 from hrv_pack.tests.support.small_transformers import (
     ANIMA,
@@ -31,7 +32,6 @@ from hrv_pack.tests.support.small_transformers import (
     Kind,
     attending,
     each_kind,
-    one_of_each,
     small,
     small_clip_anima,
     small_clip_flux,
@@ -136,7 +136,7 @@ def test_values_are_those_of_the_definition(kind: Kind) -> None:
     assert picture_of_model(model) == before
 
 
-@one_of_each
+@each_kind
 def test_values_beside_loras_of_both_models_and_other_backends(kind: Kind) -> None:
     """Of the weights that read the text, of those that write what heads found, and of the text encoder."""
     model, clip = small(kind), clip_of(kind)
@@ -159,13 +159,28 @@ def test_values_beside_loras_of_both_models_and_other_backends(kind: Kind) -> No
         np.testing.assert_array_equal(instant_hrv(model, clip, VOCABULARY, frames=FRAMES).values, without)
 
 
-@one_of_each
+@each_kind
 def test_values_in_half_precision_are_those_of_the_definition(kind: Kind) -> None:
     model, clip = small(kind, torch.bfloat16), clip_of(kind)
     with torch.inference_mode():
         found = instant_hrv(model, clip, VOCABULARY, frames=FRAMES).values
         exact = expected(model, kind, clip, OUTPUTS[kind](model.model.diffusion_model))
     np.testing.assert_allclose(found, exact, rtol=2 * torch.finfo(torch.bfloat16).eps)
+
+
+@pytest.mark.parametrize(
+    ("kind", "part"),
+    [(ANIMA, "diffusion_model.blocks.0.cross_attn"), (FLUX, "diffusion_model.single_blocks.1")],
+    ids=str,
+)
+def test_values_of_a_compiled_model_are_the_same(kind: Kind, part: str) -> None:
+    model, clip = small(kind), clip_of(kind)
+    with torch.inference_mode():
+        without = instant_hrv(model, clip, VOCABULARY, frames=FRAMES[:1]).values
+        compiled, count = compiled_and_counted(model, part)
+        found = instant_hrv(compiled, clip, VOCABULARY, frames=FRAMES[:1]).values
+    assert count.graphs > 0
+    np.testing.assert_allclose(found, without, rtol=1e-5)
 
 
 def test_words_and_numbers_that_cannot_be_read_are_said() -> None:

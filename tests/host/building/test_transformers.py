@@ -184,8 +184,8 @@ def test_a_causal_hrv_is_built_from_words_to_file(kind: Kind, clip: Any, family:
     assert load_hrv(save_hrv(built.hrv, tmp_path / "causal.safetensors")).layout.family == family
 
 
-@one_of_each
-def test_effects_beside_loras_and_other_backends_and_in_half_precision(kind: Kind) -> None:
+@each_kind
+def test_effects_beside_loras_and_other_backends(kind: Kind) -> None:
     """Those of the model with the LoRA; passes with a gradient have PyTorch's attention, whatever else is chosen."""
     model, pairs = small(kind), pairs_of(kind)
     both = model, with_changed_weight(model)
@@ -196,7 +196,15 @@ def test_effects_beside_loras_and_other_backends_and_in_half_precision(kind: Kin
     found = Attribution(beside, alphas=2, room=0.0).effects(pairs, SIGMA)
     np.testing.assert_array_equal(found.heads, plain.heads)
     assert not calls
-    half = Attribution(small(kind, torch.bfloat16), alphas=2, room=0.0).effects(pairs, SIGMA)
-    # Numbers of three digits: still nearly complete, and the same heads.
+
+
+@one_of_each
+def test_effects_in_half_precision_are_nearly_complete_and_of_the_same_heads(kind: Kind) -> None:
+    """Of numbers of three digits."""
+    pairs = pairs_of(kind)
+    half, plain = (
+        Attribution(small(kind, dtype), alphas=2, room=0.0).effects(pairs, SIGMA)
+        for dtype in (torch.bfloat16, torch.float32)
+    )
     np.testing.assert_allclose(half.heads.sum(1), half.squares, rtol=0.1)
     assert np.corrcoef(half.heads.ravel(), plain.heads.ravel())[0, 1] > 0.9

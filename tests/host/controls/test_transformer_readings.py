@@ -235,7 +235,7 @@ def read_explicitly(model: Any, kind: Kind, own: Conditioning, other: Conditioni
         return main_rows(rows_of(explicit, own, own, kind.latent, cfg=1.0, steps=1), of_other)
 
 
-@one_of_each
+@each_kind
 def test_readings_beside_loras_and_other_backends(kind: Kind) -> None:
     """The pass with the other prompt has the LoRA too, and the backend gets all that attends."""
     model, own, other = small(kind), prompt(WORDS, seed=1), prompt(WORDS, seed=3)
@@ -255,7 +255,7 @@ def test_readings_beside_loras_and_other_backends(kind: Kind) -> None:
     assert len(calls) >= 2 * len(head_layout(model).layers)
 
 
-@one_of_each
+@each_kind
 def test_readings_in_half_precision_are_as_exact_as_a_run_without_them(kind: Kind) -> None:
     model, own, other = small(kind, torch.bfloat16), prompt(WORDS, seed=1), prompt(WORDS, seed=3)
     gates = gates_of(model)

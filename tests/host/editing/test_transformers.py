@@ -229,7 +229,7 @@ def test_texts_that_the_host_makes_more_of_are_each_rows_own() -> None:
         assert relative_error(found[1].output, without.output) > 10 * TOLERANCE
 
 
-@one_of_each
+@each_kind
 def test_edits_beside_loras_and_other_backends(kind: Kind) -> None:
     model, source, target, negative = small(kind), *prompts()
     patched = with_changed_weight(model)
@@ -245,7 +245,7 @@ def test_edits_beside_loras_and_other_backends(kind: Kind) -> None:
     assert len(calls) >= 2 * len(head_layout(model).layers)
 
 
-@one_of_each
+@each_kind
 def test_half_precision_is_as_exact_as_it_is_without_edits(kind: Kind) -> None:
     model, source, target, negative = small(kind, torch.bfloat16), *prompts()
     how: dict[str, Any] = {"cfg": 1.0, "steps": 1}
