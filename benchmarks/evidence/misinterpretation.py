@@ -295,8 +295,7 @@ class Misinterpretation:
         return (
             "Pictures that show the meaning that is not intended, alone or with the other. Read nowhere, the word has "
             "factor 0 in every head: what is left is what such prompts show by chance. If a word that only the "
-            "intended concept's heads read shows more than that, these heads carry both of its meanings, and no choice "
-            "among heads can part them:\n\n"
+            "intended concept's heads read shows more than that, these heads carry both of its meanings:\n\n"
             f"{table(['word', *(way.replace('_', ' ') for way in ways)], rows)}\n"
         )
 
