@@ -24,7 +24,7 @@ from .first_tokens import only_first
 Chunks = list[list[tuple[Any, float, int]]]
 
 # The host's names of the CLIP encoders: CLIP-L, OpenCLIP-H and OpenCLIP-G.
-_CLIP_ENCODERS = {"l", "h", "g"}
+CLIP_ENCODERS = ("l", "h", "g")
 _WORD_END = "</w>"
 NO_TEXT_ENCODER = "There is no text encoder: the checkpoint contains none. Use one of the CLIP loaders."
 MOST_BRACKETS = 500
@@ -180,7 +180,7 @@ def _read_prompt(clip: Any, text: str) -> _Prompt:
     if letters.reads(list(tokens)):
         found = letters.words_of(clip, text, tokens)
         return _Prompt(_plain(tokens), found.words, 1, found.is_along_conditioning, found.has_weights)
-    if not tokens.keys() <= _CLIP_ENCODERS:
+    if not tokens.keys() <= set(CLIP_ENCODERS):
         raise HRVError(
             f"Words cannot be found in the tokens of this text encoder ({', '.join(tokens)}). Supported are "
             "the CLIP text encoders of SD 1.x, SD 2.x, SDXL and the SDXL refiner, and those of the transformers in "

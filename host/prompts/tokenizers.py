@@ -18,12 +18,12 @@ import folder_paths
 from comfy.sd1_clip import SD1Tokenizer
 
 from ..files.outlines import Outline, outline
+from .encoding import CLIP_ENCODERS
 
 # What a file has of its tokenizer, under these names or with a prefix in front of them.
 _CONTENT = ("spiece_model", "tekken_model", "tokenizer_json")
 # Vocabularies of 256,000 tokens take some 100 MB.
 _MOST = 3
-_CLIP_ENCODERS = ("clip_l", "clip_h", "clip_g")
 
 
 class _File(NamedTuple):
@@ -102,7 +102,8 @@ def _without_weights(tokenizer: Any, data: Any) -> Any:
     """What a CLIP without a text encoder would be: a tokenizer, and of CLIP the width of its embeddings."""
     made = tokenizer(embedding_directory=folder_paths.get_folder_paths("embeddings"), tokenizer_data=data)
     # Encoders of one model put words at the same positions, or encoding the prompt fails.
-    clips = {name: getattr(made, name) for name in _CLIP_ENCODERS if hasattr(made, name)}
+    names = [f"clip_{name}" for name in CLIP_ENCODERS]
+    clips = {name: getattr(made, name) for name in names if hasattr(made, name)}
     first = {name: _encoder(own.embedding_size) for name, own in list(clips.items())[:1]}
     return SimpleNamespace(
         tokenizer=made, tokenize=made.tokenize_with_weights, cond_stage_model=SimpleNamespace(**first)
