@@ -7,7 +7,7 @@ of the same formats.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,19 +19,12 @@ import comfy.text_encoders.pixart_t5
 import comfy.text_encoders.qwen_image
 import comfy.text_encoders.wan
 import comfy.text_encoders.z_image
-import torch
 
 from .sentence_piece import sentence_piece_model
 from .tekken import flux_2_tokenizer
 
 TEXT = 'A rose-colored "vase", a (red:1.3) skyscraper, 7girl — \\(nice\\) and é 😀'
 _CORPUS = (*(TEXT.lower(), "a red car and a blue tree", "the girl sees a tall skyscraper", "nice vases of roses"),) * 9
-
-
-def sentence_piece(corpus: Sequence[str] = _CORPUS, **options: Any) -> torch.Tensor:
-    """A small SentencePiece model of some texts, with bytes for letters it does not know."""
-    return sentence_piece_model(corpus, **options)
-
 
 # What has a token of its own in Mistral's model; everything else is spelled in bytes.
 MERGED = ["A", " a", " rose", "-colored", " red", "red", "girl", "nice", " image", " You", " structured"]
@@ -47,13 +40,13 @@ FAMILIES: dict[str, tuple[Callable[[], Any], str, int, int]] = {
     "Flux.2 dev": (functools.partial(flux_2_tokenizer, MERGED), "mistral3_24b", 140, 0),
     "Qwen-Image": (ENCODERS.qwen_image.QwenImageTokenizer, "qwen25_7b", 0, 0),
     "Wan": (
-        lambda: ENCODERS.wan.WanT5Tokenizer(tokenizer_data={"spiece_model": sentence_piece()}),
+        lambda: ENCODERS.wan.WanT5Tokenizer(tokenizer_data={"spiece_model": sentence_piece_model(_CORPUS)}),
         "clip_umt5xxl",
         0,
         512,
     ),
     "Lumina 2": (
-        lambda: ENCODERS.lumina2.LuminaTokenizer(tokenizer_data={"spiece_model": sentence_piece()}),
+        lambda: ENCODERS.lumina2.LuminaTokenizer(tokenizer_data={"spiece_model": sentence_piece_model(_CORPUS)}),
         "gemma2_2b",
         1,
         0,

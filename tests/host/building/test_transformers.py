@@ -40,6 +40,17 @@ from hrv_pack.tests.support.small_transformers import (
 SIGMA = 0.7
 PAIRS = 2
 TOKENS = 9
+SHORTEST = CausalSettings(
+    pairs=1,
+    seed=3,
+    steps=1,
+    cfg=1.0,
+    sampler_name="euler",
+    scheduler="normal",
+    width=64,
+    height=64,
+    levels=(0.2,),
+)
 
 
 def pairs_of(kind: Kind) -> Pairs:
@@ -164,19 +175,8 @@ def test_patching_some_heads_is_what_explicit_maps_give(kind: Kind) -> None:
 )
 def test_a_causal_hrv_is_built_from_words_to_file(kind: Kind, clip: Any, family: str, tmp_path: Path) -> None:
     examples = examples_of(parse_vocabulary("Color: red, blue"), ("a {word} car",))
-    settings = CausalSettings(
-        pairs=1,
-        seed=3,
-        steps=1,
-        cfg=1.0,
-        sampler_name="euler",
-        scheduler="normal",
-        width=64,
-        height=64,
-        levels=(0.2,),
-    )
     with torch.inference_mode():
-        built = build_causal_hrv(small(kind), clip(), examples, settings, states=tmp_path)
+        built = build_causal_hrv(small(kind), clip(), examples, SHORTEST, states=tmp_path)
     ((found,),) = [built.report.concepts]
     assert built.hrv.layout == head_layout(small(kind)) and built.hrv.layout.family == family
     assert abs(found.complete - 1.0) < 0.02 and found.top_true is not None

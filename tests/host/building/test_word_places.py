@@ -16,7 +16,7 @@ import pytest
 import torch
 from comfy.sd1_clip import SD1Tokenizer
 from comfy.sdxl_clip import SDXLTokenizer
-from hrv_pack.host.building.causal import CausalSettings, build_causal_hrv
+from hrv_pack.host.building.causal import build_causal_hrv
 from hrv_pack.host.building.word_places import WordPlaces
 from hrv_pack.host.files.folders import PRESETS
 from hrv_pack.host.mini.loader import TRANSFORMER_WEIGHTS, WEIGHTS, load_mini
@@ -26,7 +26,9 @@ from hrv_pack.hrv.prompts.frames import DEFAULT_FRAMES
 from hrv_pack.hrv.relevance.files import load_hrv
 from hrv_pack.hrv.relevance.vocabulary import parse_vocabulary
 from hrv_pack.hrv.scoring.experiments import parse_experiment
-from hrv_pack.tests.support.family_tokenizers import clip_of, clip_with, sentence_piece
+from hrv_pack.tests.host.building.test_transformers import SHORTEST
+from hrv_pack.tests.support.family_tokenizers import clip_of, clip_with
+from hrv_pack.tests.support.sentence_piece import sentence_piece_model
 from hrv_pack.tests.support.small_transformers import SHALLOW_Z_IMAGE, small, small_clip_z_image
 from hrv_pack.tests.support.tekken import flux_2_tokenizer
 
@@ -43,7 +45,7 @@ def drawn(clip: Any, pairs: int = 16) -> list[Pair]:
 def gemma() -> Any:
     """As published, without a space in front of a text; every second word is a token of its own behind a space."""
     corpus = [f"a photo of a {word}" for word in WORDS[::2]] * 3 + WORDS
-    model = sentence_piece(corpus, vocab_size=700, add_dummy_prefix=False)
+    model = sentence_piece_model(corpus, vocab_size=700, add_dummy_prefix=False)
     return clip_with(comfy.text_encoders.lumina2.LuminaTokenizer(tokenizer_data={"spiece_model": model}))
 
 
@@ -133,20 +135,9 @@ def test_the_hrvs_that_ship_are_of_the_pairs_that_are_drawn_today(weights: Path,
 
 @pytest.mark.slow
 def test_a_build_with_the_words_that_ship_gets_to_its_end(tmp_path: Path) -> None:
-    settings = CausalSettings(
-        pairs=1,
-        seed=0,
-        steps=1,
-        cfg=1.0,
-        sampler_name="euler",
-        scheduler="normal",
-        width=64,
-        height=64,
-        levels=(0.2,),
-    )
     with torch.inference_mode():
         built = build_causal_hrv(
-            small(SHALLOW_Z_IMAGE), small_clip_z_image(), EXAMPLES, settings, states=tmp_path / "states"
+            small(SHALLOW_Z_IMAGE), small_clip_z_image(), EXAMPLES, SHORTEST, states=tmp_path / "states"
         )
     assert built.hrv.concepts == VOCABULARY.names
     for one in built.report.concepts:
